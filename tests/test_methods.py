@@ -1,0 +1,130 @@
+"""Claims that hold for every method: twin, verdict, batches, channel order, nothing left behind."""
+
+import copy
+
+import pytest
+import torch
+
+from tests.nets import photos, tiny, trained_tiny
+from tests.reference import TWINS
+from wallcheck.cams import METHODS
+from wallcheck.evidence import Evidence
+
+NETS = {"untrained": tiny, "trained": trained_tiny}
+RANDOM = {"random"}  # drawn on the whole: a twin would have to repeat the draw
+
+# Methods whose definition depends on the order of the channels, and why.
+ORDERED: dict[str, str] = {}
+
+
+@pytest.fixture(params=NETS, scope="module")
+def net(request):
+    return NETS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def evidence(net):
+    return Evidence(net, photos(3, seed=5)[0])
+
+
+def names(*families):
+    return [name for name, method in METHODS.items() if not families or method.family in families]
+
+
+def test_every_method_has_a_twin():
+    assert set(METHODS) - RANDOM == set(TWINS)
+
+
+@pytest.mark.parametrize("name", sorted(TWINS))
+def test_method_is_its_twin_in_float64(name, net):
+    net, (images, _) = copy.deepcopy(net).double(), photos(2, seed=7)
+    evidence = Evidence(net, images.double())
+    for map_, image, target in zip(METHODS[name](evidence), evidence.images, evidence.targets.tolist(), strict=True):
+        slow = TWINS[name](net, image, target, seed=0)
+        torch.testing.assert_close(map_, slow, rtol=1e-7, atol=1e-9 * float(slow.abs().max().clamp(min=1e-12)))
+
+
+@pytest.mark.parametrize("name", sorted(TWINS))
+def test_method_is_its_twin_in_float32(name, evidence):
+    net = copy.deepcopy(evidence.net).double()
+    for map_, image, target in zip(METHODS[name](evidence), evidence.images, evidence.targets.tolist(), strict=True):
+        slow = TWINS[name](net, image.double(), target, seed=0)
+        torch.testing.assert_close(map_.double(), slow, rtol=1e-3, atol=2e-4 * float(slow.abs().max().clamp(min=1e-12)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_verdict(name, evidence):
+    method = METHODS[name]
+    maps = method(evidence)
+    hidden = evidence.unseen if method.grid == "cells" else torch.from_numpy(evidence.regions.unseen.copy())
+    unseen = maps[:, hidden]
+    if method.verdict == "zero":
+        assert torch.count_nonzero(unseen) == 0
+    elif method.verdict == "zero_but_offset":
+        assert torch.equal(unseen, unseen[:, :1].expand_as(unseen))
+    elif method.verdict == "leaks":
+        living = evidence.activations.amax(1)[:, hidden] > 0 if method.grid == "cells" else torch.ones_like(unseen, dtype=bool)
+        assert (unseen[living] > 0).all()
+    else:
+        assert (unseen > 0).any()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_batch_is_its_images_one_by_one(name, evidence):
+    whole = METHODS[name](evidence)
+    for i, image in enumerate(evidence.images):
+        alone = METHODS[name](Evidence(evidence.net, image[None], targets=evidence.targets[i : i + 1]))[0]
+        torch.testing.assert_close(whole[i], alone, rtol=1e-4, atol=1e-5 * float(alone.abs().max()))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_order_of_channels_does_not_matter(name, evidence):
+    if name in ORDERED:
+        pytest.skip(ORDERED[name])
+    other = Evidence(with_channels_permuted(evidence.net), evidence.images, evidence.targets)
+    before, after = METHODS[name](evidence), METHODS[name](other)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4 * float(before.abs().max()))
+
+
+def with_channels_permuted(net):
+    """The same function with the target layer's channels in another order."""
+    net = copy.deepcopy(net)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(0))
+    conv = [m for m in net.features if isinstance(m, torch.nn.Conv2d)][-1]
+    conv.weight.data, conv.bias.data = conv.weight.data[order], conv.bias.data[order]
+    linear = next(m for m in net.head if isinstance(m, torch.nn.Linear))
+    linear.weight.data = linear.weight.data.view(linear.out_features, 8, -1)[:, order].flatten(1)
+    return net
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_is_left_behind(name):
+    net, state = tiny().train(), torch.random.get_rng_state()
+    before = copy.deepcopy(net.state_dict())
+    METHODS[name](Evidence(net, photos(1)[0]))
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert all(m.training and not m._forward_hooks and not m._backward_hooks for m in net.modules())
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_dead_net_gives_a_finite_map(name):
+    """All channels dead: A = 0, so every map is made of zeros and none may divide by them."""
+    net = tiny()
+    conv = [m for m in net.features if isinstance(m, torch.nn.Conv2d)][-1]
+    conv.weight.data.zero_()
+    conv.bias.data.fill_(-1.0)
+    maps = METHODS[name](Evidence(net, photos(2)[0]))
+    assert maps.isfinite().all()
+    if METHODS[name].family != "control" and METHODS[name].grid == "cells":
+        assert torch.count_nonzero(maps) == 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_constant_image_and_negative_score_are_finite(name):
+    net = trained_tiny()
+    images = torch.cat([torch.zeros(1, 3, 24, 24), photos(1)[0]])
+    worst = Evidence(net, images).logits.argmin(1)
+    maps = METHODS[name](Evidence(net, images, targets=worst))
+    assert maps.isfinite().all()

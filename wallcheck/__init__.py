@@ -1,0 +1,37 @@
+"""wallcheck: does this saliency method light up what the model cannot see?
+
+The door: names resolve on first use, so `import wallcheck` loads neither torch nor lightning.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BlindNet": "models",
+    "BrokenWall": "certificate",
+    "Certificate": "certificate",
+    "Evidence": "evidence",
+    "LEAKAGE": "metrics",
+    "METHODS": "cams",
+    "Wall": "geometry",
+    "audit": "audit",
+    "cam_method": "cams",
+    "certify": "certificate",
+}
+_MODULES = {"cams", "certificate", "data", "evidence", "geometry", "lit", "maps", "metrics", "models", "numerics",
+            "plots", "registry", "results"}  # fmt: skip
+
+__all__ = sorted([*_HOME, *_MODULES])
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(f"wallcheck.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"wallcheck.{name}")
+    raise AttributeError(f"module 'wallcheck' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

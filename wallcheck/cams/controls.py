@@ -1,0 +1,34 @@
+"""Controls: maps that explain nothing, so that every scale shows its ends and its middle."""
+
+import torch
+from torch import Tensor
+
+from wallcheck.cams._method import cam_method
+from wallcheck.evidence import Evidence
+
+CONTROL = dict(family="control", source="wallcheck", cost="0")
+
+
+@cam_method(**CONTROL, verdict="leaks")
+def constant(ev: Evidence) -> Tensor:
+    """1 everywhere: what a map without any content scores."""
+    return torch.ones(len(ev.images), *ev.wall.seen.shape, device=ev.images.device, dtype=ev.images.dtype)
+
+
+@cam_method(**CONTROL, verdict="leaks")
+def random(ev: Evidence) -> Tensor:
+    """Uniform on (0, 1], independent at every cell; the same draw for every image, so that batches do not matter."""
+    drawn = torch.rand(ev.wall.seen.shape, generator=ev.generator(), device=ev.images.device, dtype=ev.images.dtype)
+    return (1 - drawn).expand(len(ev.images), -1, -1)
+
+
+@cam_method(**CONTROL, verdict="zero")
+def seen_only(ev: Evidence) -> Tensor:
+    """The oracle of the wall: 1 on seen cells, 0 on unseen ones. Leaks nothing and says nothing."""
+    return (~ev.unseen).to(ev.images.dtype).expand(len(ev.images), -1, -1)
+
+
+@cam_method(**CONTROL, verdict="leaks")
+def unseen_only(ev: Evidence) -> Tensor:
+    """The worst case: 1 on unseen cells, 0 on seen ones (all zero for a net without a wall)."""
+    return ev.unseen.to(ev.images.dtype).expand(len(ev.images), -1, -1)

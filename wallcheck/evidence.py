@@ -1,0 +1,158 @@
+"""What methods share: one forward to the target layer, one backward through the head, computed when first asked for.
+
+All gradient and factorisation methods together need no more than that. There are two doors back into
+the model: `rescore` for changed activations and `rescore_images` for changed images. Both run without
+autograd, in chunks that fit a memory budget.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wallcheck.geometry import Regions, Wall
+from wallcheck.models import BlindNet, in_mode
+
+BUDGET_MB = 256
+
+
+class Evidence:
+    """A net, images (B, 3, H, W) and the classes explained (B,); everything else follows and is cached.
+
+    targets: class indices, or None for the predicted class of each image.
+    seed: of every random draw a method makes (`generator`).
+    budget_mb: bound on the activations of one chunk of rescoring.
+
+    The net is run in eval mode and handed back in the mode it was in; its parameters collect no gradient.
+    Raises ValueError for images or targets that do not fit the net, or images that are not finite.
+    """
+
+    def __init__(self, net: BlindNet, images: Tensor, targets: Tensor | list[int] | None = None, *,
+                 seed: int = 0, budget_mb: float = BUDGET_MB):  # fmt: skip
+        net.check(images)
+        if not torch.isfinite(images).all():
+            raise ValueError("images hold NaN or infinity; check how they were read and normalised")
+        parameter = next(net.parameters())
+        self.net = net
+        self.images = images.detach().to(parameter.device, parameter.dtype)
+        self.seed = seed
+        self.budget_mb = budget_mb
+        self._given = None if targets is None else self._checked_targets(targets)
+
+    # -- the model seen from here -----------------------------------------------------------------
+
+    @property
+    def wall(self) -> Wall:
+        return self.net.wall
+
+    @property
+    def regions(self) -> Regions:
+        return self.net.regions
+
+    @cached_property
+    def unseen(self) -> Tensor:
+        """(h, w) Boolean: cells the head is not handed."""
+        return torch.from_numpy(self.wall.unseen.copy()).to(self.images.device)
+
+    @cached_property
+    def activations(self) -> Tensor:
+        """A, (B, K, h, w): the whole target layer, unseen cells included."""
+        with in_mode(self.net), torch.no_grad():
+            return self.net.activations(self.images)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, D)."""
+        return self.rescore(self.activations)
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """(B,): the class explained; the arg-max logit where none was given."""
+        return self.logits.argmax(1) if self._given is None else self._given
+
+    @cached_property
+    def score(self) -> Tensor:
+        """(B,): the logit explained."""
+        return self.of_target(self.logits)
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """G = d score / d A, (B, K, h, w); the head alone is differentiated."""
+        return self.gradient_of(self.of_target)
+
+    @cached_property
+    def cells(self) -> int:
+        """Z = h * w."""
+        return self.wall.seen.size
+
+    def gradient_of(self, target: Callable[[Tensor], Tensor]) -> Tensor:
+        """d target(logits) / d A, (B, K, h, w), for a function from logits (B, D) to scores (B,)."""
+        leaf = self.activations.detach().requires_grad_()
+        with in_mode(self.net), torch.enable_grad():
+            scores = target(self.net.logits_from(leaf))
+            (gradient,) = torch.autograd.grad(scores.sum(), leaf)
+        return gradient
+
+    def of_target(self, logits: Tensor, owner: Tensor | None = None) -> Tensor:
+        """The explained class's entry of logits (N, D) -> (N,); owner (N,) names the image of each row."""
+        targets = self.targets if owner is None else self.targets[owner]
+        return logits.gather(1, targets[:, None])[:, 0]
+
+    # -- the two doors back -----------------------------------------------------------------------
+
+    def rescore(self, activations: Tensor) -> Tensor:
+        """Logits (N, D) of any activations (N, K, h, w)."""
+        with in_mode(self.net), torch.no_grad():
+            size = self.chunk(activations[0].numel())
+            return torch.cat([self.net.logits_from(part) for part in activations.split(size)])
+
+    def rescore_images(self, images: Callable[[slice], Tensor], count: int) -> Tensor:
+        """Logits (count, D) of `count` images that images(slice) builds piece by piece.
+
+        Only what the head can see is computed.
+        """
+        with in_mode(self.net), torch.no_grad():
+            size = self.chunk(self.widest)
+            starts = range(0, count, size)
+            return torch.cat([self.net(images(slice(start, min(start + size, count)))) for start in starts])
+
+    def chunk(self, values: int) -> int:
+        """How many items of so many values each fit the memory budget; at least one."""
+        bytes_each = 3 * values * self.images.element_size()  # input, output and workspace of a layer
+        return max(1, int(self.budget_mb * 2**20 // bytes_each))
+
+    @cached_property
+    def widest(self) -> int:
+        """Values of the largest feature map that one image makes on its way through the features."""
+        (height, width), widest, channels = self.net.image_size, 0, 3
+        for module in self.net.features.modules():
+            if isinstance(module, nn.Conv2d):
+                stride = module.stride
+                height, width, channels = height // stride[0], width // stride[1], module.out_channels
+                widest = max(widest, channels * height * width)
+            elif isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
+                height, width = height // _first(module.stride), width // _first(module.stride)
+        return widest
+
+    def generator(self, *, salt: int = 0) -> torch.Generator:
+        """A fresh generator from the seed; methods that draw more than once tell their draws apart by salt."""
+        entropy = int(np.random.SeedSequence([self.seed, salt]).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(self.images.device).manual_seed(entropy)
+
+    def _checked_targets(self, targets: Tensor | list[int]) -> Tensor:
+        given = torch.as_tensor(targets, device=self.images.device)
+        if given.shape != (len(self.images),) or given.is_floating_point():
+            raise ValueError(
+                f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
+                f"pass None to explain the predicted class"
+            )
+        classes = self.logits.shape[1]
+        if len(given) and (given.min() < 0 or given.max() >= classes):
+            raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
+        return given.long()
+
+
+def _first(value: int | tuple[int, int]) -> int:
+    return value if isinstance(value, int) else value[0]

@@ -1,0 +1,8 @@
+"""Blind networks: how they are built, the presets, and how they are kept."""
+
+from wallcheck.models._blind import BlindNet, layers_of
+from wallcheck.models._files import load, save
+from wallcheck.models._modes import in_mode
+from wallcheck.models._vgg import PRESETS, assemble, vgg, vgg16_walls, vgg_small
+
+__all__ = ["PRESETS", "BlindNet", "assemble", "in_mode", "layers_of", "load", "save", "vgg", "vgg16_walls", "vgg_small"]

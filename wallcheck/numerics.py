@@ -1,0 +1,30 @@
+"""The few operations whose behaviour at zero and at ties is decided once."""
+
+import torch
+from torch import Tensor
+
+
+def ratio(top: Tensor, bottom: Tensor) -> Tensor:
+    """top / bottom, and 0 where bottom is exactly 0: no hidden scale.
+
+    >>> ratio(torch.tensor([1., 1.]), torch.tensor([4., 0.]))
+    tensor([0.2500, 0.0000])
+    """
+    zero = bottom == 0
+    return torch.where(zero, 0.0, top / torch.where(zero, 1.0, bottom))
+
+
+def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
+    """sum_k weights[b, k] activations[b, k]: (B, K) and (B, K, h, w) -> (B, h, w)."""
+    return torch.einsum("bk,bkhw->bhw", weights, activations)
+
+
+def unit_range(maps: Tensor) -> Tensor:
+    """Each map of (..., h, w) stretched to [0, 1]; a constant map becomes all zero.
+
+    >>> unit_range(torch.tensor([[[1., 3.], [2., 1.]]]))
+    tensor([[[0.0000, 1.0000],
+             [0.5000, 0.0000]]])
+    """
+    low = maps.amin((-2, -1), keepdim=True)
+    return ratio(maps - low, maps.amax((-2, -1), keepdim=True) - low)
