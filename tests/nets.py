@@ -12,8 +12,17 @@ SIZE = 24
 
 def tiny(seed: int = 1, **changes) -> BlindNet:
     """24 px, 12 x 12 cells of 8 channels, the bottom 7 rows of cells unseen, a two-layer head; untrained."""
-    fields = dict(plan=(6, "M", 8), image_size=SIZE, num_classes=CLASSES, hidden=(16,),
-                  wall={"side": "bottom", "cells": 7}, seed=seed) | changes  # fmt: skip
+    fields = (
+        dict(
+            plan=(6, "M", 8),
+            image_size=SIZE,
+            num_classes=CLASSES,
+            hidden=(16,),
+            wall={"side": "bottom", "cells": 7},
+            seed=seed,
+        )
+        | changes
+    )
     net = vgg(**fields)
     for name, parameter in net.named_parameters():  # biases and heads that are not almost zero
         if "head" in name or "bias" in name:

@@ -63,7 +63,11 @@ def test_verdict(name, evidence):
     elif method.verdict == "zero_but_offset":
         assert torch.equal(unseen, unseen[:, :1].expand_as(unseen))
     elif method.verdict == "leaks":
-        living = evidence.activations.amax(1)[:, hidden] > 0 if method.grid == "cells" else torch.ones_like(unseen, dtype=bool)
+        living = (
+            evidence.activations.amax(1)[:, hidden] > 0
+            if method.grid == "cells"
+            else torch.ones_like(unseen, dtype=bool)
+        )
         assert (unseen[living] > 0).all()
     else:
         assert (unseen > 0).any()

@@ -19,8 +19,21 @@ _HOME = {
     "cam_method": "cams",
     "certify": "certificate",
 }
-_MODULES = {"cams", "certificate", "data", "evidence", "geometry", "lit", "maps", "metrics", "models", "numerics",
-            "plots", "registry", "results"}  # fmt: skip
+_MODULES = {
+    "cams",
+    "certificate",
+    "data",
+    "evidence",
+    "geometry",
+    "lit",
+    "maps",
+    "metrics",
+    "models",
+    "numerics",
+    "plots",
+    "registry",
+    "results",
+}
 
 __all__ = sorted([*_HOME, *_MODULES])
 

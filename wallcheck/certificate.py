@@ -1,10 +1,10 @@
 """The proofs of blindness. Blindness is proved, not assumed; an audit refuses a model without a certificate.
 
-    structure        no head weight reads an unseen cell: NaN there leaves every logit as it is
-    receptive field  integer arithmetic over the layers as they are now gives the mask declared
-    bits             any values in unseen pixels, extreme ones included, leave the logits identical
-    gradient         d logits / d unseen pixels is exactly zero
-    maximal          every seen pixel at the border of the mask does change a logit
+structure        no head weight reads an unseen cell: NaN there leaves every logit as it is
+receptive field  integer arithmetic over the layers as they are now gives the mask declared
+bits             any values in unseen pixels, extreme ones included, leave the logits identical
+gradient         d logits / d unseen pixels is exactly zero
+maximal          every seen pixel at the border of the mask does change a logit
 """
 
 import hashlib
@@ -89,8 +89,12 @@ class Certificate:
     @classmethod
     def load(cls, path: str | Path) -> "Certificate":
         raw = json.loads(Path(path).read_text())
-        return cls(raw["fingerprint"], _mask(raw["unseen_pixels"]), _mask(raw["unseen_cells"]),
-                   tuple(Check(**check) for check in raw["checks"]))  # fmt: skip
+        return cls(
+            raw["fingerprint"],
+            _mask(raw["unseen_pixels"]),
+            _mask(raw["unseen_cells"]),
+            tuple(Check(**check) for check in raw["checks"]),
+        )
 
 
 def certify(net: BlindNet, seeds: int = 3, images: int = 2) -> Certificate:
@@ -177,7 +181,9 @@ def _bits(net: BlindNet, seeds: int, images: int) -> Iterator[str]:
                 image, logit = (before != after).nonzero()[0].tolist()
                 where = _first_pixel_read(net, plain, seed)
                 yield f"pixel {where} leaks into logit {logit}: {before[image, logit]:.9g} became {after[image, logit]:.9g}"
-        if not torch.equal(net_logits := _forward(net, plain, seed), _forward(net, torch.where(unseen, values[0], plain), seed)):
+        if not torch.equal(
+            net_logits := _forward(net, plain, seed), _forward(net, torch.where(unseen, values[0], plain), seed)
+        ):
             yield f"forward reads unseen pixels: logits of shape {tuple(net_logits.shape)} differ"
 
 

@@ -29,8 +29,15 @@ class Evidence:
     Raises ValueError for images or targets that do not fit the net, or images that are not finite.
     """
 
-    def __init__(self, net: BlindNet, images: Tensor, targets: Tensor | list[int] | None = None, *,
-                 seed: int = 0, budget_mb: float = BUDGET_MB):  # fmt: skip
+    def __init__(
+        self,
+        net: BlindNet,
+        images: Tensor,
+        targets: Tensor | list[int] | None = None,
+        *,
+        seed: int = 0,
+        budget_mb: float = BUDGET_MB,
+    ):
         net.check(images)
         if not torch.isfinite(images).all():
             raise ValueError("images hold NaN or infinity; check how they were read and normalised")

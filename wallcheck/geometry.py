@@ -36,9 +36,7 @@ class Window:
 
     def __post_init__(self):
         if min(self.size, self.stride, self.dilation) < 1 or self.pad < 0:
-            raise ValueError(
-                f"{self} is no window; size, stride and dilation start at 1, pad at 0"
-            )
+            raise ValueError(f"{self} is no window; size, stride and dilation start at 1, pad at 0")
 
     @property
     def extent(self) -> int:
@@ -74,8 +72,7 @@ def lengths(windows: Sequence[Window], length: int) -> list[int]:
         out.append(window.out_length(out[-1]))
         if out[-1] < 1:
             raise ValueError(
-                f"window {number} ({window}) leaves nothing of length {out[-2]}; "
-                f"use a longer image side than {length}"
+                f"window {number} ({window}) leaves nothing of length {out[-2]}; use a longer image side than {length}"
             )
     return out
 
@@ -156,8 +153,12 @@ class Wall:
         if not 0 < cells < across:
             raise ValueError(f"cannot hide {cells} of {across} cells at the {side}; use 1 .. {across - 1}")
         seen = np.ones(shape, dtype=bool)
-        hidden = {"bottom": np.s_[-cells:, :], "top": np.s_[:cells, :],
-                  "left": np.s_[:, :cells], "right": np.s_[:, -cells:]}[side]  # fmt: skip
+        hidden = {
+            "bottom": np.s_[-cells:, :],
+            "top": np.s_[:cells, :],
+            "left": np.s_[:, :cells],
+            "right": np.s_[:, -cells:],
+        }[side]
         seen[hidden] = False
         return cls(seen)
 

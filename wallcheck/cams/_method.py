@@ -63,8 +63,16 @@ class Method:
         return maps.detach()
 
 
-def cam_method(*, family: str, source: str, cost: str, verdict: str, grid: str = "cells", name: str | None = None,
-               registry: Registry[Method] | None = None):  # fmt: skip
+def cam_method(
+    *,
+    family: str,
+    source: str,
+    cost: str,
+    verdict: str,
+    grid: str = "cells",
+    name: str | None = None,
+    registry: Registry[Method] | None = None,
+):
     """Register a function Evidence -> raw map as a method under its own name; returns the Method.
 
     >>> mine = Registry("method")

@@ -8,7 +8,12 @@ from wallcheck.evidence import Evidence
 from wallcheck.numerics import weighted_sum
 
 
-@cam_method(family="ablation", source="Desai and Ramaswamy 2020, eq. 4, without the division by y", cost="1F+K f", verdict="may_leak")
+@cam_method(
+    family="ablation",
+    source="Desai and Ramaswamy 2020, eq. 4, without the division by y",
+    cost="1F+K f",
+    verdict="may_leak",
+)
 def ablationcam(ev: Evidence) -> Tensor:
     """w_k = y - y(A with channel k set to 0).
 

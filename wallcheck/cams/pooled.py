@@ -10,14 +10,18 @@ from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio, weighted_sum
 
 
-@cam_method(family="pooled", source="Selvaraju et al. 2017, eq. 1-2, logit score, no ReLU", cost="1F+1b", verdict="may_leak")
+@cam_method(
+    family="pooled", source="Selvaraju et al. 2017, eq. 1-2, logit score, no ReLU", cost="1F+1b", verdict="may_leak"
+)
 def gradcam(ev: Evidence) -> Tensor:
     """sum_k mean_u G_k(u) A_k."""
     weights = ev.gradient.mean((2, 3))
     return weighted_sum(weights, ev.activations)
 
 
-@cam_method(family="pooled", source="Chattopadhyay et al. 2018, eq. 19; score y, not exp(y)", cost="1F+1b", verdict="leaks")
+@cam_method(
+    family="pooled", source="Chattopadhyay et al. 2018, eq. 19; score y, not exp(y)", cost="1F+1b", verdict="leaks"
+)
 def gradcampp(ev: Evidence) -> Tensor:
     """w_k = sum_u alpha_k(u) relu(G_k(u)), alpha = G^2 / (2 G^2 + G^3 sum_v A(v)).
 

@@ -12,8 +12,12 @@ from wallcheck.evidence import Evidence
 from wallcheck.numerics import unit_range, weighted_sum
 
 
-@cam_method(family="rescoring", source="Wang et al. 2020, eq. 4-8; softmax over channels of logits, masks stretched after upsampling",
-            cost="1F+K F", verdict="leaks")  # fmt: skip
+@cam_method(
+    family="rescoring",
+    source="Wang et al. 2020, eq. 4-8; softmax over channels of logits, masks stretched after upsampling",
+    cost="1F+K F",
+    verdict="leaks",
+)
 def scorecam(ev: Evidence) -> Tensor:
     """w = softmax_k y(x * M_k), M_k the upsampled A_k stretched to [0, 1].
 

@@ -7,8 +7,13 @@ from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 
 
-@cam_method(family="subspace", source="Muhammad and Yeasin 2020; columns centred as in the published code (grad-cam); "
-            "sign: the side with the larger extreme is positive", cost="1F", verdict="class_free")  # fmt: skip
+@cam_method(
+    family="subspace",
+    source="Muhammad and Yeasin 2020; columns centred as in the published code (grad-cam); "
+    "sign: the side with the larger extreme is positive",
+    cost="1F",
+    verdict="class_free",
+)
 def eigencam(ev: Evidence) -> Tensor:
     """Positions projected on the first principal direction of the channels, X v_1."""
     return first_direction(ev.activations, centred=True)

@@ -24,8 +24,14 @@ class BlindNet(nn.Module):
     Raises ValueError when a layer's receptive field is unknown or the wall does not fit the map.
     """
 
-    def __init__(self, features: nn.Sequential, head: nn.Module, wall: Wall, image_size: tuple[int, int],
-                 description: dict | None = None):  # fmt: skip
+    def __init__(
+        self,
+        features: nn.Sequential,
+        head: nn.Module,
+        wall: Wall,
+        image_size: tuple[int, int],
+        description: dict | None = None,
+    ):
         super().__init__()
         self.features = features.to(memory_format=torch.channels_last)
         self.head = head

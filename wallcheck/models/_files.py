@@ -76,7 +76,9 @@ def _read_description(path: Path) -> dict:
     try:
         description = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error}); copy it again or rebuild it with wallcheck.models.save") from None
+        raise ValueError(
+            f"{path} is no JSON ({error}); copy it again or rebuild it with wallcheck.models.save"
+        ) from None
     if description.pop("format", None) != FORMAT:
         raise ValueError(f"{path} has another format than {FORMAT}; update wallcheck or save the model again")
     return description

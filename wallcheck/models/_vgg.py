@@ -16,8 +16,16 @@ SMALL_PLAN = (8, 16, POOL, 24, POOL, 32, POOL, 64)
 PRESETS = Registry("preset")
 
 
-def vgg(plan: Sequence[int | str], image_size: int, num_classes: int, hidden: Sequence[int] = (),
-        wall: dict | None = None, pooled: bool = False, dropout: float = 0.0, seed: int = 0) -> BlindNet:  # fmt: skip
+def vgg(
+    plan: Sequence[int | str],
+    image_size: int,
+    num_classes: int,
+    hidden: Sequence[int] = (),
+    wall: dict | None = None,
+    pooled: bool = False,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> BlindNet:
     """A chain of 3 x 3 convolutions (channel counts) and 2 x 2 max-pools ("M"), a wall, and a fully connected head.
 
     wall: None, or {"side": "bottom", "cells": 9}, or {"side": "centre", "cells": margin of the frame}.
@@ -25,8 +33,16 @@ def vgg(plan: Sequence[int | str], image_size: int, num_classes: int, hidden: Se
     cells first, so that CAM is defined. Initialisation as torchvision's VGG (convolutions
     N(0, 2 / fan out), linear layers N(0, 0.01^2), biases 0), drawn from `seed` alone.
     """
-    description = dict(builder="vgg", plan=list(plan), image_size=image_size, num_classes=num_classes,
-                       hidden=list(hidden), wall=wall, pooled=pooled, dropout=dropout)  # fmt: skip
+    description = dict(
+        builder="vgg",
+        plan=list(plan),
+        image_size=image_size,
+        num_classes=num_classes,
+        hidden=list(hidden),
+        wall=wall,
+        pooled=pooled,
+        dropout=dropout,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = assemble(description)
