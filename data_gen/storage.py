@@ -1,0 +1,94 @@
+"""Image sets on disk: one folder per set, complete or absent.
+
+images.npy      (N, H, W, 3) uint8
+masks.npy       (N, H, W) uint8: 0 backdrop, 1 the object above the wall, 2 the object below it
+labels.npy      (N,) int64: class of the object above the wall
+scenes.parquet  one row per image: label, below (-1 for none), places, and the scenes themselves
+set.json        name, count, size, wall_row, seed, class names, renderer version
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+DESCRIPTION = "set.json"
+
+
+def is_finished(folder: Path, description: dict, overwrite: bool) -> bool:
+    """True where the very set is there already, False where it is to be made; another set is never lost."""
+    if not folder.exists():
+        return False
+    found = read_description(folder)
+    if found == description:
+        return not overwrite
+    if found is not None and overwrite:
+        return False
+    what = "is no image set" if found is None else f"holds another set ({_difference(found, description)})"
+    cure = "choose another folder" if found is None else "choose another folder or ask to overwrite it"
+    raise FileExistsError(f"{folder} {what}; {cure}")
+
+
+def read_description(folder: Path) -> dict | None:
+    """What set.json says, or None where there is no readable one."""
+    try:
+        return json.loads((folder / DESCRIPTION).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its name once the block has succeeded, and vanishes otherwise."""
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise OSError(f"cannot write image sets into {folder.parent}: {error}; choose another folder") from error
+    try:
+        yield part
+        _replace(folder, part)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _replace(folder: Path, part: Path) -> None:
+    """Put `part` in the place of `folder`."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def create_arrays(folder: Path, count: int, size: int) -> None:
+    """Empty images.npy and masks.npy, to be filled in pieces."""
+    for name, shape in (("images", (count, size, size, 3)), ("masks", (count, size, size))):
+        np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
+
+
+def fill_arrays(folder: Path, start: int, images: np.ndarray, masks: np.ndarray) -> None:
+    """Write the images from number `start` on; several processes may do so at once."""
+    for name, values in (("images", images), ("masks", masks)):
+        array = np.load(folder / f"{name}.npy", mmap_mode="r+")
+        array[start : start + len(values)] = values
+        array.flush()
+
+
+def write_table(folder: Path, rows: list[dict], description: dict) -> None:
+    """scenes.parquet and labels.npy from the rows, then the description."""
+    table = pd.DataFrame(rows)
+    np.save(folder / "labels.npy", table["label"].to_numpy(np.int64))
+    table.to_parquet(folder / "scenes.parquet", compression="zstd", index=False)
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _difference(found: dict, wanted: dict) -> str:
+    keys = [key for key in wanted if found.get(key) != wanted[key]]
+    return ", ".join(f"{key} {found.get(key)!r}, wanted {wanted[key]!r}" for key in keys) or "unknown fields"
