@@ -15,7 +15,7 @@ _HOME = {
     "LEAKAGE": "metrics",
     "METHODS": "cams",
     "Wall": "geometry",
-    "audit": "audit",
+    "audit": "auditing",
     "cam_method": "cams",
     "certify": "certificate",
 }

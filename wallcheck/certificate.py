@@ -61,12 +61,13 @@ class Certificate:
             raise BrokenWall("the wall is broken:\n  " + "\n  ".join(broken))
         return self
 
-    def raise_if_other(self, net: BlindNet) -> None:
-        """Raise BrokenWall unless net carries exactly the weights and the wall that were certified."""
+    def raise_if_other(self, net: BlindNet) -> "Certificate":
+        """Return self, or raise BrokenWall unless net carries exactly the weights and wall that were certified."""
         if (now := fingerprint(net)) != self.fingerprint:
             raise BrokenWall(
                 f"the certificate is for weights {self.fingerprint[:12]}, this net has {now[:12]}; certify it again"
             )
+        return self
 
     def summary(self) -> str:
         """A line per check, for people."""

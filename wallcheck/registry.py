@@ -1,6 +1,7 @@
 """A dictionary with manners: refuses a second use of a name, answers an unknown one with the nearest."""
 
 import difflib
+from collections.abc import Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,10 +31,11 @@ class Registry(dict[str, T]):
         # KeyError would show its message in quotes.
         raise LookupError(f"no {self.kind} named {name!r}; nearest: {', '.join(near)}")
 
-    def pick(self, names: "list[str] | None") -> list[T]:
-        """The entries of these names in this order, or all of them; refuses a name asked for twice."""
-        wanted = list(self) if names is None else list(names)
-        for name in wanted:
-            if wanted.count(name) > 1:
-                raise ValueError(f"{self.kind} {name!r} was asked for {wanted.count(name)} times; name it once")
-        return [self[name] for name in wanted]
+
+def unique(names: Iterable[str]) -> list[str]:
+    """The names as a list; raises ValueError for one asked for twice, which would be measured twice."""
+    names = list(names)
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} was asked for {names.count(name)} times; name it once")
+    return names

@@ -1,0 +1,1 @@
+"""Scripts of the study; each docstring is its manual."""

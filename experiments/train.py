@@ -1,0 +1,55 @@
+"""Train a blind network, or its twin without a wall.
+
+    python -m experiments.train fit --config experiments/configs/vgg_small.yaml
+    python -m experiments.train fit --config experiments/configs/vgg_small.yaml --model.walled false --out runs/open
+
+Every setting of the YAML file is a flag: --trainer.max_epochs 10, --trainer.devices 8, --trainer.num_nodes 2,
+--trainer.precision bf16-mixed, --trainer.accelerator gpu, --model.lr 1e-3, --data.batch_size 256. See --help and
+fit --help.
+
+Leaves in --out: model.safetensors and model.json (the net), config.yaml, metrics.csv (loss and accuracy by
+step and epoch), and checkpoints/last.ckpt. An interrupted run goes on with --ckpt_path OUT/checkpoints/last.ckpt,
+in the same order of images as if it had not been interrupted.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+from wallcheck.lit import BlindClassifier, SaveNet, TrainingSets
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI with one more flag, --out, that decides where everything goes."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=str, default="runs/train", help="folder for the net, logs and checkpoints")
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        config.trainer.default_root_dir = config.out
+        if config.trainer.enable_progress_bar is None:
+            config.trainer.enable_progress_bar = sys.stderr.isatty()
+
+    def instantiate_trainer(self, **kwargs):
+        trainer = super().instantiate_trainer(**kwargs)
+        out = Path(trainer.default_root_dir)
+        trainer.loggers = [CSVLogger(out.parent, name=out.name, version="")]
+        trainer.callbacks += [ModelCheckpoint(out / "checkpoints", save_last=True, save_top_k=0), SaveNet()]
+        return trainer
+
+
+def main(arguments: list[str] | None = None) -> None:
+    # Arrays in memory need no loading processes; Lightning cannot know that.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    TrainCLI(BlindClassifier, TrainingSets, args=arguments, seed_everything_default=0,
+             save_config_kwargs={"overwrite": True},
+             trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The only place where a raw map is altered: rectify, upsample, rescale, and the views made of them.
+
+Post-processing manufactures leakage: stretching a signed map lights up an all-zero half, bilinear
+upsampling smears a cell past the wall. So each alteration has a name, and every row says its view.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from wallcheck.numerics import unit_range
+
+
+def rectify(maps: Tensor) -> Tensor:
+    """Positive part: what a heat map shows."""
+    return maps.clamp(min=0)
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with half-pixel centres, (B, h, w) -> (B, H, W), as OpenCV's and PIL's bilinear enlarge."""
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    return interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
+def displayed(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """What pytorch-grad-cam returns, and what the paper measured: rectified, stretched to [0, 1], upsampled,
+    stretched again. A map that is constant after rectification becomes all zero there; here it stays
+    constant at 1 (or 0 where nothing is positive), because it is bright everywhere.
+    """
+    small = rectify(maps)
+    flat = small.amax((-2, -1), keepdim=True) == small.amin((-2, -1), keepdim=True)
+    shown = unit_range(upsample(unit_range(small), size))
+    return shown.where(~flat, (small.amax((-2, -1), keepdim=True) > 0).to(shown.dtype))
+
+
+def stretched(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Upsampled and stretched to [0, 1] without rectification: zero attribution is lifted above 0
+    whenever some attribution is negative. What plotting a signed map with its own range shows.
+    """
+    return unit_range(upsample(maps, size))
+
+
+@dataclass(frozen=True)
+class View:
+    """How a raw map was made comparable: alter(raw, unseen cells (h, w), image size) -> maps.
+
+    on: "grid" keeps the cells, "image" gives pixels.
+    """
+
+    name: str
+    on: str
+    alter: Callable[[Tensor, Tensor, tuple[int, int]], Tensor]
+    meaning: str
+
+
+VIEWS: tuple[View, ...] = (
+    View("raw", "grid", lambda raw, unseen, size: raw, "the formula's signed values"),
+    View("rectified", "grid", lambda raw, unseen, size: rectify(raw), "positive part on cells: method leakage"),
+    View("rectified", "image", lambda raw, unseen, size: upsample(rectify(raw), size), "positive part on pixels"),
+    View(
+        "confined",
+        "image",
+        lambda raw, unseen, size: upsample(_confined(raw, unseen), size),
+        "rectified, unseen cells emptied, upsampled: resampling bleed alone",
+    ),
+    View("displayed", "image", lambda raw, unseen, size: displayed(raw, size), "the published pipeline"),
+    View("stretched", "image", lambda raw, unseen, size: stretched(raw, size), "min-max without rectification"),
+)
+
+
+def views_of(grid: str) -> tuple[View, ...]:
+    """The views that a map on "cells" or on "pixels" has: a pixel map has no cell grid and cannot bleed."""
+    return VIEWS if grid == "cells" else tuple(v for v in VIEWS if v.on == "image" and v.name != "confined")
+
+
+def _confined(raw: Tensor, unseen: Tensor) -> Tensor:
+    return rectify(raw).masked_fill(unseen, 0)
