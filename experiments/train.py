@@ -46,9 +46,14 @@ class TrainCLI(LightningCLI):
 def main(arguments: list[str] | None = None) -> None:
     # Arrays in memory need no loading processes; Lightning cannot know that.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    TrainCLI(BlindClassifier, TrainingSets, args=arguments, seed_everything_default=0,
-             save_config_kwargs={"overwrite": True},
-             trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False})
+    TrainCLI(
+        BlindClassifier,
+        TrainingSets,
+        args=arguments,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False},
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from torch import Tensor
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, certify
 from wallcheck.evidence import BUDGET_MB, Evidence
-from wallcheck.geometry import Regions
 from wallcheck.maps import views_of
 from wallcheck.metrics import LEAKAGE, Metric
 from wallcheck.models import BlindNet
@@ -51,30 +50,14 @@ def audit(
     """
     blind = require_wall(net, contrast)
     (certificate or certify(blind)).raise_if_broken().raise_if_other(blind)
-    chosen = applicable(net, methods)
+    chosen, measured = applicable(net, methods), [LEAKAGE[name] for name in unique(metrics or LEAKAGE)]
     indices = range(len(images)) if indices is None else indices
     tables = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
-        evidence = Evidence(
-            net,
-            images[part],
-            None if targets is None else torch.as_tensor(targets)[part],
-            seed=seed,
-            budget_mb=budget_mb,
-        )
-        tables.append(
-            measure(
-                evidence,
-                chosen,
-                [LEAKAGE[name] for name in unique(metrics or LEAKAGE)],
-                blind.regions,
-                blind.wall.unseen,
-                net_name,
-                image_set,
-                indices[part],
-            )
-        )
+        given = None if targets is None else torch.as_tensor(targets)[part]
+        evidence = Evidence(net, images[part], given, seed=seed, budget_mb=budget_mb)
+        tables.append(measure(evidence, chosen, measured, blind, net_name, image_set, indices[part]))
         if progress is not None:
             progress(len(evidence.images))
     return sorted_rows(tables)
@@ -84,43 +67,38 @@ def measure(
     evidence: Evidence,
     methods: Sequence[Method],
     metrics: Sequence[Metric],
-    regions: Regions,
-    unseen_cells: np.ndarray,
+    blind: BlindNet,
     net_name: str,
     image_set: str,
     indices: Sequence[int],
 ) -> pd.DataFrame:
-    """The rows of one batch."""
+    """The rows of one batch; leakage is counted in the unseen region of `blind`."""
     cells, pixels, halo = (
-        torch.from_numpy(np.array(mask)).to(evidence.images.device)
-        for mask in (unseen_cells, regions.unseen, regions.halo)
+        torch.from_numpy(mask.copy()).to(evidence.images.device)
+        for mask in (blind.wall.unseen, blind.regions.unseen, blind.regions.halo)
     )
     where = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
+    targets = evidence.targets.cpu().numpy()
     pieces = []
     for method in methods:
         raw = finite(method, method(evidence))
         for view in views_of(method.grid):
             maps = view.alter(raw, cells, evidence.net.image_size)
             for metric in metrics:
-                pieces.append(
-                    (method.name, view.name, view.on, metric.name, metric(maps, *where[view.on]).cpu().numpy())
+                values = metric(maps, *where[view.on]).double().cpu().numpy()
+                row = (
+                    net_name,
+                    image_set,
+                    np.asarray(indices),
+                    method.name,
+                    view.name,
+                    view.on,
+                    metric.name,
+                    targets,
+                    values,
                 )
-    targets = evidence.targets.cpu().numpy()
-    return pd.concat(
-        [
-            pd.DataFrame(
-                dict(
-                    zip(
-                        COLUMNS,
-                        (net_name, image_set, np.asarray(indices), *names, targets, values.astype(np.float64)),
-                        strict=True,
-                    )
-                )
-            )
-            for *names, values in pieces
-        ],
-        ignore_index=True,
-    )
+                pieces.append(pd.DataFrame(dict(zip(COLUMNS, row, strict=True))))
+    return pd.concat(pieces, ignore_index=True)
 
 
 def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:

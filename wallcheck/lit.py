@@ -1,6 +1,9 @@
 """The only module that knows Lightning: classifier, image sets for training, and the audit as `predict`."""
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -20,6 +23,23 @@ from wallcheck.evidence import Evidence
 from wallcheck.metrics import LEAKAGE
 from wallcheck.models import BlindNet
 from wallcheck.results import write_shard
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No banners, tips and advice from Lightning inside the block: each would be printed once per audit job."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class BlindClassifier(L.LightningModule):
@@ -185,28 +205,28 @@ class Auditor(L.LightningModule):
     """One net's audit on one image set as a prediction: batch -> rows.
 
     `Trainer.predict` shards without repeating an image, so several devices or nodes need flags only.
-    Use a Trainer with inference_mode=False, since methods differentiate.
+    Use a Trainer with inference_mode=False, since methods differentiate. names: of net and image set.
+    settings: keywords of Evidence. labels: classes to explain, by image number; None the predicted ones.
     """
 
     def __init__(
-        self, net: BlindNet, blind: BlindNet, methods: Sequence[Method], net_name: str, image_set: str, settings: dict
+        self,
+        net: BlindNet,
+        blind: BlindNet,
+        methods: Sequence[Method],
+        names: tuple[str, str],
+        settings: dict,
+        labels: np.ndarray | None = None,
     ):
         super().__init__()
-        self.net, self.methods, self.names, self.settings = net, methods, (net_name, image_set), settings
-        self.regions, self.unseen_cells = blind.regions, blind.wall.unseen
+        self.net, self.blind, self.methods, self.names = net, blind, methods, names
+        self.settings, self.labels = settings, labels
 
     def predict_step(self, batch: tuple[Tensor, Tensor], _: int) -> pd.DataFrame:
-        images, numbers = batch
-        evidence = Evidence(self.net, images, **self.settings)
-        return measure(
-            evidence,
-            self.methods,
-            list(LEAKAGE.values()),
-            self.regions,
-            self.unseen_cells,
-            *self.names,
-            numbers.tolist(),
-        )
+        images, numbers = batch[0], batch[1].tolist()
+        targets = None if self.labels is None else torch.from_numpy(self.labels[numbers])
+        evidence = Evidence(self.net, images, targets, **self.settings)
+        return measure(evidence, self.methods, list(LEAKAGE.values()), self.blind, *self.names, numbers)
 
 
 class ShardWriter(BasePredictionWriter):

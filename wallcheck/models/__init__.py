@@ -3,6 +3,18 @@
 from wallcheck.models._blind import BlindNet, layers_of
 from wallcheck.models._files import load, save
 from wallcheck.models._modes import in_mode
-from wallcheck.models._vgg import PRESETS, assemble, vgg, vgg16_walls, vgg_small
+from wallcheck.models._vgg import PRESETS, assemble, untrained, vgg, vgg16_walls, vgg_small
 
-__all__ = ["PRESETS", "BlindNet", "assemble", "in_mode", "layers_of", "load", "save", "vgg", "vgg16_walls", "vgg_small"]
+__all__ = [
+    "PRESETS",
+    "BlindNet",
+    "assemble",
+    "in_mode",
+    "layers_of",
+    "load",
+    "save",
+    "untrained",
+    "vgg",
+    "vgg16_walls",
+    "vgg_small",
+]

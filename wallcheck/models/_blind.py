@@ -43,10 +43,18 @@ class BlindNet(nn.Module):
         self._rows, self._columns, self._first = crop(wall, self.layers, self.image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, D). The features run on the seen part of the images alone, since nothing else can matter."""
+        """Logits (B, D). The features run on the visible part of the images alone, since nothing else can matter."""
         self.check(images)
-        part = images[:, :, slice(*self._rows), slice(*self._columns)]
-        return self.head(self._hand_over(self._run_features(part), self._first))
+        return self.head(self.seen_cells(images[(..., *self.visible)]))
+
+    @property
+    def visible(self) -> tuple[slice, slice]:
+        """Rows and columns of the part of an image that decides every logit."""
+        return slice(*self._rows), slice(*self._columns)
+
+    def seen_cells(self, parts: Tensor) -> Tensor:
+        """What the head reads, from the visible part of images alone: net(x) = head(seen_cells(x[..., *visible]))."""
+        return self._hand_over(self._run_features(parts), self._first)
 
     def activations(self, images: Tensor) -> Tensor:
         """The whole target layer (B, K, h, w), unseen cells included: what a CAM looks at."""

@@ -1,0 +1,116 @@
+"""The command `wallcheck`: methods, certify, audit."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; user errors become one line on stderr and exit status 2."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command = options.subcommand
+    if command is None:
+        parser.print_help()
+        return 2
+    try:
+        return {"methods": _methods, "certify": _certify, "audit": _audit}[command](options[command])
+    except (ValueError, OSError, LookupError) as error:
+        print(f"wallcheck {command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="wallcheck", description="Does this saliency method light up what the model cannot see?"
+    )
+    commands = parser.add_subcommands(required=False)
+
+    methods = ArgumentParser(description="List the methods: family, cost, source, expected verdict.")
+    methods.add_argument("--json", action="store_true", help="as JSON")
+    commands.add_subcommand("methods", methods, help="list the methods")
+
+    certify = ArgumentParser(description="Prove or refute that a model is blind; exit status 1 if it is not.")
+    certify.add_argument("model", type=str, help="model.safetensors, with model.json beside it")
+    certify.add_argument("--out", type=str, default=None, help="keep the certificate here, as JSON")
+    commands.add_subcommand("certify", certify, help="prove that a model is blind")
+
+    audit = ArgumentParser(description="Measure the leakage of methods on a blind model; an interrupted audit goes on.")
+    audit.add_argument("model", type=str, help="model.safetensors, with model.json beside it")
+    audit.add_argument("--images", type=str, required=True, help="a folder of photographs, or a generated image set")
+    audit.add_argument("--out", type=str, required=True, help="run folder: manifest, rows, table")
+    audit.add_argument("--methods", type=str, default=None, nargs="+", help="names; all if not given")
+    audit.add_argument("--count", type=int | None, default=None, help="audit the first COUNT images only")
+    audit.add_argument("--targets", type=str, default="predicted", help="predicted or label")
+    audit.add_argument("--seed", type=int, default=0, help="of every draw by chance")
+    audit.add_argument("--batch_size", type=int, default=20, help="images at once")
+    audit.add_argument(
+        "--certificate", type=str, default=None, help="refuse the model unless it is the one certified here"
+    )
+    commands.add_subcommand("audit", audit, help="measure leakage")
+    return parser
+
+
+def _methods(options) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from wallcheck.cams import METHODS
+
+    fields = ("name", "family", "cost", "verdict", "grid", "source")
+    rows = [{name: getattr(method, name) for name in fields} for method in METHODS.values()]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    table = Table(title=f"{len(rows)} methods")
+    for name in fields:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row.values())
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    return 0
+
+
+def _certify(options) -> int:
+    from wallcheck import models
+    from wallcheck.certificate import certify
+
+    certificate = certify(models.load(options.model))
+    print(certificate.summary())
+    if options.out:
+        certificate.save(options.out)
+    return 0 if certificate.holds else 1
+
+
+def _audit(options) -> int:
+    from wallcheck import models
+    from wallcheck.certificate import Certificate
+    from wallcheck.data import open_images
+    from wallcheck.running import Study, run
+    from wallcheck.tables import print_leakage, progress_bar
+
+    net = models.load(options.model)
+    if options.certificate:
+        Certificate.load(options.certificate).raise_if_broken().raise_if_other(net)
+    images = open_images(options.images, net.image_size[0])
+    study = Study(
+        {Path(options.model).stem: net},
+        [images],
+        options.methods,
+        count=options.count,
+        targets=options.targets,
+        seed=options.seed,
+        batch_size=options.batch_size,
+    )
+    with progress_bar() as tell:
+        rows = run(study, options.out, progress=tell)
+    print_leakage(rows)
+    print(f"rows, manifest and table are in {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

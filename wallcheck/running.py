@@ -1,0 +1,189 @@
+"""An audit as a run folder: nets x image sets -> rows, manifest, examples, table. Resumable."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from wallcheck.auditing import applicable, finite, require_wall
+from wallcheck.certificate import Certificate, certify
+from wallcheck.data import ImageSet, PhotoFolder, to_display
+from wallcheck.evidence import BUDGET_MB, Evidence
+from wallcheck.lit import Auditor, Numbered, ShardWriter, quiet
+from wallcheck.models import BlindNet
+from wallcheck.results import MANIFEST, Manifest, done, merge, shards, summary, writable, write_text
+
+PAPER = ("gradcam", "hirescam", "gradcampp", "xgradcam", "layercam", "scorecam", "ablationcam", "eigencam")
+CONTROLS = ("constant", "random", "seen_only", "unseen_only")
+EXAMPLES, TABLE = "examples", "leakage.csv"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is audited, and how; all of it goes into the manifest.
+
+    nets: name -> net. contrasts: name of a net without a wall -> name of its walled twin.
+    image_sets: each with a name of its own. methods: None is every method that applies.
+    count: images of each set, from the first on; None is all. targets: "predicted", or "label" for
+    the sets' labels. examples: images of each set whose maps are kept for the figures.
+    """
+
+    nets: dict[str, BlindNet]
+    image_sets: Sequence[ImageSet | PhotoFolder]
+    methods: Sequence[str] | None = None
+    contrasts: dict[str, str] = field(default_factory=dict)
+    count: int | None = 100
+    targets: str = "predicted"
+    seed: int = 0
+    batch_size: int = 20
+    budget_mb: float = BUDGET_MB
+    examples: int = 8
+
+    def __post_init__(self):
+        if self.targets not in ("predicted", "label"):
+            raise ValueError(f"targets are {self.targets!r}; choose 'predicted' or 'label'")
+        names = [images.name for images in self.image_sets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two image sets share a name in {names}; rename one folder")
+        for images in self.image_sets:
+            if self.targets == "label" and min(images.labels) < 0:
+                raise ValueError(f"{images.name} has no labels; explain the predicted class instead")
+
+    def blind(self, name: str) -> BlindNet:
+        """The net whose unseen region is used for the net of this name."""
+        return require_wall(self.nets[name], self.nets.get(self.contrasts.get(name, "")))
+
+    def size(self, images: ImageSet | PhotoFolder) -> int:
+        return len(images) if self.count is None else min(self.count, len(images))
+
+    @property
+    def config(self) -> dict:
+        """The settings that decide rows. Batch size and memory change them in the last bits at most, so they
+        are not among them."""
+        methods = {name: [m.name for m in applicable(net, self.methods)] for name, net in self.nets.items()}
+        return dict(
+            methods=methods,
+            contrasts=self.contrasts,
+            count=self.count,
+            targets=self.targets,
+            seed=self.seed,
+            examples=self.examples,
+        )
+
+
+def run(
+    study: Study, out: str | Path, trainer: dict | None = None, progress: Callable[[int, int, str], None] | None = None
+) -> pd.DataFrame:
+    """Audit into the folder `out`, or go on where an interrupted audit of the same study stopped; all rows.
+
+    trainer: flags of lightning.Trainer (devices, num_nodes, accelerator). progress: told
+    (images done, images in all, what is running). Raises BrokenWall for a net that is not blind,
+    FileExistsError if out holds another study, PermissionError if it cannot be written.
+    """
+    out = writable(out)
+    certificates = {name: certify(study.blind(name)).raise_if_broken() for name in study.nets}
+    _claim(study, certificates, out)
+    jobs = [(name, images) for name in study.nets for images in study.image_sets]
+    total, finished = sum(study.size(images) for _, images in jobs), 0
+    for name, images in jobs:
+        todo = sorted(set(range(study.size(images))) - done(out, name, images.name))
+        finished += study.size(images) - len(todo)
+        tell = _counter(progress, finished, total, f"{name} on {images.name}")
+        tell(0)
+        if todo:
+            _predict(study, name, images, todo, out, trainer or {}, tell)
+        finished += len(todo)
+        _keep_examples(study, name, images, out)
+    table = merge(out)
+    write_text(out / TABLE, summary(headline(table)).to_csv(index=False))
+    return table
+
+
+def headline(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the table is made of: the paper's ratio as displayed, and the exact measures on cells."""
+    shown = (table["view"] == "displayed") & (table["metric"] == "leak_l2")
+    cells = (table["view"] == "rectified") & (table["on"] == "grid")
+    return table[shown | cells]
+
+
+def _claim(study: Study, certificates: dict[str, Certificate], out: Path) -> None:
+    """Write the manifest, or find that the folder holds this very study already."""
+    manifest = Manifest(
+        config=study.config,
+        certificates={name: certificate.to_dict() for name, certificate in certificates.items()},
+        image_sets={images.name: images.identity for images in study.image_sets},
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    if (out / MANIFEST).is_file() and shards(out):
+        if not Manifest.load(out).same_work_as(manifest):
+            raise FileExistsError(
+                f"{out} holds an audit of other nets, images or settings; choose another --out or remove that folder"
+            )
+        return
+    manifest.save(out)
+
+
+def _predict(
+    study: Study,
+    name: str,
+    images: ImageSet | PhotoFolder,
+    todo: list[int],
+    out: Path,
+    trainer: dict,
+    tell: Callable[[int], None],
+) -> None:
+    net = study.nets[name]
+    labels = images.labels if study.targets == "label" else None
+    settings = dict(seed=study.seed, budget_mb=study.budget_mb)
+    module = Auditor(net, study.blind(name), applicable(net, study.methods), (name, images.name), settings, labels)
+    loader = DataLoader(Numbered(images, todo), batch_size=study.batch_size)
+    bare = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    with quiet():
+        predictor = L.Trainer(**bare, inference_mode=False, callbacks=[ShardWriter(out, tell)], **trainer)
+        predictor.predict(module, loader, return_predictions=False)
+
+
+def _keep_examples(study: Study, name: str, images: ImageSet | PhotoFolder, out: Path) -> None:
+    """Images, raw maps and regions of the first images, for figures that need no model."""
+    count = min(study.examples, study.size(images))
+    path = out / EXAMPLES / f"{name}--{images.name}.npz"
+    if path.is_file() or not count:
+        return
+    path.parent.mkdir(exist_ok=True)
+    targets = None if study.targets == "predicted" else images.labels[:count]
+    evidence = Evidence(
+        study.nets[name], images.images(slice(0, count)), targets, seed=study.seed, budget_mb=study.budget_mb
+    )
+    blind, methods = study.blind(name), applicable(study.nets[name], study.methods)
+    maps = {f"map:{m.name}": finite(m, m(evidence)).cpu().numpy() for m in methods}
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            pixels=(255 * to_display(evidence.images)).round().astype(np.uint8),
+            targets=evidence.targets.cpu().numpy(),
+            labels=np.asarray(images.labels[:count]),
+            unseen_cells=blind.wall.unseen,
+            unseen_pixels=blind.regions.unseen,
+            halo=blind.regions.halo,
+            **maps,
+        )
+    partial.rename(path)
+
+
+def _counter(
+    progress: Callable[[int, int, str], None] | None, before: int, total: int, what: str
+) -> Callable[[int], None]:
+    seen = [before]
+
+    def tell(images: int) -> None:
+        seen[0] = min(seen[0] + images, total)
+        if progress is not None:
+            progress(seen[0], total, what)
+
+    return tell

@@ -1,0 +1,66 @@
+"""Tables and progress on a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from wallcheck.cams import METHODS
+from wallcheck.results import interval
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on a terminal and nothing elsewhere; yields tell(done, total, what)."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
+
+
+def print_leakage(rows: pd.DataFrame) -> None:
+    """One table per net and image set: methods by rows, the measures people ask for by columns."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
+    for (net, images), part in rows.groupby(["net", "images"], observed=True):
+        console.print(leakage_table(part, f"{net} on {images}"))
+
+
+def leakage_table(rows: pd.DataFrame, title: str) -> Table:
+    """Methods in the order of their families; intervals are 95 % bootstrap over images."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("method", "family"):
+        table.add_column(heading)
+    for heading in ("mass on unseen cells", "L2 share as displayed", "any", "empty maps"):
+        table.add_column(heading, justify="right")
+    present = set(rows["method"].unique())
+    for name in sorted(present, key=_place):
+        of = rows[rows["method"] == name]
+        mass, shown = _values(of, "rectified", "grid", "leak_mass"), _values(of, "displayed", "image", "leak_l2")
+        leaks = _values(of, "rectified", "grid", "leak_any")
+        if not len(mass):  # a pixel map has no cells
+            mass, leaks = _values(of, "rectified", "image", "leak_mass"), _values(of, "rectified", "image", "leak_any")
+        whole = interval(mass)
+        table.add_row(
+            name,
+            METHODS[name].family if name in METHODS else "own",
+            f"{whole['mean']:.3f} [{whole['low']:.3f}, {whole['high']:.3f}]",
+            f"{interval(shown, resamples=100)['mean']:.3f}",
+            f"{interval(leaks, resamples=100)['mean']:.0%}",
+            f"{whole['empty']:.0%}",
+        )
+    return table
+
+
+def _values(rows: pd.DataFrame, view: str, on: str, metric: str):
+    chosen = (rows["view"] == view) & (rows["on"] == on) & (rows["metric"] == metric)
+    return rows.loc[chosen, "value"].to_numpy()
+
+
+def _place(name: str) -> tuple[int, str]:
+    order = list(METHODS)
+    return (order.index(name), name) if name in order else (len(order), name)
