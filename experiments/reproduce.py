@@ -1,0 +1,242 @@
+"""The whole study in one command: data, training, certificate, audit, theory, figures.
+
+    python -m experiments.reproduce                   about ten minutes on two cores; `make reproduce` calls it
+    python -m experiments.reproduce --out runs/other --seed 1 --train_count 20000 --epochs 10
+
+Leaves one folder: manifest.json, rows/, examples/, leakage.csv (the audit); walled/ and unwalled/ (nets, logs);
+theory/; figures/; data/ (image sets); stages.json (seconds of each stage). Started again, it keeps what is
+finished and goes on with what is not.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jsonargparse
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from wallcheck.results import merge, writable, write_text
+from wallcheck.tables import print_leakage
+
+CONFIG = "experiments/configs/vgg_small.yaml"
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Flags of the study.
+
+    Args:
+        out: the run folder.
+        seed: of data, weights, order and every draw of the audit.
+        train_count: training images.
+        val_count: validation images.
+        count: images of each audited set.
+        epochs: of both trainings.
+        quick_theory: the theory's small simulation, as the tests run it.
+    """
+
+    out: str = "runs/reproduce"
+    seed: int = 0
+    train_count: int = 10_000
+    val_count: int = 1_000
+    count: int = 100
+    epochs: int = 6
+    quick_theory: bool = False
+
+
+def main(options: Reproduction) -> None:
+    out, console = writable(options.out), Console(stderr=True)
+    stages = Stages(out, asdict(options), console)
+    stages.run(
+        "data",
+        lambda: call(
+            "data_gen",
+            "--out",
+            out / "data",
+            "--seed",
+            options.seed,
+            "--train-count",
+            options.train_count,
+            "--val-count",
+            options.val_count,
+            "--count",
+            options.count,
+        ),
+    )
+    stages.run("training", lambda: train_both(options, out, console))
+    stages.run(
+        "audit",
+        lambda: call(
+            "experiments.audit",
+            "--walled",
+            out / "walled/model.safetensors",
+            "--unwalled",
+            out / "unwalled/model.safetensors",
+            "--data",
+            out / "data",
+            "--out",
+            out,
+            "--count",
+            options.count,
+            "--seed",
+            options.seed,
+            quiet=True,
+        ),
+    )
+    stages.run(
+        "theory",
+        lambda: call(
+            "theory", "--out", out / "theory", "--seed", options.seed, *(["--quick"] if options.quick_theory else [])
+        ),
+    )
+    stages.run(
+        "figures",
+        lambda: call(
+            "experiments.figures",
+            "--run",
+            out,
+            "--training",
+            out / "walled",
+            out / "unwalled",
+            "--theory",
+            out / "theory",
+            "--out",
+            out / "figures",
+        ),
+    )
+    rows = merge(out)
+    print_leakage(rows[rows["images"].isin(["stack_mix", "stack_gen"])])
+    stages.report({name: final_accuracy(out / name) for name in ("walled", "unwalled")})
+
+
+class Stages:
+    """Runs each stage once: a finished one, of the same settings, is kept when the command is given again."""
+
+    def __init__(self, out: Path, settings: dict, console: Console):
+        self.path, self.settings, self.console = out / "stages.json", settings, console
+        kept = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        if kept and kept["settings"] != settings:
+            raise FileExistsError(f"{out} holds a study with other settings {kept['settings']}; choose another --out")
+        self.seconds: dict[str, float] = kept.get("seconds", {})
+
+    def run(self, name: str, work: Callable[[], None]) -> None:
+        if name in self.seconds:
+            self.console.print(f"[bold]{name}[/bold]: kept from before ({self.seconds[name]:.0f} s)")
+            return
+        self.console.print(f"[bold]{name}[/bold]")
+        start = time.perf_counter()
+        work()
+        self.seconds[name] = time.perf_counter() - start
+        write_text(self.path, json.dumps({"settings": self.settings, "seconds": self.seconds}, indent=1) + "\n")
+
+    def report(self, accuracies: dict[str, float]) -> None:
+        table = Table(title="stages", title_justify="left")
+        table.add_column("stage")
+        table.add_column("seconds", justify="right")
+        for name, seconds in self.seconds.items():
+            table.add_row(name, f"{seconds:.0f}")
+        table.add_row("all", f"{sum(self.seconds.values()):.0f}")
+        Console().print(table)
+        for name, accuracy in accuracies.items():
+            print(f"validation accuracy, {name}: {accuracy:.1%}")
+        print(f"the run folder is {self.path.parent}")
+
+
+def call(module: str, *arguments: object, quiet: bool = False) -> None:
+    """Run a module of this repository with its own progress bar; raises CalledProcessError if it fails."""
+    subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL if quiet else None
+    )
+
+
+def train_both(options: Reproduction, out: Path, console: Console) -> None:
+    """Both nets at once, each on half of the cores: small batches of small images do not fill two of them."""
+    threads = str(max(1, (os.cpu_count() or 2) // 2))
+    running = {name: start_training(options, out, name, threads) for name in ("walled", "unwalled")}
+    steps = options.epochs * (options.train_count // BATCH)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}")
+    try:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            tasks = {name: bar.add_task(f"training {name}", total=steps, note="") for name in running}
+            while any(process.poll() is None for process in running.values()):
+                time.sleep(1)
+                for name, task in tasks.items():
+                    step, accuracy = latest(out / name)
+                    bar.update(task, completed=step, note=f"validation accuracy {accuracy:.1%}" if accuracy else "")
+    finally:
+        for process in running.values():
+            process.terminate()
+    for name, process in running.items():
+        if process.returncode:
+            log = (out / name / "log.txt").read_text()
+            raise RuntimeError(f"training {name} failed; the end of {out / name / 'log.txt'}:\n{log[-2000:]}")
+
+
+def start_training(options: Reproduction, out: Path, name: str, threads: str) -> subprocess.Popen:
+    """One training as a process that writes its own log; it goes on from its last checkpoint if there is one."""
+    folder = out / name
+    folder.mkdir(exist_ok=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.train",
+        "fit",
+        "--config",
+        CONFIG,
+        "--out",
+        folder,
+        "--data.folder",
+        out / "data",
+        "--data.batch_size",
+        BATCH,
+        "--data.seed",
+        options.seed,
+        "--model.seed",
+        options.seed,
+        "--model.walled",
+        str(name == "walled").lower(),
+        "--seed_everything",
+        options.seed,
+        "--trainer.max_epochs",
+        options.epochs,
+    ]
+    if last.is_file():
+        command += ["--ckpt_path", last]
+    with (folder / "log.txt").open("w") as log:
+        return subprocess.Popen(
+            list(map(str, command)), stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": threads}
+        )
+
+
+def latest(folder: Path) -> tuple[int, float | None]:
+    """(last logged step, last validation accuracy or None) of a training under way."""
+    if not (folder / "metrics.csv").is_file():
+        return 0, None
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    accuracies = [float(row["val_accuracy"]) for row in rows if row.get("val_accuracy")]
+    steps = [int(row["step"]) for row in rows if (row.get("step") or "").isdigit()]
+    return max(steps, default=0), accuracies[-1] if accuracies else None
+
+
+def final_accuracy(folder: Path) -> float:
+    return latest(folder)[1] or float("nan")
+
+
+if __name__ == "__main__":
+    try:
+        main(jsonargparse.auto_cli(Reproduction))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"experiments.reproduce: {' '.join(error.cmd[1:3])} failed; its message is above")
+    except (ValueError, OSError, LookupError, RuntimeError) as error:
+        sys.exit(f"experiments.reproduce: {error}")
