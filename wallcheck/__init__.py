@@ -18,6 +18,7 @@ _HOME = {
     "audit": "auditing",
     "cam_method": "cams",
     "certify": "certificate",
+    "predict_leakage": "prediction",
 }
 _MODULES = {
     "cams",

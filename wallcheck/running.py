@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from wallcheck.auditing import applicable, finite, require_wall
+from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify
 from wallcheck.data import ImageSet, PhotoFolder, to_display
 from wallcheck.evidence import BUDGET_MB, Evidence
@@ -58,6 +59,11 @@ class Study:
         """The net whose unseen region is used for the net of this name."""
         return require_wall(self.nets[name], self.nets.get(self.contrasts.get(name, "")))
 
+    def methods_for(self, name: str) -> list[Method]:
+        """The methods of the study that are defined on the net of this name."""
+        net = self.nets[name]
+        return [method for method in applicable(net, self.methods) if not method.refuses(net)]
+
     def size(self, images: ImageSet | PhotoFolder) -> int:
         return len(images) if self.count is None else min(self.count, len(images))
 
@@ -65,7 +71,7 @@ class Study:
     def config(self) -> dict:
         """The settings that decide rows. Batch size and memory change them in the last bits at most, so they
         are not among them."""
-        methods = {name: [m.name for m in applicable(net, self.methods)] for name, net in self.nets.items()}
+        methods = {name: [method.name for method in self.methods_for(name)] for name in self.nets}
         return dict(
             methods=methods,
             contrasts=self.contrasts,
@@ -140,7 +146,7 @@ def _predict(
     net = study.nets[name]
     labels = images.labels if study.targets == "label" else None
     settings = dict(seed=study.seed, budget_mb=study.budget_mb)
-    module = Auditor(net, study.blind(name), applicable(net, study.methods), (name, images.name), settings, labels)
+    module = Auditor(net, study.blind(name), study.methods_for(name), (name, images.name), settings, labels)
     loader = DataLoader(Numbered(images, todo), batch_size=study.batch_size)
     bare = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
     with quiet():
@@ -159,7 +165,7 @@ def _keep_examples(study: Study, name: str, images: ImageSet | PhotoFolder, out:
     evidence = Evidence(
         study.nets[name], images.images(slice(0, count)), targets, seed=study.seed, budget_mb=study.budget_mb
     )
-    blind, methods = study.blind(name), applicable(study.nets[name], study.methods)
+    blind, methods = study.blind(name), study.methods_for(name)
     maps = {f"map:{m.name}": finite(m, m(evidence)).cpu().numpy() for m in methods}
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:

@@ -5,8 +5,14 @@ from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
+from wallcheck.models import BlindNet
 
 CONTROL = dict(family="control", source="wallcheck", cost="0")
+
+
+def without_wall(net: BlindNet) -> str | None:
+    """Why the two ends of the scale mean nothing on this net."""
+    return "it has no wall, so nothing is unseen" if net.wall.is_open else None
 
 
 @cam_method(**CONTROL, verdict="leaks")
@@ -22,13 +28,13 @@ def random(ev: Evidence) -> Tensor:
     return (1 - drawn).expand(len(ev.images), -1, -1)
 
 
-@cam_method(**CONTROL, verdict="zero")
+@cam_method(**CONTROL, verdict="zero", refuses=without_wall)
 def seen_only(ev: Evidence) -> Tensor:
     """The oracle of the wall: 1 on seen cells, 0 on unseen ones. Leaks nothing and says nothing."""
     return (~ev.unseen).to(ev.images.dtype).expand(len(ev.images), -1, -1)
 
 
-@cam_method(**CONTROL, verdict="leaks")
+@cam_method(**CONTROL, verdict="leaks", refuses=without_wall)
 def unseen_only(ev: Evidence) -> Tensor:
-    """The worst case: 1 on unseen cells, 0 on seen ones (all zero for a net without a wall)."""
+    """The worst case: 1 on unseen cells, 0 on seen ones."""
     return ev.unseen.to(ev.images.dtype).expand(len(ev.images), -1, -1)
