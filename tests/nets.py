@@ -44,9 +44,10 @@ def photos(count: int, seed: int = 0, size: int = SIZE) -> tuple[torch.Tensor, t
 
 
 @cache
-def trained_tiny() -> BlindNet:
-    """`tiny` after 120 steps of Adam: it tells the four places apart. Treat it as read-only."""
-    net = tiny(seed=3).train()
+def trained_tiny(pooled: bool = False) -> BlindNet:
+    """`tiny` after 120 steps of Adam: it tells the four places apart (a pooled head: the colours). Treat it as
+    read-only."""
+    net = (tiny(seed=3, hidden=(), pooled=True) if pooled else tiny(seed=3)).train()
     images, labels = photos(256, seed=11)
     optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(120):
@@ -54,3 +55,8 @@ def trained_tiny() -> BlindNet:
         torch.nn.functional.cross_entropy(net(images), labels).backward()
         optimiser.step()
     return net.eval()
+
+
+def pooled_sibling(net: BlindNet) -> BlindNet:
+    """A net as net, trained or not, whose head averages the seen cells and has one Linear."""
+    return trained_tiny(pooled=True) if net is trained_tiny() else tiny(hidden=(), pooled=True)

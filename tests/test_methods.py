@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tests.nets import photos, tiny, trained_tiny
+from tests.nets import photos, pooled_sibling, tiny, trained_tiny
 from tests.reference import TWINS
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
@@ -27,6 +27,16 @@ def evidence(net):
     return Evidence(net, photos(3, seed=5)[0])
 
 
+def suited(name, net):
+    """net, or its sibling with a pooled head for a method that is not defined on net's head."""
+    return pooled_sibling(net) if METHODS[name].refuses(net) else net
+
+
+def suited_evidence(name, evidence):
+    net = suited(name, evidence.net)
+    return evidence if net is evidence.net else Evidence(net, evidence.images)
+
+
 def names(*families):
     return [name for name, method in METHODS.items() if not families or method.family in families]
 
@@ -37,7 +47,7 @@ def test_every_method_has_a_twin():
 
 @pytest.mark.parametrize("name", sorted(TWINS))
 def test_method_is_its_twin_in_float64(name, net):
-    net, (images, _) = copy.deepcopy(net).double(), photos(2, seed=7)
+    net, (images, _) = copy.deepcopy(suited(name, net)).double(), photos(2, seed=7)
     evidence = Evidence(net, images.double())
     for map_, image, target in zip(METHODS[name](evidence), evidence.images, evidence.targets.tolist(), strict=True):
         slow = TWINS[name](net, image, target, seed=0)
@@ -46,6 +56,7 @@ def test_method_is_its_twin_in_float64(name, net):
 
 @pytest.mark.parametrize("name", sorted(TWINS))
 def test_method_is_its_twin_in_float32(name, evidence):
+    evidence = suited_evidence(name, evidence)
     net = copy.deepcopy(evidence.net).double()
     for map_, image, target in zip(METHODS[name](evidence), evidence.images, evidence.targets.tolist(), strict=True):
         slow = TWINS[name](net, image.double(), target, seed=0)
@@ -54,6 +65,7 @@ def test_method_is_its_twin_in_float32(name, evidence):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_verdict(name, evidence):
+    evidence = suited_evidence(name, evidence)
     method = METHODS[name]
     maps = method(evidence)
     hidden = evidence.unseen if method.grid == "cells" else torch.from_numpy(evidence.regions.unseen.copy())
@@ -75,6 +87,7 @@ def test_verdict(name, evidence):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_batch_is_its_images_one_by_one(name, evidence):
+    evidence = suited_evidence(name, evidence)
     whole = METHODS[name](evidence)
     for i, image in enumerate(evidence.images):
         alone = METHODS[name](Evidence(evidence.net, image[None], targets=evidence.targets[i : i + 1]))[0]
@@ -85,6 +98,7 @@ def test_batch_is_its_images_one_by_one(name, evidence):
 def test_order_of_channels_does_not_matter(name, evidence):
     if name in ORDERED:
         pytest.skip(ORDERED[name])
+    evidence = suited_evidence(name, evidence)
     other = Evidence(with_channels_permuted(evidence.net), evidence.images, evidence.targets)
     before, after = METHODS[name](evidence), METHODS[name](other)
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4 * float(before.abs().max()))
@@ -103,7 +117,7 @@ def with_channels_permuted(net):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_is_left_behind(name):
-    net, state = tiny().train(), torch.random.get_rng_state()
+    net, state = suited(name, tiny()).train(), torch.random.get_rng_state()
     before = copy.deepcopy(net.state_dict())
     METHODS[name](Evidence(net, photos(1)[0]))
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
@@ -115,7 +129,7 @@ def test_nothing_is_left_behind(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_dead_net_gives_a_finite_map(name):
     """All channels dead: A = 0, so every map is made of zeros and none may divide by them."""
-    net = tiny()
+    net = suited(name, tiny())
     conv = [m for m in net.features if isinstance(m, torch.nn.Conv2d)][-1]
     conv.weight.data.zero_()
     conv.bias.data.fill_(-1.0)
@@ -127,7 +141,7 @@ def test_dead_net_gives_a_finite_map(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_constant_image_and_negative_score_are_finite(name):
-    net = trained_tiny()
+    net = suited(name, trained_tiny())
     images = torch.cat([torch.zeros(1, 3, 24, 24), photos(1)[0]])
     worst = Evidence(net, images).logits.argmin(1)
     maps = METHODS[name](Evidence(net, images, targets=worst))

@@ -5,8 +5,10 @@ the model: `rescore` for changed activations and `rescore_images` for changed im
 autograd, in chunks that fit a memory budget.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +18,14 @@ from wallcheck.geometry import Regions, Wall
 from wallcheck.models import BlindNet, in_mode
 
 BUDGET_MB = 256
+
+
+class Traced(NamedTuple):
+    """One step from image to target layer: module (None for the image itself), output and d score / d output."""
+
+    module: nn.Module | None
+    output: Tensor
+    gradient: Tensor
 
 
 class Evidence:
@@ -46,6 +56,7 @@ class Evidence:
         self.images = images.detach().to(parameter.device, parameter.dtype)
         self.seed = seed
         self.budget_mb = budget_mb
+        self._target: Callable[[Tensor], Tensor] | None = None
         self._given = None if targets is None else self._checked_targets(targets)
 
     # -- the model seen from here -----------------------------------------------------------------
@@ -82,12 +93,25 @@ class Evidence:
     @cached_property
     def score(self) -> Tensor:
         """(B,): the logit explained."""
-        return self.of_target(self.logits)
+        return self.explained(self.logits)
 
     @cached_property
     def gradient(self) -> Tensor:
         """G = d score / d A, (B, K, h, w); the head alone is differentiated."""
-        return self.gradient_of(self.of_target)
+        return self.gradient_of(self.explained)
+
+    @cached_property
+    def trace(self) -> tuple[Traced, ...]:
+        """The images and the output of every module of the features, each with d score / d it; one forward and
+        one backward through everything. Holds two values for each that the features compute."""
+        steps: list[tuple[nn.Module | None, Tensor]] = [(None, self.images.detach().requires_grad_())]
+        with in_mode(self.net), torch.enable_grad():
+            for module in chain(self.net.features):
+                before = steps[-1][1]
+                steps.append((module, module(before.clone() if getattr(module, "inplace", False) else before)))
+            scores = self.explained(self.net.logits_from(steps[-1][1]))
+            gradients = torch.autograd.grad(scores.sum(), [output for _, output in steps])
+        return tuple(Traced(module, output.detach(), g) for (module, output), g in zip(steps, gradients, strict=True))
 
     @cached_property
     def cells(self) -> int:
@@ -101,6 +125,25 @@ class Evidence:
             scores = target(self.net.logits_from(leaf))
             (gradient,) = torch.autograd.grad(scores.sum(), leaf)
         return gradient
+
+    def explained(self, logits: Tensor) -> Tensor:
+        """What is explained, as a function of logits: (B, D) -> (B,)."""
+        return self.of_target(logits) if self._target is None else self._target(logits)
+
+    def explaining(self, target: Callable[[Tensor], Tensor]) -> "Evidence":
+        """The same images, explaining target(logits (B, D)) -> (B,) instead of a logit: score, gradient and trace
+        are the target's, activations and logits are shared. Doors that ask for one logit are not changed."""
+        other = copy.copy(self)
+        for name in ("score", "gradient", "trace"):
+            other.__dict__.pop(name, None)
+        other._target = target
+        return other
+
+    def at(self, images: Tensor) -> "Evidence":
+        """The same question asked of other images (B, 3, H, W): net, targets and seed are kept."""
+        other = Evidence(self.net, images, seed=self.seed, budget_mb=self.budget_mb)
+        other._given, other._target = self.targets, self._target
+        return other
 
     def of_target(self, logits: Tensor, owner: Tensor | None = None) -> Tensor:
         """The explained class's entry of logits (N, D) -> (N,); owner (N,) names the image of each row."""
@@ -159,6 +202,15 @@ class Evidence:
         if len(given) and (given.min() < 0 or given.max() >= classes):
             raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
         return given.long()
+
+
+def chain(features: nn.Module) -> Iterator[nn.Module]:
+    """The modules of nested Sequentials in forward order; any other module counts as one step."""
+    for module in features if isinstance(features, nn.Sequential) else [features]:
+        if isinstance(module, nn.Sequential):
+            yield from chain(module)
+        else:
+            yield module
 
 
 def _first(value: int | tuple[int, int]) -> int:

@@ -1,6 +1,19 @@
 """The methods, one family per file; importing a file registers what it defines."""
 
-from wallcheck.cams import ablation, controls, local, pooled, rescoring, subspace
+from wallcheck.cams import (
+    ablation,
+    controls,
+    head,
+    layered,
+    local,
+    local_layers,
+    pooled,
+    pooled_augmented,
+    pooled_paths,
+    rescoring,
+    subspace,
+    targets,
+)
 from wallcheck.cams._method import FAMILIES, METHODS, VERDICTS, Method, cam_method
 
 __all__ = [
@@ -11,8 +24,14 @@ __all__ = [
     "ablation",
     "cam_method",
     "controls",
+    "head",
+    "layered",
     "local",
+    "local_layers",
     "pooled",
+    "pooled_augmented",
+    "pooled_paths",
     "rescoring",
     "subspace",
+    "targets",
 ]

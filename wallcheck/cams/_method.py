@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from wallcheck.evidence import Evidence
+from wallcheck.models import BlindNet
 from wallcheck.registry import Registry
 
 FAMILIES = {
@@ -33,6 +34,10 @@ VERDICTS = {
 METHODS: "Registry[Method]" = Registry("method")
 
 
+def welcome(net: BlindNet) -> None:
+    """Refuses no net: what most methods say."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A saliency method; calling it gives the raw map, (B, h, w) signed on the cell grid (grid "cells"),
@@ -41,6 +46,7 @@ class Method:
     family: a key of FAMILIES, where the channel weight comes from.
     source: paper, equation and variant. cost: F, B full forwards and backwards, f, b the head's alone.
     verdict: a key of VERDICTS, what is expected on cells the model cannot see.
+    refuses: net -> why the method is not defined on it, None where it is; calling it there is a ValueError.
     """
 
     name: str
@@ -50,8 +56,11 @@ class Method:
     cost: str
     verdict: str
     grid: str = "cells"
+    refuses: Callable[[BlindNet], str | None] = welcome
 
     def __call__(self, evidence: Evidence) -> Tensor:
+        if reason := self.refuses(evidence.net):
+            raise ValueError(f"{self.name} is not defined on this net: {reason}")
         maps = self.body(evidence)
         size = evidence.wall.seen.shape if self.grid == "cells" else evidence.net.image_size
         wanted = (len(evidence.images), *size)
@@ -70,6 +79,7 @@ def cam_method(
     cost: str,
     verdict: str,
     grid: str = "cells",
+    refuses: Callable[[BlindNet], str | None] = welcome,
     name: str | None = None,
     registry: Registry[Method] | None = None,
 ):
@@ -87,7 +97,7 @@ def cam_method(
             raise ValueError(f"{word!r} is none of {', '.join(allowed)}")
 
     def register(body: Callable[[Evidence], Tensor]) -> Method:
-        method = Method(name or body.__name__, body, family, source, cost, verdict, grid)
+        method = Method(name or body.__name__, body, family, source, cost, verdict, grid, refuses)
         (METHODS if registry is None else registry)[method.name] = method
         return method
 

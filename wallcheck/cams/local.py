@@ -8,14 +8,38 @@ from torch import Tensor
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 
+LOCAL = dict(family="local", cost="1F+1b", verdict="zero")
 
-@cam_method(family="local", source="Draelos and Carin 2020, eq. 4", cost="1F+1b", verdict="zero")
+
+@cam_method(**LOCAL, source="Draelos and Carin 2020, eq. 4")
 def hirescam(ev: Evidence) -> Tensor:
     """sum_k G_k(u) A_k(u). Sums to y - bias when the head is linear."""
     return (ev.gradient * ev.activations).sum(1)
 
 
-@cam_method(family="local", source="Jiang et al. 2021, eq. 6-7, one layer, no tanh", cost="1F+1b", verdict="zero")
+@cam_method(**LOCAL, source="Jiang et al. 2021, eq. 6-7, one layer, no tanh")
 def layercam(ev: Evidence) -> Tensor:
     """sum_k relu(G_k(u)) A_k(u)."""
     return (ev.gradient.clamp(min=0) * ev.activations).sum(1)
+
+
+@cam_method(**LOCAL, source="grad-cam, GradCAMElementWise; no paper")
+def gradcam_elementwise(ev: Evidence) -> Tensor:
+    """sum_k relu(G_k(u) A_k(u)): Layer-CAM where A >= 0, which a ReLU layer guarantees."""
+    return (ev.gradient * ev.activations).clamp(min=0).sum(1)
+
+
+@cam_method(**LOCAL, source="Rebuffi et al. 2020 (NormGrad), virtual 1 x 1 convolution, as in TorchRay; logit score")
+def normgrad(ev: Evidence) -> Tensor:
+    """||G(u)|| ||A(u)||, norms over channels: the Frobenius norm of cell u's share of a 1 x 1 layer's gradient.
+
+    Never negative: it says how much a cell matters, not for or against the class.
+    """
+    return ev.gradient.norm(dim=1) * ev.activations.norm(dim=1)
+
+
+@cam_method(**LOCAL, source="Rebuffi et al. 2020 (NormGrad), virtual scaling layer; logit score")
+def normgrad_scaling(ev: Evidence) -> Tensor:
+    """||G(u) * A(u)||: the norm of cell u's share of a per-channel scale's gradient. The paper's third virtual
+    layer, a bias, gives ||G(u)|| and does not look at the activations; it is not listed."""
+    return (ev.gradient * ev.activations).norm(dim=1)

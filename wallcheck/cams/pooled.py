@@ -28,9 +28,41 @@ def gradcampp(ev: Evidence) -> Tensor:
     alpha relu(G) is relu(G) / (2 + G sum A) wherever G > 0, which needs no epsilon. The factor
     exp(y) of the paper's exponential score cancels only in the weights' common scale, and is left out.
     """
-    positive = ev.gradient.clamp(min=0)
-    mass = ev.activations.sum((2, 3), keepdim=True)
-    return weighted_sum((positive / (2 + positive * mass)).sum((2, 3)), ev.activations)
+    return weighted_sum(plusplus_weights(ev.activations, ev.gradient), ev.activations)
+
+
+def plusplus_weights(activations: Tensor, gradient: Tensor) -> Tensor:
+    """Grad-CAM++ weights (B, K) of any layer (B, K, h, w) with non-negative activations."""
+    positive = gradient.clamp(min=0)
+    mass = activations.sum((2, 3), keepdim=True)
+    return (positive / (2 + positive * mass)).sum((2, 3))
+
+
+@cam_method(
+    family="pooled",
+    source="torchcam 0.5.0, GradCAMpp as it is described: sum_v A G^3 where the paper has G^3 sum_v A",
+    cost="1F+1b",
+    verdict="may_leak",
+)
+def gradcampp_cubes(ev: Evidence) -> Tensor:
+    """w_k = sum_u alpha_k(u) relu(G_k(u)), alpha = G(u)^2 / (2 G(u)^2 + sum_v A(v) G(v)^3); 0 where G = 0.
+
+    The denominator may be negative, so unlike the paper's weights these can be.
+    """
+    squares, cubes = ev.gradient**2, (ev.activations * ev.gradient**3).sum((2, 3), keepdim=True)
+    alpha = ratio(squares, 2 * squares + cubes).where(squares > 0, 0.0)
+    return weighted_sum((alpha * ev.gradient.clamp(min=0)).sum((2, 3)), ev.activations)
+
+
+@cam_method(
+    family="pooled",
+    source="torchcam 0.5.0, GradCAMpp as it runs: the division is done in a copy and lost",
+    cost="1F+1b",
+    verdict="leaks",
+)
+def gradcampp_undivided(ev: Evidence) -> Tensor:
+    """w_k = sum_u G_k(u)^2 relu(G_k(u)): alpha is its own numerator."""
+    return weighted_sum((ev.gradient**2 * ev.gradient.clamp(min=0)).sum((2, 3)), ev.activations)
 
 
 @cam_method(family="pooled", source="Fu et al. 2020 (XGrad-CAM), eq. 8", cost="1F+1b", verdict="may_leak")

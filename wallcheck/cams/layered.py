@@ -1,0 +1,114 @@
+"""Layered: maps of several layers, or of one layer at several image sizes, fused on the image.
+
+The fused map is as blind as its blindest factor (a product) or as leaky as its leakiest part (a sum).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from wallcheck.cams._layers import needs_plain_chain, on_image, stages
+from wallcheck.cams._method import cam_method
+from wallcheck.cams.pooled import plusplus_weights
+from wallcheck.evidence import Evidence, Traced
+from wallcheck.models import in_mode
+from wallcheck.numerics import unit_range, weighted_sum
+
+PIXELS = dict(grid="pixels", refuses=needs_plain_chain)
+PERCENTILE = 80
+SCALES = (1, 2, 3)
+
+
+@cam_method(
+    **PIXELS, family="pooled", source="Winsor-CAM 2025 (arXiv 2507.10846), p = 80", cost="1F+1B", verdict="may_leak"
+)
+def winsorcam(ev: Evidence) -> Tensor:
+    """sum over convolutions of w_l U(N(relu(sum_k a_k A_k))), a = mean_u G, A before the ReLU.
+
+    w_l is the layer's winsorised importance, see `winsorised`; importance is relu(mean_k a_k). A
+    layer of importance 0 adds nothing. p = 80 is ours: the paper leaves it to the user.
+    """
+    layers = [layer for layer in ev.trace if isinstance(layer.module, torch.nn.Conv2d)]
+    weights = [layer.gradient.mean((2, 3)) for layer in layers]
+    maps = [unit_range(weighted_sum(a, layer.output).clamp(min=0)) for a, layer in zip(weights, layers, strict=True)]
+    importance = winsorised(torch.stack([a.mean(1).clamp(min=0) for a in weights], 1))
+    return sum(w[:, None, None] * on_image(map_, ev) for w, map_ in zip(importance.T, maps, strict=True))
+
+
+def winsorised(importance: Tensor) -> Tensor:
+    """(B, L): the non-zero entries of each row cut at their 80th percentile and stretched to [0.1, 1]; zeros stay.
+
+    >>> winsorised(torch.tensor([[0., 1., 2., 100.], [0., 0., 5., 0.]]))
+    tensor([[0.0000, 0.1000, 0.1148, 1.0000],
+            [0.0000, 0.0000, 1.0000, 0.0000]])
+    """
+    live = importance > 0
+    cut = importance.where(live, torch.nan).nanquantile(PERCENTILE / 100, dim=1, keepdim=True)
+    held = importance.minimum(cut)
+    low, high = held.where(live, torch.inf).amin(1, keepdim=True), held.where(live, -torch.inf).amax(1, keepdim=True)
+    stretched = torch.where(high > low, 0.1 + 0.9 * (held - low) / (high - low), 1.0)
+    return stretched.where(live, 0.0)
+
+
+def refined(base: Callable[[Traced], Tensor]) -> Callable[[Evidence], Tensor]:
+    """Product over layers of U(N(relu(base map))): bright only where every layer is.
+
+    The layers are the last of each resolution; N is min-max per map. A layer without any positive
+    cell makes the product 0.
+    """
+    return lambda ev: torch.stack([on_image(unit_range(base(layer).clamp(min=0)), ev) for layer in stages(ev)]).prod(0)
+
+
+REFINE = "RefineCAM 2026 (arXiv 2605.14641), plain product as in grad-cam and torchcam, over {}"
+
+cam_method(
+    **PIXELS, name="refinecam", family="layered", source=REFINE.format("Grad-CAM++"), cost="1F+1B", verdict="may_leak"
+)(refined(lambda layer: weighted_sum(plusplus_weights(layer.output, layer.gradient), layer.output)))
+cam_method(
+    **PIXELS,
+    name="refinecam_layercam",
+    family="layered",
+    source=REFINE.format("Layer-CAM"),
+    cost="1F+1B",
+    verdict="zero",
+)(refined(lambda layer: (layer.gradient.clamp(min=0) * layer.output).sum(1)))
+
+
+@cam_method(
+    **PIXELS,
+    family="layered",
+    source="Jalwana et al. 2021 (CAMERAS), logit score, image sizes 1, 2 and 3 times the net's",
+    cost="14F+14B",
+    verdict="zero",
+)
+def cameras(ev: Evidence) -> Tensor:
+    """sum_k mean_s U(A_s) * mean_s U(G_s): layer and gradient of enlarged images, averaged on the image, then multiplied.
+
+    Ours: a head that wants h x w cells is given the enlarged layer averaged down to them, as
+    torchvision's adaptive pool does; three sizes where the authors take eight (1 to 4.1 times). The
+    authors' final ReLU and min-max are display. Work and memory grow with the square of the size.
+    """
+    maps = []
+    for image in range(len(ev.images)):
+        layers = [enlarged_layer(ev, image, scale) for scale in SCALES]
+        activations, gradient = (
+            sum(interpolate(part, ev.net.image_size, mode="bilinear") for part in parts) / len(SCALES)
+            for parts in zip(*layers, strict=True)
+        )
+        maps.append((activations * gradient).sum(1)[0])
+    return torch.stack(maps)
+
+
+def enlarged_layer(ev: Evidence, image: int, scale: int) -> tuple[Tensor, Tensor]:
+    """A and d score / d A, (1, K, s h, s w) each, of one image enlarged by scale."""
+    size = [scale * length for length in ev.net.image_size]
+    with in_mode(ev.net), torch.no_grad():
+        enlarged = interpolate(ev.images[image : image + 1], size, mode="bilinear")
+        activations = ev.net.features(enlarged)
+    with in_mode(ev.net), torch.enable_grad():
+        leaf = activations.detach().requires_grad_()
+        logits = ev.net.logits_from(adaptive_avg_pool2d(leaf, ev.wall.seen.shape))
+        (gradient,) = torch.autograd.grad(logits[0, ev.targets[image]], leaf)
+    return activations, gradient

@@ -1,0 +1,111 @@
+"""Local, over several layers: element-wise maps of each layer, upsampled and put together on the image.
+
+A layer's gradient is exactly 0 wherever no seen cell looks. Upsampling smears a value by less than
+half a stride past its cell, and a layer behind a 3 x 3 convolution looks a whole stride past it: so on
+the networks here the fused maps are exactly 0 on unseen pixels. A layer that looks no further than its
+own cell (a 1 x 1 convolution after a pool) would bleed by up to half a stride; tests/test_bleed.py
+measures both.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from wallcheck.cams._layers import needs_plain_chain, on_image, stages
+from wallcheck.cams._method import cam_method
+from wallcheck.evidence import Evidence
+from wallcheck.numerics import ratio, unit_range
+
+LOCAL = dict(family="local", cost="1F+1B", verdict="zero", grid="pixels", refuses=needs_plain_chain)
+
+
+def positive_share(layer) -> Tensor:
+    """Layer-CAM of one layer, relu(sum_k relu(G) A), over its maximum: (B, h, w) in [0, 1]; 0 where nothing is positive."""
+    maps = (layer.gradient.clamp(min=0) * layer.output).sum(1).clamp(min=0)
+    return ratio(maps, maps.amax((1, 2), keepdim=True))
+
+
+@cam_method(**LOCAL, source="Jiang et al. 2021, eq. 8-9, gamma 2; last layer of each resolution")
+def layercam_fused(ev: Evidence) -> Tensor:
+    """max over layers of U(tanh(2 L_l / max L_l)), the target layer without the tanh.
+
+    The tanh lifts the faint maps of shallow layers. Ours: the target layer is L / max L, so that
+    all lie in [0, 1]; shallow means every resolution but the last.
+    """
+    *shallow, deep = [positive_share(layer) for layer in stages(ev)]
+    maps = [*(torch.tanh(2 * map_) for map_ in shallow), deep]
+    return torch.stack([on_image(map_, ev) for map_ in maps]).amax(0)
+
+
+@cam_method(**LOCAL, source="torchcam 0.5.0, LayerCAM.fuse_cams: tanh on every layer; last layer of each resolution")
+def layercam_fused_tanh(ev: Evidence) -> Tensor:
+    """max over layers of U(tanh(2 N(L_l))), N min-max per map."""
+    maps = [torch.tanh(2 * unit_range(positive_share(layer))) for layer in stages(ev)]
+    return torch.stack([on_image(map_, ev) for map_ in maps]).amax(0)
+
+
+@cam_method(**LOCAL, source="grad-cam, LayerCAM with a list of layers; last layer of each resolution")
+def layercam_mean(ev: Evidence) -> Tensor:
+    """Mean over layers of U(N(L_l)), N min-max per map."""
+    return torch.stack([on_image(unit_range(positive_share(layer)), ev) for layer in stages(ev)]).mean(0)
+
+
+@cam_method(**LOCAL, source="Shi et al. 2020 (Zoom-CAM); last layer of each resolution, each upsampled to the image")
+def zoomcam(ev: Evidence) -> Tensor:
+    """max over layers of U(N(relu(sum_k G A))), N min-max per map; a layer with no positive cell adds 0.
+
+    Ours: every map goes to the image in one step, where the paper goes up layer by layer.
+    """
+    maps = [unit_range((layer.gradient * layer.output).sum(1).clamp(min=0)) for layer in stages(ev)]
+    return torch.stack([on_image(map_, ev) for map_ in maps]).amax(0)
+
+
+def full_gradient(ev: Evidence) -> list[Tensor]:
+    """Signed terms of y: input * gradient (B, 3, H, W), then bias * gradient of every layer (B, K, h, w).
+
+    They and the head's own bias terms sum to y for a network of linear layers, ReLUs and max-pools.
+    """
+    image, *layers = ev.trace
+    return [image.output * image.gradient] + [
+        offset[:, None, None] * layer.gradient for layer in layers if (offset := constant_of(layer.module)) is not None
+    ]
+
+
+def constant_of(module: nn.Module | None) -> Tensor | None:
+    """(K,): what a layer adds whatever it is given: a convolution's bias, a batch norm's beta - mean gamma / sd."""
+    if isinstance(module, nn.BatchNorm2d):
+        scale = module.weight.detach() / (module.running_var + module.eps).sqrt()
+        return module.bias.detach() - module.running_mean * scale
+    bias = getattr(module, "bias", None)
+    return None if bias is None else bias.detach()
+
+
+def share(term: Tensor) -> Tensor:
+    """psi: |term| stretched to [0, 1] over channels and cells of each image at once, summed over channels."""
+    flat = unit_range(term.abs().flatten(2))  # (B, K, h w): the last two axes are one image's values
+    return flat.view_as(term).sum(1)
+
+
+def enlarged(maps: Tensor, ev: Evidence) -> Tensor:
+    """The authors' bilinear enlargement, corners aligned; it commutes with the sum over channels."""
+    return interpolate(maps[:, None], ev.net.image_size, mode="bilinear", align_corners=True)[:, 0]
+
+
+@cam_method(
+    **LOCAL,
+    source="Srinivas and Fleuret 2019, eq. 4 and the authors' code: rescaled per image and layer, no head terms",
+)
+def fullgrad(ev: Evidence) -> Tensor:
+    """psi(x G_x) + sum over layers of U(psi(b_l G_l)). A layer whose terms are all equal adds 0."""
+    image, *biases = [share(term) for term in full_gradient(ev)]
+    return image + sum(enlarged(map_, ev) for map_ in biases)
+
+
+@cam_method(
+    **LOCAL, source="Srinivas and Fleuret, authors' SimpleFullGrad: gradients before each ReLU, biases left out"
+)
+def simple_fullgrad(ev: Evidence) -> Tensor:
+    """psi(x G_x) + sum over layers with a bias of U(psi(G_l))."""
+    image, *layers = ev.trace
+    maps = [share(layer.gradient) for layer in layers if constant_of(layer.module) is not None]
+    return share(image.output * image.gradient) + sum(enlarged(map_, ev) for map_ in maps)

@@ -1,0 +1,136 @@
+"""Pooled gradient, averaged over changed images: noise around the image, or a path that leads to it.
+
+Draws are made in float32 from the evidence's seed, and every image of a batch gets the same ones, so
+a map depends neither on its batch nor on the precision.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from wallcheck.cams._method import cam_method
+from wallcheck.evidence import Evidence
+from wallcheck.numerics import ratio, weighted_sum
+
+SAMPLES, SPREAD = 8, 0.15
+TORCHCAM_SAMPLES, TORCHCAM_SIGMA = 4, 0.3
+STEPS = 20
+NOISE, NOISE_TORCHCAM, STARTS, TIMES = 1, 2, 3, 4  # salts
+
+
+def noise(ev: Evidence, count: int, salt: int) -> Iterator[Tensor]:
+    """`count` standard normal images (3, H, W)."""
+    generator, shape = ev.generator(salt=salt), ev.images.shape[1:]
+    for _ in range(count):
+        yield torch.randn(shape, generator=generator, device=ev.images.device).to(ev.images.dtype)
+
+
+def spread(images: Tensor) -> Tensor:
+    """SmoothGrad's standard deviation, 0.15 of each image's range: (B, 1, 1, 1); 0 for a constant image."""
+    return SPREAD * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
+
+
+def smoothed_alpha(powers: list[Tensor], activations: Tensor) -> Tensor:
+    """mean G^2 / (2 mean G^2 + mean G^3 sum_v A), powers = [mean G, mean G^2, mean G^3]; 0 where mean G^2 = 0."""
+    _, squares, cubes = powers
+    return ratio(squares, 2 * squares + cubes * activations.sum((2, 3), keepdim=True))
+
+
+@cam_method(
+    family="pooled",
+    source="Omeiza et al. 2019 (Smooth Grad-CAM++), eq. 9-10 with mean G^2 as the numerator of alpha; "
+    "8 samples, sigma 0.15 of the image's range as in SmoothGrad",
+    cost="9F+8b",
+    verdict="may_leak",
+)
+def smooth_gradcampp(ev: Evidence) -> Tensor:
+    """w_k = sum_u alpha_k(u) relu(mean_n G), powers of G averaged over noisy images; A of the clean image.
+
+    The paper prints mean G where Grad-CAM++ and torchcam have mean G^2. Without noise it is
+    Grad-CAM++; with noise alpha's denominator, and so a weight, can be negative.
+    """
+    powers = [torch.zeros_like(ev.activations) for _ in range(3)]
+    for drawn in noise(ev, SAMPLES, NOISE):
+        gradient = ev.at(ev.images + spread(ev.images) * drawn).gradient
+        powers = [mean + gradient**p / SAMPLES for p, mean in enumerate(powers, start=1)]
+    weights = (smoothed_alpha(powers, ev.activations) * powers[0].clamp(min=0)).sum((2, 3))
+    return weighted_sum(weights, ev.activations)
+
+
+@cam_method(
+    family="pooled",
+    source="torchcam 0.5.0, SmoothGradCAMpp as it runs: 4 samples, sigma 0.3, last noisy pass in the sum",
+    cost="5F+4b",
+    verdict="may_leak",
+)
+def smooth_gradcampp_last(ev: Evidence) -> Tensor:
+    """w_k = sum_u alpha_k(u) relu(G of the last noisy image), applied to that image's activations.
+
+    alpha = mean G^2 / (2 mean G^2 + sum_v A(v) mean G(v)^3), A of the clean image: the sum over v
+    takes in the cubes, as in torchcam's Grad-CAM++.
+    """
+    squares = cubes = torch.zeros_like(ev.activations)
+    for drawn in noise(ev, TORCHCAM_SAMPLES, NOISE_TORCHCAM):
+        last = ev.at(ev.images + TORCHCAM_SIGMA * drawn)
+        squares, cubes = squares + last.gradient**2 / TORCHCAM_SAMPLES, cubes + last.gradient**3 / TORCHCAM_SAMPLES
+    alpha = ratio(squares, 2 * squares + (ev.activations * cubes).sum((2, 3), keepdim=True)).where(squares > 0, 0.0)
+    return weighted_sum((alpha * last.gradient.clamp(min=0)).sum((2, 3)), last.activations)
+
+
+@cam_method(
+    family="pooled",
+    source="Sattarzadeh et al. 2021 (Integrated Grad-CAM), eq. 5-6: ReLU inside the integral; 20 steps from a zero image",
+    cost="21F+20b",
+    verdict="may_leak",
+)
+def integrated_gradcam(ev: Evidence) -> Tensor:
+    """mean_t relu(sum_k mean_u G_k(t) (A_k(t) - A_k(0))), image t x for t = 1/20 .. 1.
+
+    0 is the zero image, the mean colour after normalisation: the paper's black image is ours to
+    place. The ReLU stands inside the integral, so it is part of the formula, not of the display.
+    """
+    start = ev.at(torch.zeros_like(ev.images)).activations
+    total = torch.zeros_like(ev.activations[:, 0])
+    for step in range(1, STEPS + 1):
+        point = ev.at(ev.images * (step / STEPS))
+        gained = weighted_sum(point.gradient.mean((2, 3)), point.activations - start)
+        total = total + gained.clamp(min=0) / STEPS
+    return total
+
+
+@cam_method(
+    family="pooled",
+    source="Integrated Grad-CAM as a change of Grad-CAM's weights alone (how later papers cite it); 20 steps from zero",
+    cost="21F+20b",
+    verdict="may_leak",
+)
+def integrated_gradcam_weights(ev: Evidence) -> Tensor:
+    """w_k = mean_t mean_u G_k(t), image t x for t = 1/20 .. 1; A of the image itself. Grad-CAM where the head is linear."""
+    points = (ev.at(ev.images * (step / STEPS)) for step in range(1, STEPS + 1))
+    weights = sum(point.gradient.mean((2, 3)) for point in points) / STEPS
+    return weighted_sum(weights, ev.activations)
+
+
+@cam_method(
+    family="pooled",
+    source="after Buono et al. 2024 (Expected Grad-CAM), our reading of a text that was not at hand in full; 8 draws",
+    cost="24F+8b",
+    verdict="may_leak",
+)
+def expected_gradcam(ev: Evidence) -> Tensor:
+    """w_k = E mean_u G_k(x' + t (z - x')) (A_k(z) - A_k(x')), over starts x', ends z near x, t uniform on (0, 1).
+
+    The paper's: Expected Gradients in place of the gradient, smoothed by a kernel around x, starts
+    that know the data. Ours: the kernel is SmoothGrad's normal, z = x + 0.15 range(x) n; a start is
+    noise with the mean and deviation of x's own colours; one t per draw. For a linear head
+    the weights sum to E[y(z) - y(x')] / h w: completeness. A constant image gives 0.
+    """
+    times = torch.rand(SAMPLES, generator=ev.generator(salt=TIMES), device=ev.images.device).tolist()
+    colour, deviation = ev.images.mean((2, 3), keepdim=True), ev.images.std((2, 3), correction=0, keepdim=True)
+    weights = torch.zeros_like(ev.activations[:, :, 0, 0])
+    for t, near, far in zip(times, noise(ev, SAMPLES, NOISE), noise(ev, SAMPLES, STARTS), strict=True):
+        start, end = colour + deviation * far, ev.images + spread(ev.images) * near
+        gained = ev.at(end).activations - ev.at(start).activations
+        weights = weights + (ev.at(start + t * (end - start)).gradient * gained).mean((2, 3)) / SAMPLES
+    return weighted_sum(weights, ev.activations)
