@@ -8,8 +8,9 @@ Every setting of the YAML file is a flag: --trainer.max_epochs 10, --trainer.dev
 fit --help.
 
 Leaves in --out: model.safetensors and model.json (the net), config.yaml, metrics.csv (loss and accuracy by
-step and epoch), and checkpoints/last.ckpt. An interrupted run goes on with --ckpt_path OUT/checkpoints/last.ckpt,
-in the same order of images as if it had not been interrupted.
+step and epoch), checkpoints/last.ckpt, and with --snapshots "[0,1,10,100]" the net after those steps. An
+interrupted run goes on with --ckpt_path OUT/checkpoints/last.ckpt, in the same order of images as if it had not
+been interrupted.
 """
 
 import sys
@@ -20,7 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from wallcheck.lit import BlindClassifier, SaveNet, TrainingSets
+from wallcheck.lit import BlindClassifier, SaveNet, Snapshots, TrainingSets
 
 
 class TrainCLI(LightningCLI):
@@ -28,6 +29,7 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=str, default="runs/train", help="folder for the net, logs and checkpoints")
+        parser.add_argument("--snapshots", type=list[int], default=[], help="steps after which to keep the net too")
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand] if self.subcommand else self.config
@@ -39,8 +41,15 @@ class TrainCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         out = Path(trainer.default_root_dir)
         trainer.loggers = [CSVLogger(out.parent, name=out.name, version="")]
-        trainer.callbacks += [ModelCheckpoint(out / "checkpoints", save_last=True, save_top_k=0), SaveNet()]
+        trainer.callbacks += [
+            ModelCheckpoint(out / "checkpoints", save_last=True, save_top_k=0),
+            SaveNet(),
+            self._snapshots(),
+        ]
         return trainer
+
+    def _snapshots(self) -> Snapshots:
+        return Snapshots((self.config[self.subcommand] if self.subcommand else self.config).snapshots)
 
 
 def main(arguments: list[str] | None = None) -> None:

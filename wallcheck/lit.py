@@ -113,6 +113,24 @@ class SaveNet(Callback):
             models.save(module.net, Path(trainer.default_root_dir) / self.name)
 
 
+class Snapshots(Callback):
+    """Keeps the net before training and after the steps named: snapshots/step-000016.safetensors."""
+
+    def __init__(self, steps: Sequence[int]):
+        self.steps = set(steps)
+
+    def on_train_start(self, trainer: L.Trainer, module: BlindClassifier) -> None:
+        self._keep(trainer, module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: BlindClassifier, *_: object) -> None:
+        self._keep(trainer, module)
+
+    def _keep(self, trainer: L.Trainer, module: BlindClassifier) -> None:
+        if trainer.global_step in self.steps and trainer.is_global_zero:
+            name = f"step-{trainer.global_step:06d}.safetensors"
+            models.save(module.net, Path(trainer.default_root_dir) / "snapshots" / name)
+
+
 class Batches(Dataset):
     """Whole batches by lists of indices: one slice of a uint8 array instead of a collation of images."""
 
