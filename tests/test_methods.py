@@ -14,7 +14,12 @@ NETS = {"untrained": tiny, "trained": trained_tiny}
 RANDOM = {"random"}  # drawn on the whole: a twin would have to repeat the draw
 
 # Methods whose definition depends on the order of the channels, and why.
-ORDERED: dict[str, str] = {}
+ORDERED: dict[str, str] = {
+    "groupcam": "its groups are runs of consecutive channels",
+    "groupcam_denoised": "its groups are runs of consecutive channels",
+    "limecam": "its draws are indexed by channel",
+    "shapcam": "its draws are indexed by channel",
+}
 
 
 @pytest.fixture(params=NETS, scope="module")
@@ -74,6 +79,10 @@ def test_verdict(name, evidence):
         assert torch.count_nonzero(unseen) == 0
     elif method.verdict == "zero_but_offset":
         assert torch.equal(unseen, unseen[:, :1].expand_as(unseen))
+    elif method.verdict == "zero_but_offset_and_rim":
+        beside = torch.nn.functional.max_pool2d(1.0 * ~hidden[None], 3, stride=1, padding=1)[0] > 0
+        assert (far := maps[:, ~beside]).numel() > 0
+        assert torch.equal(far, far[:, :1].expand_as(far))
     elif method.verdict == "leaks":
         living = (
             evidence.activations.amax(1)[:, hidden] > 0
@@ -135,7 +144,9 @@ def test_dead_net_gives_a_finite_map(name):
     conv.bias.data.fill_(-1.0)
     maps = METHODS[name](Evidence(net, photos(2)[0]))
     assert maps.isfinite().all()
-    if METHODS[name].family != "control" and METHODS[name].grid == "cells":
+    if METHODS[name].verdict.startswith("zero_but_offset"):
+        assert torch.equal(maps, maps[:, :1, :1].expand_as(maps))
+    elif METHODS[name].family != "control" and METHODS[name].grid == "cells":
         assert torch.count_nonzero(maps) == 0
 
 

@@ -28,6 +28,7 @@ VERDICTS = {
     "leaks": "positive on every unseen cell with a living channel",
     "zero": "exactly 0 on unseen cells (unseen pixels, for pixel maps), for all weights and images",
     "zero_but_offset": "one constant per image on all unseen cells, positive for some images",
+    "zero_but_offset_and_rim": "one constant per image on all unseen cells without a seen neighbour (of eight)",
     "class_free": "does not look at the head, so cannot know the wall: leaks",
 }
 

@@ -1,11 +1,11 @@
-"""Ablation and attribution through the head: the weight of a channel is the head's answer when it changes."""
+"""Ablation: the weight of a channel is the head's answer when channels are switched off or on."""
 
 import torch
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import weighted_sum
+from wallcheck.numerics import ratio, unit_range, weighted_sum
 
 
 @cam_method(
@@ -19,14 +19,45 @@ def ablationcam(ev: Evidence) -> Tensor:
 
     The published division by y only rescales the map for y > 0 and turns it upside down for y < 0.
     """
-    return weighted_sum(ev.score[:, None] - ablated_scores(ev), ev.activations)
+    return weighted_sum(ablation_drops(ev), ev.activations)
 
 
-def ablated_scores(ev: Evidence) -> Tensor:
-    """(B, K): the explained logit with one channel set to 0."""
-    columns = []
-    for k in range(ev.activations.shape[1]):
-        without = ev.activations.clone()
-        without[:, k] = 0
-        columns.append(ev.of_target(ev.rescore(without)))
-    return torch.stack(columns, 1)
+@cam_method(family="ablation", source="Desai and Ramaswamy 2020, eq. 4", cost="1F+K f", verdict="may_leak")
+def ablationcam_published(ev: Evidence) -> Tensor:
+    """w_k = (y - y(A with channel k set to 0)) / y, the slope; all 0 where y = 0, upside down where y < 0."""
+    return weighted_sum(ratio(ablation_drops(ev), ev.score[:, None]), ev.activations)
+
+
+@cam_method(
+    family="ablation",
+    source="Li et al. 2022 (FD-CAM), as the authors' code: groups above the 0.95 quantile of cosines, logits",
+    cost="1F+1b+2K f",
+    verdict="may_leak",
+)
+def fdcam(ev: Evidence) -> Tensor:
+    """w_k = exp(n(s_k)) n(g_k) - 1/2, n to [0, 1] over channels, g_k the Grad-CAM weight,
+    s_k = y(only the group of k) + y - y(without the group of k).
+
+    The group of k: channels whose cosine with k exceeds the 0.95 quantile of k's cosines; a dead channel's
+    is empty. Equal weights become 0 under n, and no channel's weight is below -1/2.
+    """
+    group = similar_channels(ev.activations, quantile=0.95)
+    switched = ev.rescore_channels(group) + ev.score[:, None] - ev.rescore_channels(~group)
+    scores, slopes = (unit_range(values[:, None])[:, 0] for values in (switched, ev.gradient.mean((2, 3))))
+    return weighted_sum(scores.exp() * slopes - 0.5, ev.activations)
+
+
+def ablation_drops(ev: Evidence) -> Tensor:
+    """(B, K): how far the explained logit falls when one channel is set to 0; exactly 0 for one that is 0 already."""
+    channels = ev.activations.shape[1]
+    without = 1 - torch.eye(channels, device=ev.images.device, dtype=ev.images.dtype)
+    dead = (ev.handed(ev.activations) == 0).flatten(2).all(2)
+    return (ev.score[:, None] - ev.rescore_channels(without)).masked_fill(dead, 0)
+
+
+def similar_channels(activations: Tensor, quantile: float) -> Tensor:
+    """(B, K, K) Boolean: is channel m's cosine with channel k above that quantile of k's cosines? 0 if either is 0."""
+    flat = activations.flatten(2).double()
+    unit = ratio(flat, flat.norm(dim=2, keepdim=True))
+    cosines = unit @ unit.transpose(1, 2)
+    return cosines > cosines.quantile(quantile, dim=2, keepdim=True)

@@ -1,0 +1,171 @@
+"""Attribution through the head: the weight of a channel is its share of the logit, by one theory of shares or another.
+
+LIFT, LRP and z+ share the logit out among cells first, exactly 0 at unseen ones. Summing the shares over
+cells to get one weight per channel, and multiplying A by that weight again, is what opens the wall.
+"""
+
+from math import factorial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wallcheck.cams import _rules as rules
+from wallcheck.cams._method import cam_method
+from wallcheck.evidence import Evidence
+from wallcheck.numerics import ratio, weighted_sum
+
+PERMUTATIONS = 64
+EXACT_CHANNELS = 12  # 2^12 head passes per image
+LASSO_SWEEPS, LASSO_REST = 5000, 1e-12  # at rest: no weight moved by more than this share of the largest
+
+
+@cam_method(
+    family="ablation",
+    source="Jung and Oh 2021 (LIFT-CAM), DeepLIFT's Rescale rule through the head, reference A = 0",
+    cost="1F+2f+1b",
+    verdict="may_leak",
+    refuses=rules.heads_of(*rules.AFFINE, *rules.SHAPE, *rules.POINTWISE, *rules.MAXIMUM),
+)
+def liftcam(ev: Evidence) -> Tensor:
+    """w_k = sum_u C_k(u), C the DeepLIFT contributions; sum_k w_k = y(A) - y(0). A dead channel's w is 0."""
+    return weighted_sum(rules.deeplift(ev).sum((2, 3)), ev.activations)
+
+
+@cam_method(
+    family="local",
+    source="wallcheck: LIFT-CAM's contributions (Jung and Oh 2021) summed over channels instead of cells",
+    cost="1F+2f+1b",
+    verdict="zero",
+    refuses=rules.heads_of(*rules.AFFINE, *rules.SHAPE, *rules.POINTWISE, *rules.MAXIMUM),
+)
+def lift_elementwise(ev: Evidence) -> Tensor:
+    """sum_k C_k(u), C the DeepLIFT contributions; the map sums to y(A) - y(0)."""
+    return rules.deeplift(ev).sum(1)
+
+
+@cam_method(
+    family="ablation",
+    source="Jung and Oh 2021 (LRP-CAM), epsilon rule with epsilon -> 0 (captum's is 1e-9)",
+    cost="1F+1b",
+    verdict="may_leak",
+    refuses=rules.heads_of(*rules.AFFINE, *rules.SHAPE, *rules.MAXIMUM, nn.ReLU, nn.LeakyReLU),
+)
+def lrpcam(ev: Evidence) -> Tensor:
+    """w_k = sum_u R_k(u), R_i = sum_j x_i w_ij R_j / z_j started at y; a unit with z_j = 0 hands nothing on.
+
+    Through linear layers, ReLU and pools the z_j cancel one after the other and R = G A remains
+    (Shrikumar et al. 2016), so this is HiResCAM's product, summed over cells instead of channels.
+    """
+    return weighted_sum((ev.gradient * ev.activations).sum((2, 3)), ev.activations)
+
+
+@cam_method(
+    family="ablation",
+    source="Lee et al. 2021 (Relevance-CAM), z+ rule through the head; start +1 and -1/D as the authors' code",
+    cost="1F+1f+1b",
+    verdict="may_leak",
+    refuses=rules.heads_of(*rules.SHAPE, *rules.MAXIMUM, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ReLU),
+)
+def relevancecam(ev: Evidence) -> Tensor:
+    """w_k = mean_u R_k(u), R handed back by the z+ rule from R = 1 at the class and -1/D at the D - 1 others.
+
+    The paper starts from y times this, which turns the map upside down for y < 0. The code's convolutions
+    add their bias twice and pair negative weights with negative inputs: of no effect here, where the
+    target is the last layer before a head of linear layers on inputs >= 0.
+    """
+    start = torch.full_like(ev.logits, -1 / ev.logits.shape[1]).scatter(1, ev.targets[:, None], 1)
+    return weighted_sum(rules.zplus(ev, start).sum((2, 3)) / ev.cells, ev.activations)
+
+
+@cam_method(
+    family="ablation",
+    source=f"Jung and Oh 2021 (SHAP-CAM), permutation sampling; {PERMUTATIONS} permutations, half of them the other "
+    "half reversed (the paper's number is not known)",
+    cost=f"1F+{PERMUTATIONS}(K+1)f",
+    verdict="may_leak",
+)
+def shapcam(ev: Evidence) -> Tensor:
+    """w_k = mean over permutations of y(k and all before it) - y(all before it), the other channels 0.
+
+    Complete in every permutation: sum_k w_k = y(A) - y(0). Permutations and their reversals cancel
+    all interactions of two channels exactly. All images share the permutations.
+    """
+    return weighted_sum(sampled_shapley(ev, PERMUTATIONS), ev.activations)
+
+
+@cam_method(
+    family="ablation",
+    source="Jung and Oh 2021 (LIME-CAM), captum's defaults: K samples of Bernoulli(1/2), exp(-d^2 / 2) of the cosine "
+    "distance d, Lasso with alpha 0.01",
+    cost="1F+K f",
+    verdict="may_leak",
+)
+def limecam(ev: Evidence) -> Tensor:
+    """w minimises sum_n pi_n (y_n - b - w.m_n)^2 / (2 sum pi) + 0.01 |w|_1, y_n the logit of A with presence m_n.
+
+    alpha is in units of the logit, so w is not proportional to the logit. K samples for K weights:
+    the penalty decides what the samples leave open. All images share the draws m.
+    """
+    channels = ev.activations.shape[1]
+    presence = torch.randint(2, (channels, channels), generator=ev.generator(salt=41), device=ev.images.device)
+    energy = ev.activations.square().sum((2, 3))
+    cosine = ratio(energy @ presence.T.to(energy.dtype), energy.sum(1, keepdim=True)).sqrt()
+    kernel = (-(1 - cosine).square() / 2).exp()
+    weights = lasso(presence, ev.rescore_channels(presence), kernel, alpha=0.01)
+    return weighted_sum(weights.to(ev.activations), ev.activations)
+
+
+def sampled_shapley(ev: Evidence, permutations: int) -> Tensor:
+    """(B, K): mean gain of each channel over `permutations` orders, every second the reverse of the one before."""
+    channels, draw = ev.activations.shape[1], ev.generator(salt=40)
+    ranks = [torch.randperm(channels, generator=draw, device=ev.images.device) for _ in range(permutations // 2)]
+    rank = torch.stack([place for drawn in ranks for place in (drawn, channels - 1 - drawn)])  # (P, K)
+    step = torch.arange(channels + 1, device=rank.device)
+    present = rank[:, None] < step[:, None]  # (P, K + 1, K)
+    scores = ev.rescore_channels(present.flatten(0, 1)).unflatten(1, present.shape[:2])
+    return scores.diff(dim=2).gather(2, rank.expand(len(scores), -1, -1)).mean(1)
+
+
+def exact_shap_weights(ev: Evidence) -> Tensor:
+    """(B, K): sum over sets S without k of |S|! (K - |S| - 1)! / K! (y(S and k) - y(S)); 2^K head passes.
+
+    Raises ValueError for more than 12 channels.
+    """
+    channels = ev.activations.shape[1]
+    if channels > EXACT_CHANNELS:
+        raise ValueError(
+            f"exact Shapley values of {channels} channels need 2^{channels} head passes, this function stops at "
+            f"2^{EXACT_CHANNELS}; use the method shapcam, which samples permutations"
+        )
+    device = ev.images.device
+    sets = torch.arange(2**channels, device=device)[:, None] >> torch.arange(channels, device=device) & 1
+    share = [factorial(s) * factorial(channels - s - 1) / factorial(channels) for s in range(channels)]
+    share = torch.tensor([0.0, *share, 0.0], dtype=torch.float64, device=device)
+    size = sets.sum(1, keepdim=True)
+    signed = torch.where(sets == 1, share[size], -share[size + 1])  # share[s + 1] belongs to s others
+    return (ev.rescore_channels(sets).double() @ signed).to(ev.activations.dtype)
+
+
+def lasso(features: Tensor, answers: Tensor, kernel: Tensor, alpha: float) -> Tensor:
+    """(B, K) float64: weighted Lasso with an intercept, by coordinate descent until no weight moves any more.
+
+    features (N, K), shared; answers and kernel (B, N). A feature without variance gets weight 0.
+    """
+    X, y, pi = (values.double().cpu().numpy() for values in (features, answers, kernel))
+    pi = pi / pi.sum(1, keepdims=True)
+    X = X[None] - (pi @ X)[:, None]  # centred under each image's own kernel
+    y = y - (pi * y).sum(1, keepdims=True)
+    gram = np.einsum("bnk,bn,bnm->kbm", X, pi, X, optimize=True)
+    pull = np.einsum("bnk,bn->kb", X, pi * y)
+    weights = np.zeros(pull.shape)
+    for _ in range(LASSO_SWEEPS):
+        before = weights.copy()
+        for k in range(len(weights)):
+            curve = gram[k, :, k]
+            free = pull[k] - np.einsum("bm,mb->b", gram[k], weights) + curve * weights[k]
+            kept = np.sign(free) * np.maximum(np.abs(free) - alpha, 0)
+            weights[k] = np.divide(kept, curve, out=np.zeros_like(kept), where=curve > 0)
+        if np.abs(weights - before).max() <= LASSO_REST * np.abs(weights).max():
+            break
+    return torch.from_numpy(weights.T.copy()).to(features.device)
