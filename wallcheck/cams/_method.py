@@ -27,6 +27,8 @@ VERDICTS = {
     "may_leak": "positive attribution on unseen cells is possible, and is met on real nets",
     "leaks": "positive on every unseen cell with a living channel",
     "zero": "exactly 0 on unseen cells (unseen pixels, for pixel maps), for all weights and images",
+    "zero_but_bleed": "exactly 0 on unseen pixels a cell's width away from every seen one, and on all of them where "
+    "each fused layer looks past its own cells: what upsampling smears stays within",
     "zero_but_offset": "one constant per image on all unseen cells, positive for some images",
     "zero_but_offset_and_rim": "one constant per image on all unseen cells without a seen neighbour (of eight)",
     "class_free": "does not look at the head, so cannot know the wall: leaks",

@@ -1,10 +1,9 @@
 """Local, over several layers: element-wise maps of each layer, upsampled and put together on the image.
 
-A layer's gradient is exactly 0 wherever no seen cell looks. Upsampling smears a value by less than
-half a stride past its cell, and a layer behind a 3 x 3 convolution looks a whole stride past it: so on
-the networks here the fused maps are exactly 0 on unseen pixels. A layer that looks no further than its
-own cell (a 1 x 1 convolution after a pool) would bleed by up to half a stride; tests/test_bleed.py
-measures both.
+A layer's gradient is exactly 0 wherever no seen cell looks. Upsampling smears a value past its cell: by
+less than half a stride, or a stride where corners are aligned. A layer behind a 3 x 3 convolution looks a
+whole stride past its cells, so on VGG-like nets the fused maps are exactly 0 on unseen pixels. A layer
+that looks no further than its own cell (a 1 x 1 convolution after a pool) does bleed past the wall.
 """
 
 import torch
@@ -16,7 +15,7 @@ from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio, unit_range
 
-LOCAL = dict(family="local", cost="1F+1B", verdict="zero", grid="pixels", refuses=needs_plain_chain)
+LOCAL = dict(family="local", cost="1F+1B", verdict="zero_but_bleed", grid="pixels", refuses=needs_plain_chain)
 
 
 def positive_share(layer) -> Tensor:

@@ -126,11 +126,16 @@ def expected_gradcam(ev: Evidence) -> Tensor:
     noise with the mean and deviation of x's own colours; one t per draw. For a linear head
     the weights sum to E[y(z) - y(x')] / h w: completeness. A constant image gives 0.
     """
+    weights = torch.zeros_like(ev.activations[:, :, 0, 0])
+    for start, point, end in expected_paths(ev):
+        weights = weights + (point.gradient * (end.activations - start.activations)).mean((2, 3)) / SAMPLES
+    return weighted_sum(weights, ev.activations)
+
+
+def expected_paths(ev: Evidence) -> Iterator[tuple[Evidence, Evidence, Evidence]]:
+    """(start x', point x' + t (z - x'), end z) of each draw."""
     times = torch.rand(SAMPLES, generator=ev.generator(salt=TIMES), device=ev.images.device).tolist()
     colour, deviation = ev.images.mean((2, 3), keepdim=True), ev.images.std((2, 3), correction=0, keepdim=True)
-    weights = torch.zeros_like(ev.activations[:, :, 0, 0])
     for t, near, far in zip(times, noise(ev, SAMPLES, NOISE), noise(ev, SAMPLES, STARTS), strict=True):
         start, end = colour + deviation * far, ev.images + spread(ev.images) * near
-        gained = ev.at(end).activations - ev.at(start).activations
-        weights = weights + (ev.at(start + t * (end - start)).gradient * gained).mean((2, 3)) / SAMPLES
-    return weighted_sum(weights, ev.activations)
+        yield ev.at(start), ev.at(start + t * (end - start)), ev.at(end)
