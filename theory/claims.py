@@ -6,9 +6,13 @@ from types import ModuleType
 
 from theory import (
     any_backbone,
+    before_relu,
+    blind_metrics,
     exact_expectation,
+    families,
     half_of_unseen,
     pooling_routes_gradient,
+    predicted_class,
 )
 from theory.proofs import Check
 from theory.runs import Outcome, Run
@@ -19,6 +23,10 @@ CLAIMS: dict[str, ModuleType] = {
     "T2": exact_expectation,
     "T3": any_backbone,
     "T4": half_of_unseen,
+    "T5": predicted_class,
+    "T6": before_relu,
+    "T7": families,
+    "T8": blind_metrics,
 }
 
 
