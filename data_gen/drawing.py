@@ -35,6 +35,8 @@ def draw(scenes: Sequence[Scene]) -> tuple[np.ndarray, np.ndarray]:
 
     A mask holds 0 for the backdrop, 1 for the solid above the wall, 2 for the one below it.
     """
+    if not scenes:
+        raise ValueError("draw needs at least one scene, got none; sample some with sample_scene")
     sizes = {scene.size for scene in scenes}
     if len(sizes) != 1:
         raise ValueError(f"draw takes scenes of one size, got sizes {sorted(sizes)}; draw each size by itself")

@@ -4,13 +4,14 @@ import colorsys
 
 import numpy as np
 
-from data_gen.scene import ABOVE, BELOW, Backdrop, Colour, Direction, Patch, Scene, Solid
+from data_gen.scene import ABOVE, BELOW, Backdrop, Colour, Direction, Patch, Quaternion, Scene, Solid
 from data_gen.solids import CLASSES
 
 TEXTURES = ("plain", "stripes", "checker", "spots", "marble")
 PATCHES = ("ellipse", "bar")
 PATCH_COUNT = 5
-COLOUR_TRIALS = 6
+COLOUR_TRIALS = 4
+SEEN_FROM = (15, 50)  # degrees above the horizon
 
 
 def sample_scene(
@@ -42,8 +43,8 @@ def sample_solid(
     if not 0 <= label < len(CLASSES):
         raise ValueError(f"no class {label}; classes are numbered 0 .. {len(CLASSES) - 1}")
     start, stop = rows
-    radius = (min(stop - start, size) - 2) * rng.uniform(0.40, 0.48)
-    margin = radius + 1.0
+    radius = (min(stop - start, size) - 2) * rng.uniform(0.37, 0.49)
+    margin = radius + 0.9  # 0.49 * (span - 2) + 0.9 < span / 2: it can move
     first, second = sample_colours(backdrop, rng)
     return Solid(
         label=label,
@@ -55,21 +56,32 @@ def sample_solid(
         colour=first,
         second_colour=second,
         texture=TEXTURES[rng.integers(len(TEXTURES))],
-        texture_scale=rng.uniform(1.6, 3.0),
+        texture_scale=rng.uniform(1.4, 4.0),
         texture_offset=tuple(rng.uniform(0, 16, 3).tolist()),
         gloss=rng.uniform(0.0, 0.5),
         rotation=sample_rotation(label, rng),  # last: the number of trials differs between classes
     )
 
 
-def sample_rotation(label: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A uniform rotation among those from which the class can be told."""
+def sample_rotation(label: int, rng: np.random.Generator) -> Quaternion:
+    """A pose from which the class can be told: turned anyhow, seen from somewhat above, leaning a little."""
+    kind = CLASSES[label]
     while True:
-        quaternion = rng.normal(size=4)
-        w, x, y, z = (quaternion / np.sqrt((quaternion * quaternion).sum())).tolist()
-        to_viewer = (2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y))
-        if CLASSES[label].shows(to_viewer):
-            return w, x, y, z
+        turn, height = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(*SEEN_FROM))
+        lean = np.radians(rng.uniform(-kind.lean, kind.lean))
+        to_viewer = (np.sin(turn) * np.cos(height), np.sin(height), np.cos(turn) * np.cos(height))
+        if kind.shows(to_viewer):
+            return rotation(turn, height, lean)
+
+
+def rotation(turn: float, height: float, lean: float) -> Quaternion:
+    """Quaternion, viewer -> object, of a viewer that goes round by `turn`, up by `height` and tilts the head.
+
+    The product (cos, sin y)(turn / 2) (cos, -sin x)(height / 2) (cos, sin z)(lean / 2), written out.
+    """
+    (ct, st), (ch, sh), (cl, sl) = ((np.cos(a / 2), np.sin(a / 2)) for a in (turn, height, lean))
+    w, x, y, z = ct * ch, -ct * sh, st * ch, st * sh
+    return tuple(map(float, (w * cl - z * sl, x * cl + y * sl, y * cl - x * sl, z * cl + w * sl)))
 
 
 def sample_light(rng: np.random.Generator) -> Direction:
@@ -87,9 +99,9 @@ def sample_backdrop(rng: np.random.Generator, size: int) -> Backdrop:
         dark=colorsys.hsv_to_rgb(hue, rng.uniform(0.1, 0.5), darkness),
         bright=colorsys.hsv_to_rgb(near, rng.uniform(0.05, 0.4), darkness + rng.uniform(0.2, 0.35)),
         tint=colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.1, 0.5), darkness + rng.uniform(0, 0.3)),
-        contrast=rng.uniform(1.2, 2.2),
-        roughness=rng.uniform(0.4, 0.62),
-        grain=rng.uniform(0.01, 0.05),
+        contrast=rng.uniform(1.1, 2.4),
+        roughness=rng.uniform(0.4, 0.7),
+        grain=rng.uniform(0.0, 0.08),
         patches=tuple(sample_patch(rng, size, darkness) for _ in range(PATCH_COUNT)),
         noise_seed=int(rng.integers(2**32)),
     )
@@ -107,7 +119,7 @@ def sample_patch(rng: np.random.Generator, size: int, darkness: float) -> Patch:
         across=(float(np.cos(angle)), float(np.sin(angle))),
         stripes=float(rng.integers(2, 6) if rng.uniform() < 0.4 else 0),
         colour=colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.1, 0.6), darkness + rng.uniform(0, 0.3)),
-        opacity=rng.uniform(0.2, 0.65),
+        opacity=rng.uniform(0.2, 0.8),
     )
 
 
@@ -118,13 +130,12 @@ def sample_colours(backdrop: Backdrop, rng: np.random.Generator) -> tuple[Colour
     paler neighbour.
     """
     trials = [
-        colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.25, 0.85), rng.uniform(0.55, 1.0))
-        for _ in range(COLOUR_TRIALS)
+        colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.2, 0.85), rng.uniform(0.5, 1.0)) for _ in range(COLOUR_TRIALS)
     ]
     first = max(trials, key=lambda colour: _distance(colour, backdrop))
     hue, saturation, value = colorsys.rgb_to_hsv(*first)
     hue = (hue + rng.uniform(-0.12, 0.12)) % 1
-    return first, colorsys.hsv_to_rgb(hue, saturation * rng.uniform(0.4, 1.1), value * rng.uniform(0.5, 0.8))
+    return first, colorsys.hsv_to_rgb(hue, saturation * rng.uniform(0.4, 1.1), value * rng.uniform(0.4, 0.9))
 
 
 def _distance(colour: Colour, backdrop: Backdrop) -> float:

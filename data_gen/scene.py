@@ -12,6 +12,7 @@ SMALLEST_IMAGE, SMALLEST_SIDE = 32, 12  # pixels; below them no shape can be tol
 
 Colour = tuple[float, float, float]
 Direction = tuple[float, float, float]
+Quaternion = tuple[float, float, float, float]  # w, x, y, z of a unit quaternion
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Solid:
     row: float
     column: float
     radius: float
-    rotation: tuple[float, float, float, float]  # unit quaternion (w, x, y, z), viewer -> object
+    rotation: Quaternion  # viewer -> object
     proportion: float  # in [-1, 1]: from slender to stout
     colour: Colour
     second_colour: Colour

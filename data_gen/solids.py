@@ -17,11 +17,16 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class SolidClass:
-    """A class of object: its name, its distance, and whether it can be told when seen along `view`."""
+    """A class of object: its name, its distance, and from where it can be told.
+
+    It leans to the left or right by at most `lean` degrees, and is drawn only if it `shows` along
+    the direction to the viewer, given in object coordinates.
+    """
 
     name: str
     distance: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-    shows: Callable[[Vector], bool]  # view: the direction to the viewer in object coordinates
+    lean: float
+    shows: Callable[[Vector], bool]
 
 
 def length(*coordinates: Tensor) -> Tensor:
@@ -37,7 +42,7 @@ def length(*coordinates: Tensor) -> Tensor:
 
 
 def sphere(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
-    return length(x, y, z) - (0.78 + 0.06 * s)
+    return length(x, y, z) - (0.70 + 0.05 * s)
 
 
 def box(x: Tensor, y: Tensor, z: Tensor, half: float, rounding: float = 0.03) -> Tensor:
@@ -50,22 +55,22 @@ def box(x: Tensor, y: Tensor, z: Tensor, half: float, rounding: float = 0.03) ->
 
 
 def cube(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
-    return box(x, y, z, half=0.54)
+    return box(x, y, z, half=0.51)
 
 
 def torus(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
-    tube = 0.22 + 0.03 * s
-    return length(length(x, z) - (0.92 - tube), y) - tube
+    tube = 0.20 + 0.03 * s
+    return length(length(x, z) - (0.90 - tube), y) - tube
 
 
 def cylinder(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
-    beside, above = length(x, z) - (0.46 + 0.05 * s), y.abs() - (0.70 - 0.05 * s)
+    beside, above = length(x, z) - (0.44 + 0.04 * s), y.abs() - (0.76 - 0.04 * s)
     return torch.maximum(beside, above).clamp(max=0) + length(beside.clamp(min=0), above.clamp(min=0))
 
 
 def cone(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
-    """Tip at y = 0.88, base of radius 0.64 (0.05 more or less) at y = -0.62: a bound, exact near the surface."""
-    base, height = 0.64 + 0.05 * s, 1.5
+    """Tip at y = 0.88, base of radius 0.68 (0.04 more or less) at y = -0.62: a bound, exact near the surface."""
+    base, height = 0.68 + 0.04 * s, 1.5
     slope = (base * base + height * height).sqrt()
     flank = (height * length(x, z) + base * (y - 0.88)) / slope
     return torch.maximum(flank, -0.62 - y)
@@ -77,7 +82,7 @@ def octahedron(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
 
 def jack(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
     """Six rounded arms along the axes."""
-    thick = 0.15 + 0.02 * s
+    thick = 0.18 + 0.02 * s
     reach = 0.94 - thick
     x, y, z = x.abs(), y.abs(), z.abs()
     arms = [length((a - reach).clamp(min=0), b, c) for a, b, c in ((x, y, z), (y, z, x), (z, x, y))]
@@ -85,10 +90,10 @@ def jack(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
 
 
 def dumbbell(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
-    ball, y = 0.34 + 0.04 * s, y.abs()
+    ball, y = 0.40 + 0.03 * s, y.abs()
     around = length(x, z)
     end = length(around, y - (0.94 - ball)) - ball
-    rod = length(around, (y - 0.5).clamp(min=0)) - 0.13
+    rod = length(around, (y - 0.5).clamp(min=0)) - 0.18
     return torch.minimum(end, rod)
 
 
@@ -98,10 +103,10 @@ def hollow_cube(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
     The hole along z is max(|x|, |y|) < opening; the union of the three holes is the smallest of
     the three pairwise maxima, which is the median of |x|, |y|, |z|.
     """
-    opening = 0.37 - 0.03 * s
+    opening = 0.29 - 0.03 * s
     a, b, c = x.abs(), y.abs(), z.abs()
     median = torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
-    return torch.maximum(box(x, y, z, half=0.54, rounding=0.01), opening - median)
+    return torch.maximum(box(x, y, z, half=0.49, rounding=0.01), opening - median)
 
 
 def pills(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
@@ -117,15 +122,17 @@ def _largest(view: Vector) -> float:
 
 
 CLASSES: tuple[SolidClass, ...] = (
-    SolidClass("sphere", sphere, lambda v: True),
-    SolidClass("cube", cube, lambda v: _largest(v) < 0.90),  # not face on: a square
-    SolidClass("torus", torus, lambda v: abs(v[1]) > 0.55),  # the hole is open
-    SolidClass("cylinder", cylinder, lambda v: 0.25 < abs(v[1]) < 0.75),  # side and one end are seen
-    SolidClass("cone", cone, lambda v: -0.55 < v[1] < 0.60),  # not from the tip, not from the base
-    SolidClass("octahedron", octahedron, lambda v: sum(map(abs, v)) < 1.66),  # not face on: a hexagon
-    SolidClass("jack", jack, lambda v: True),
-    SolidClass("dumb-bell", dumbbell, lambda v: abs(v[1]) < 0.70),  # both balls are seen
-    SolidClass("hollow cube", hollow_cube, lambda v: _largest(v) < 0.96),
-    SolidClass("pills", pills, lambda v: abs(v[2]) > 0.55 and abs(v[1]) < 0.70),  # all three are seen
+    SolidClass("sphere", sphere, 180, lambda v: True),
+    SolidClass("cube", cube, 30, lambda v: _largest(v) < 0.90),  # not face on: a square
+    SolidClass("torus", torus, 180, lambda v: abs(v[1]) > 0.55),  # the hole is open
+    SolidClass("cylinder", cylinder, 30, lambda v: 0.25 < abs(v[1]) < 0.75),  # side and one end are seen
+    SolidClass("cone", cone, 30, lambda v: -0.55 < v[1] < 0.60),  # not from the tip, not from the base
+    SolidClass(
+        "octahedron", octahedron, 15, lambda v: abs(v[1]) < 0.55 and _largest(v) < 0.92
+    ),  # not from a tip: a square
+    SolidClass("jack", jack, 180, lambda v: True),
+    SolidClass("dumb-bell", dumbbell, 180, lambda v: abs(v[1]) < 0.70),  # both balls are seen
+    SolidClass("hollow cube", hollow_cube, 180, lambda v: _largest(v) < 0.96),
+    SolidClass("pills", pills, 180, lambda v: abs(v[2]) > 0.55 and abs(v[1]) < 0.70),  # all three are seen
 )
 NAMES: tuple[str, ...] = tuple(solid.name for solid in CLASSES)

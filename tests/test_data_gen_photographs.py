@@ -1,0 +1,94 @@
+"""STACK-MIX from a tree of photographs."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from data_gen import stack_mix_from_folder
+from data_gen.photographs import read_square
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """Three classes of plain images, each of its own colour; the third has one image only."""
+    for label, (name, images) in enumerate({"ant": 4, "bee": 2, "cat": 1}.items()):
+        for i in range(images):
+            path = tmp_path / "tree" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (40 + 8 * i, 50), (100 * label, 40 * i, 255)).save(path)
+    return tmp_path / "tree"
+
+
+def test_top_and_bottom_are_two_images_of_one_class(tree, tmp_path):
+    folder = stack_mix_from_folder(tree, tmp_path, count=12, size=32, wall_row=20)
+    images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
+    table = pd.read_parquet(folder / "scenes.parquet")
+    assert sorted(set(labels.tolist())) == [0, 1]
+    assert (np.bincount(labels) == 6).all()
+    assert (table["top"] != table["bottom"]).all()
+    for image, label, top, bottom in zip(images, labels, table["top"], table["bottom"], strict=True):
+        assert Path(top).parent == Path(bottom).parent
+        assert (image[:20] == (100 * label, 40 * int(Path(top).stem), 255)).all()
+        assert (image[20:] == (100 * label, 40 * int(Path(bottom).stem), 255)).all()
+    assert not np.load(folder / "masks.npy").any()
+
+
+def test_every_image_of_a_class_is_used_before_one_is_used_again(tree, tmp_path):
+    folder = stack_mix_from_folder(tree, tmp_path, count=4, size=32)
+    table = pd.read_parquet(folder / "scenes.parquet")
+    ants = table[table["label"] == 0]
+    assert len({*ants["top"], *ants["bottom"]}) == 4
+
+
+def test_the_bottom_shows_the_first_rows(tmp_path):
+    """Rows below the wall are rows 0, 1, ... of the second image, as in the paper's figures."""
+    ramp = np.repeat(np.arange(32, dtype=np.uint8)[:, None], 32, 1)
+    for i in range(2):
+        (tmp_path / "tree" / "a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ramp + 100 * i).save(tmp_path / "tree" / "a" / f"{i}.png")
+    folder = stack_mix_from_folder(tmp_path / "tree", tmp_path, count=1, size=32, wall_row=20)
+    rows = np.load(folder / "images.npy")[0, :, 0, 0].astype(int) % 100
+    assert rows.tolist() == [*range(20), *range(12)]
+
+
+def test_the_shorter_side_is_resized_and_the_centre_is_cut_out(tmp_path):
+    wide = np.zeros((64, 192, 3), np.uint8)
+    wide[:, 64:128] = 255  # the middle third is the square
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert read_square(tmp_path / "wide.png", 32)[:, 1:-1].min() == 255
+
+
+def test_the_same_tree_and_seed_give_the_same_bytes_and_a_changed_tree_is_noticed(tree, tmp_path):
+    one, two = (stack_mix_from_folder(tree, tmp_path / part, count=6, size=32) for part in "ab")
+    assert (one / "images.npy").read_bytes() == (two / "images.npy").read_bytes()
+    Image.new("RGB", (64, 64)).save(tree / "cat" / "second.png")
+    with pytest.raises(FileExistsError, match="holds another set"):
+        stack_mix_from_folder(tree, tmp_path / "a", count=6, size=32)
+
+
+def test_grey_and_transparent_images_are_read_as_colour(tmp_path):
+    for mode in ("L", "RGBA", "P", "CMYK"):
+        Image.new(mode, (40, 40)).save(tmp_path / f"{mode}.tif")
+        assert read_square(tmp_path / f"{mode}.tif", 32).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("damage", ["not an image", "cut short"])
+def test_a_corrupted_image_is_named_and_nothing_is_left(tree, tmp_path, damage):
+    path = tree / "bee" / "1.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(b"no picture" if damage == "not an image" else path.read_bytes()[:3000])
+    with pytest.raises(ValueError, match=r"bee/1.png cannot be read as an image .*; repair or remove it"):
+        stack_mix_from_folder(tree, tmp_path / "out", count=10, size=32)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_trees_without_pairs_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="one folder of images per class"):
+        stack_mix_from_folder(tmp_path / "nowhere", tmp_path)
+    (tmp_path / "empty" / "class").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"has 1 class folders and none with two images.*TREE/CLASS/IMAGE"):
+        stack_mix_from_folder(tmp_path / "empty", tmp_path)
