@@ -267,12 +267,13 @@ class Evidence:
 
 
 def chain(features: nn.Module) -> Iterator[nn.Module]:
-    """The modules of nested Sequentials in forward order; any other module counts as one step."""
-    for module in features if isinstance(features, nn.Sequential) else [features]:
-        if isinstance(module, nn.Sequential):
+    """The modules of nested Sequentials in forward order; any other module counts as one step, and so does a
+    Sequential whose forward is its own."""
+    if isinstance(features, nn.Sequential) and type(features).forward is nn.Sequential.forward:
+        for module in features:
             yield from chain(module)
-        else:
-            yield module
+    else:
+        yield features
 
 
 def _first(value: int | tuple[int, int]) -> int:
