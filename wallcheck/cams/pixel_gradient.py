@@ -8,17 +8,20 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wallcheck import rules
+from wallcheck.cams import _image_rules as rules
 from wallcheck.cams._method import cam_method
+from wallcheck.cams._rules import rescale
 from wallcheck.cams.pooled import gradcam
 from wallcheck.evidence import Evidence
 from wallcheck.models import in_mode
 from wallcheck.numerics import ratio
 
 PIXEL = dict(family="pixel", grid="pixels", verdict="zero")
+RULED = PIXEL | dict(refuses=rules.unruled)
+EXCITED = PIXEL | dict(refuses=rules.unexcited)
 
 
 @cam_method(**PIXEL, source="Simonyan et al. 2014, sec. 3; signed, summed over colours", cost="1F+1B")
@@ -79,13 +82,13 @@ smoothgrad = cam_method(
 )(smoothgrad_with(12, 0.15))
 
 
-@cam_method(**PIXEL, source="Springenberg et al. 2015", cost="1F+1B")
+@cam_method(**RULED, source="Springenberg et al. 2015", cost="1F+1B")
 def guidedbp(ev: Evidence) -> Tensor:
     """The gradient with every ReLU handing back positive slopes only."""
-    return down(ev, ev.images, one(ev), rules.layerwise(rules.pull_back, relu=rules.guided)).sum(1)
+    return rules.image_slope(ev, rules.guided).sum(1)
 
 
-@cam_method(**PIXEL, source="Selvaraju et al. 2017, sec. 3.3; relu(Grad-CAM) enlarged bilinearly", cost="1F+1B+1b")
+@cam_method(**RULED, source="Selvaraju et al. 2017, sec. 3.3; relu(Grad-CAM) enlarged bilinearly", cost="1F+1B+1b")
 def guidedgradcam(ev: Evidence) -> Tensor:
     """U(relu(Grad-CAM)) * guided backprop: the second factor seals what the first leaks, at pixels."""
     coarse = gradcam(ev).clamp(min=0)[:, None]
@@ -93,102 +96,63 @@ def guidedgradcam(ev: Evidence) -> Tensor:
     return fine * guidedbp(ev)
 
 
-@cam_method(**PIXEL, source="Shrikumar et al. 2017, Rescale rule, black baseline", cost="1F+1B")
+@cam_method(**RULED, source="Shrikumar et al. 2017, Rescale rule, black baseline", cost="1F+1B")
 def deeplift(ev: Evidence) -> Tensor:
     """x times the multipliers from the black image to x. Sums to y(x) - y(0) exactly."""
-    beside = torch.cat([ev.images, torch.zeros_like(ev.images)])
-    return (ev.images * down(ev, beside, one(ev), rules.rescale)).sum(1)
+    return (ev.images * rules.image_slope(ev, rescale, with_reference=True)).sum(1)
 
 
 @cam_method(
-    **PIXEL,
+    **RULED,
     source="Bach et al. 2015, eq. 58; epsilon of each unit is 2 % of its sum of |x_i w_ij| + |b|, "
     "about the 0.25 rms(z) of Montavon et al. 2019",
     cost="1F+1B",
 )
 def lrp_epsilon(ev: Evidence) -> Tensor:
     """R_i = sum_j x_i w_ij R_j / (z_j + e_j sign z_j). Without epsilon this is input x gradient."""
-    return down(ev, ev.images, scored(ev), relevance(rules.damped(0.02))).sum(1)
+    return (ev.images * rules.image_slope(ev, rules.damped(0.02))).sum(1)
 
 
-@cam_method(**PIXEL, source="Montavon et al. 2019, gamma 0.25 in every layer, w^2 rule at the pixels", cost="1F+1B")
+@cam_method(**RULED, source="Montavon et al. 2019, gamma 0.25 in every layer, w^2 rule at the pixels", cost="1F+1B")
 def lrp_gamma(ev: Evidence) -> Tensor:
     """R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i x_i (w_ij + gamma w_ij+)."""
-    return down(ev, ev.images, scored(ev), relevance(rules.favouring(0.25)), first=rules.squared_weights).sum(1)
+    return rules.image_slope(ev, rules.favouring(0.25), first=rules.squared_weights).sum(1)
 
 
 @cam_method(
-    **PIXEL,
+    **RULED,
     source="Bach et al. 2015, eq. 60, alpha 2, beta 1; biases take part; pixels by the sign of x_i w_ij",
     cost="1F+1B",
 )
 def lrp_alpha_beta(ev: Evidence) -> Tensor:
     """R_i = sum_j (2 (x_i w_ij)+ / z_j+ - (x_i w_ij)- / z_j-) R_j; a part that is empty hands nothing back."""
-    return down(ev, ev.images, scored(ev), relevance(rules.alpha_beta(2.0))).sum(1)
+    return (ev.images * rules.image_slope(ev, rules.alpha_beta(2.0))).sum(1)
 
 
 @cam_method(
-    **PIXEL,
+    **EXCITED,
     source="Zhang et al. 2016, eq. 5; continued to signed pixels by the sign of x_i w_ij",
     cost="1F+1B",
 )
 def excitationbp(ev: Evidence) -> Tensor:
     """P_i = sum_j (x_i w_ij)+ P_j / sum_i (x_i w_ij)+, from 1 on the class; sums to 1 unless a unit has no such part."""
-    return excited(ev, won).sum(1)
+    return rules.excitation(ev, won).sum(1)
 
 
 @cam_method(
-    **PIXEL,
+    **EXCITED,
     source="Zhang et al. 2016, sec. 3.3; the contrast is taken at the input of the last layer, no truncation at 0",
     cost="1F+1B",
 )
 def excitationbp_contrastive(ev: Evidence) -> Tensor:
     """Excitation backprop of the class less that of its negated weights."""
-    return excited(ev, lambda w, v: won(w, v) - won(-w, v)).sum(1)
-
-
-def excited(ev: Evidence, start: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """(B, 3, H, W): probability start(w, v) of what the last layer reads, v (B, n), handed back to the pixels;
-    w (B, n) are the last layer's weights of the class."""
-    *before, last = rules.steps_of(ev.net)
-    if not isinstance(last, nn.Linear):
-        raise ValueError(f"excitation backprop starts at a last Linear layer, this head ends in {type(last).__name__}")
-    weights = last.weight.detach()[ev.targets]
-    with in_mode(ev.net):
-        return rules.walk(before, ev.images, lambda v: start(weights, v), relevance(rules.positive_part))
+    return rules.excitation(ev, lambda w, v: won(w, v) - won(-w, v)).sum(1)
 
 
 def won(weights: Tensor, values: Tensor) -> Tensor:
-    """(B, n): v w+ / (v . w+), winning probabilities from 1 on the class; 0 where nothing speaks for it."""
-    votes = weights.clamp(min=0) * values
-    return ratio(votes, votes.sum(1, keepdim=True))
-
-
-def down(ev: Evidence, images: Tensor, start: Tensor, rule: rules.Rule, first: rules.Rule | None = None) -> Tensor:
-    """(B, 3, H, W): start (B, D) handed back from the logits of images to their pixels by the rule.
-
-    first: another rule for the first module, which reads pixels.
-    """
-    lowest, *above = rules.steps_of(ev.net)
-    with in_mode(ev.net):
-        with torch.no_grad():
-            given = lowest(images)
-        return (first or rule)(lowest, images, rules.walk(above, given, lambda _: start, rule))
-
-
-def relevance(linear: rules.Rule) -> rules.Rule:
-    """LRP and its kin: this rule where weights are, ReLUs pass on, mean-pools share in proportion."""
-    return rules.layerwise(linear, relu=rules.pass_on, mean_pool=rules.proportional)
-
-
-def one(ev: Evidence) -> Tensor:
-    """(B, D): 1 at the class explained."""
-    return torch.zeros_like(ev.logits).scatter_(1, ev.targets[:, None], 1.0)
-
-
-def scored(ev: Evidence) -> Tensor:
-    """(B, D): the logit at the class explained, 0 elsewhere."""
-    return one(ev) * ev.logits
+    """(B, n): w+ / (v . w+), winning probability per unit of v >= 0; 0 where nothing speaks for the class."""
+    weights = weights.clamp(min=0)
+    return ratio(weights, (weights * values).sum(1, keepdim=True))
 
 
 def image_gradient(ev: Evidence, images: Tensor) -> Tensor:
