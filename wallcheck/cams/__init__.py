@@ -3,6 +3,7 @@
 from wallcheck.cams import (
     ablation,
     attribution,
+    conceptor,
     controls,
     head,
     layered,
@@ -30,6 +31,7 @@ __all__ = [
     "ablation",
     "attribution",
     "cam_method",
+    "conceptor",
     "controls",
     "head",
     "layered",

@@ -1,0 +1,125 @@
+"""Conceptors: soft projectors on what a cloud of states does, and their Boolean algebra.
+
+A conceptor of correlation R = X X^T / T and aperture a is C = R (R + a^-2 I)^-1: symmetric, with a
+singular value s / (s + a^-2) in [0, 1) for each s of R. With the aperture absorbed, Q = a^2 R,
+C = Q (Q + I)^-1, and the algebra is that of Q: NOT is the inverse, OR the sum, AND the parallel sum.
+
+All functions take (..., n, n) or (..., n, T) tensors and compute in double precision.
+Jaeger 2014, "Controlling recurrent neural networks by conceptors" (arXiv 1403.3369), sec. 3.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+NULL = 1e-10  # a conceptor's singular values have no unit; one below this is a direction it does not know
+
+
+def correlation(states: Tensor) -> Tensor:
+    """R = X X^T / T of states X (..., n, T)."""
+    states = states.double()
+    return states @ states.mT / states.shape[-1]
+
+
+def conceptor(states: Tensor, aperture: float | Tensor) -> Tensor:
+    """C = R (R + a^-2 I)^-1 of states X (..., n, T), a > 0.
+
+    >>> conceptor(torch.tensor([[2.0, -2.0], [0.0, 0.0]]), aperture=0.5)
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.0000]], dtype=torch.float64)
+    """
+    return saturated(absorbed(correlation(states), aperture))
+
+
+def absorbed(correlation: Tensor, aperture: float | Tensor) -> Tensor:
+    """Q = a^2 R; `aperture` a number or (...)."""
+    return torch.as_tensor(aperture, dtype=torch.float64)[..., None, None] ** 2 * correlation.double()
+
+
+def saturated(q: Tensor) -> Tensor:
+    """C = Q (Q + I)^-1."""
+    return spectral(q, lambda s: s.clamp(min=0) / (s.clamp(min=0) + 1))
+
+
+def widened(c: Tensor, factor: float) -> Tensor:
+    """phi(C, g) = C (C + g^-2 (I - C))^-1, the conceptor with its aperture multiplied by g.
+
+    g = 0 keeps the directions known fully (s = 1), g = inf those known at all (s > 0), as projectors.
+    """
+    if factor == 0:
+        return spectral(c, lambda s: (s > 1 - NULL).double())
+    if factor == float("inf"):
+        return spectral(c, lambda s: (s > NULL).double())
+    return spectral(c, lambda s: s / (s + (1 - s) / factor**2))
+
+
+def negation(c: Tensor) -> Tensor:
+    """NOT C = I - C."""
+    return torch.eye(c.shape[-1], dtype=torch.float64, device=c.device) - c
+
+
+def conjunction(c: Tensor, b: Tensor) -> Tensor:
+    """C AND B = (C^-1 + B^-1 - I)^-1 on the directions both know, 0 on the others (singular C or B included).
+
+    On those directions all eigenvalues of C^-1 + B^-1 - I are at least 1, elsewhere they are 0, so
+    1/2 tells them apart.
+    """
+    unknown = spectral(c, lambda s: (s <= NULL).double()) + spectral(b, lambda s: (s <= NULL).double())
+    both = spectral(unknown, lambda s: (s <= NULL).double())
+    return spectral(both @ (negation(inverse(c) + inverse(b)).neg()) @ both, lambda s: (s > 0.5) / s.clamp(min=0.5))
+
+
+def disjunction(c: Tensor, b: Tensor) -> Tensor:
+    """C OR B = NOT (NOT C AND NOT B)."""
+    return negation(conjunction(negation(c), negation(b)))
+
+
+def and_not(q: Tensor, p: Tensor) -> Tensor:
+    """C AND NOT B = (I + Q (I + P))^-1 Q, for C and B of absorbed correlations Q and P.
+
+    Never singular: NOT B knows every direction. Where a row and column of Q are 0, so are the result's, exactly.
+    """
+    eye = torch.eye(q.shape[-1], dtype=torch.float64, device=q.device)
+    return torch.linalg.solve(eye + q @ (eye + p), q)
+
+
+def best_aperture(strengths: Tensor, span: float = 1e6, places: int = 65) -> Tensor:
+    """The aperture a at which ||C||_F^2 changes fastest with log a (Jaeger 2014, sec. 3.8.6); 1 where R = 0.
+
+    strengths (..., n): eigenvalues of R. With c = s / (s + a^-2), d ||C||^2 / d log a = 4 sum c^2 (1 - c). The
+    best of `places` values of a^2 max(s) between 1 and `span` is refined by halving on the derivative,
+    sum c^2 (1 - c) (2 - 3 c). A single s > 0 has its maximum at c = 2/3.
+
+    >>> best_aperture(torch.tensor([8.0, 0.0]))
+    tensor(0.5000, dtype=torch.float64)
+    """
+    strengths = strengths.double().clamp(min=0)
+    top = strengths.amax(-1, keepdim=True)
+    share = strengths / torch.where(top == 0, 1.0, top)
+
+    def known(log: Tensor) -> Tensor:  # (..., places) -> (..., places, n)
+        q = share[..., None, :] * log.exp()[..., None]
+        return q / (q + 1)
+
+    step = float(torch.tensor(span).log()) / (places - 1)
+    grid = (torch.arange(places, dtype=torch.float64, device=share.device) * step).expand(*share.shape[:-1], -1)
+    c = known(grid)
+    low = (grid.gather(-1, (c**2 * (1 - c)).sum(-1).argmax(-1, keepdim=True)) - step).clamp(min=0)
+    high = low + 2 * step
+    for _ in range(60):
+        c, middle = known((low + high) / 2), (low + high) / 2
+        rising = (c**2 * (1 - c) * (2 - 3 * c)).sum(-1) > 0
+        low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
+    return torch.where(top == 0, 1.0, (low.exp() / torch.where(top == 0, 1.0, top)).sqrt())[..., 0]
+
+
+def inverse(c: Tensor) -> Tensor:
+    """The inverse on the directions c knows, 0 on the others."""
+    return spectral(c, lambda s: (s > NULL) / s.clamp(min=NULL))
+
+
+def spectral(matrix: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """function of a symmetric matrix: applied to its eigenvalues."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    return (vectors * function(values)[..., None, :]) @ vectors.mT
