@@ -34,7 +34,7 @@ def deeplift(ev: Evidence) -> Tensor:
 
 
 def slope(ev: Evidence, rule: Rule, with_reference: bool = False) -> Tensor:
-    """(B, K, h, w): gradient of the logit when each module of the head hands it on by `rule`.
+    """(B, K, h, w): gradient of the score explained when each module of the head hands it on by `rule`.
 
     with_reference: an empty map goes along as the last row.
     """
@@ -45,12 +45,14 @@ def slope(ev: Evidence, rule: Rule, with_reference: bool = False) -> Tensor:
             rows = torch.cat([rows, torch.zeros_like(rows[:1])])
         for module in chain(ev.net.head):
             rows = rule(module, rows)
-        (gradient,) = torch.autograd.grad(ev.of_target(rows[: len(leaf)]).sum(), leaf)
+        (gradient,) = torch.autograd.grad(ev.explained(rows[: len(leaf)]).sum(), leaf)
     return gradient
 
 
 def rescale(module: nn.Module, rows: Tensor) -> Tensor:
     """The module's output, whose gradient is the chord from the last row (the reference) to each row."""
+    if isinstance(module, nn.Linear):  # the reference apart: it needs no gradient, and one row is a cheap product
+        return torch.cat([module(rows[:-1]), module(rows[-1:].detach())])
     if isinstance(module, (*AFFINE, *SHAPE)):
         return module(rows)
     if isinstance(module, POINTWISE):
@@ -114,7 +116,7 @@ def zplus(ev: Evidence, start: Tensor) -> Tensor:
             steps.append((module, rows.clamp(min=0)))
             rows = module(rows.clone())
         for module, rows in reversed(steps):
-            start = zplus_step(module, rows, start, ev.chunk(rows[0].numel()))
+            start = zplus_step(module, rows, start, ev.chunk(rows[0].numel(), ev.near_mb))
     return start
 
 

@@ -19,13 +19,13 @@ def ablationcam(ev: Evidence) -> Tensor:
 
     The published division by y only rescales the map for y > 0 and turns it upside down for y < 0.
     """
-    return weighted_sum(ablation_drops(ev), ev.activations)
+    return weighted_sum(ev.once(ablation_drops), ev.activations)
 
 
 @cam_method(family="ablation", source="Desai and Ramaswamy 2020, eq. 4", cost="1F+K f", verdict="may_leak")
 def ablationcam_published(ev: Evidence) -> Tensor:
     """w_k = (y - y(A with channel k set to 0)) / y, the slope; all 0 where y = 0, upside down where y < 0."""
-    return weighted_sum(ratio(ablation_drops(ev), ev.score[:, None]), ev.activations)
+    return weighted_sum(ratio(ev.once(ablation_drops), ev.score[:, None]), ev.activations)
 
 
 @cam_method(
@@ -48,11 +48,10 @@ def fdcam(ev: Evidence) -> Tensor:
 
 
 def ablation_drops(ev: Evidence) -> Tensor:
-    """(B, K): how far the explained logit falls when one channel is set to 0; exactly 0 for one that is 0 already."""
+    """(B, K): how far the score falls when one channel is set to 0; exactly 0 for a channel the head hears nothing of."""
     channels = ev.activations.shape[1]
     without = 1 - torch.eye(channels, device=ev.images.device, dtype=ev.images.dtype)
-    dead = (ev.handed(ev.activations) == 0).flatten(2).all(2)
-    return (ev.score[:, None] - ev.rescore_channels(without)).masked_fill(dead, 0)
+    return (ev.score[:, None] - ev.rescore_channels(without)).masked_fill(ev.silent, 0)
 
 
 def similar_channels(activations: Tensor, quantile: float) -> Tensor:

@@ -29,7 +29,7 @@ LASSO_SWEEPS, LASSO_REST = 5000, 1e-12  # at rest: no weight moved by more than 
 )
 def liftcam(ev: Evidence) -> Tensor:
     """w_k = sum_u C_k(u), C the DeepLIFT contributions; sum_k w_k = y(A) - y(0). A dead channel's w is 0."""
-    return weighted_sum(rules.deeplift(ev).sum((2, 3)), ev.activations)
+    return weighted_sum(ev.once(rules.deeplift).sum((2, 3)), ev.activations)
 
 
 @cam_method(
@@ -41,7 +41,7 @@ def liftcam(ev: Evidence) -> Tensor:
 )
 def lift_elementwise(ev: Evidence) -> Tensor:
     """sum_k C_k(u), C the DeepLIFT contributions; the map sums to y(A) - y(0)."""
-    return rules.deeplift(ev).sum(1)
+    return ev.once(rules.deeplift).sum(1)
 
 
 @cam_method(
@@ -124,7 +124,8 @@ def sampled_shapley(ev: Evidence, permutations: int) -> Tensor:
     step = torch.arange(channels + 1, device=rank.device)
     present = rank[:, None] < step[:, None]  # (P, K + 1, K)
     scores = ev.rescore_channels(present.flatten(0, 1)).unflatten(1, present.shape[:2])
-    return scores.diff(dim=2).gather(2, rank.expand(len(scores), -1, -1)).mean(1)
+    gains = scores.diff(dim=2).gather(2, rank.expand(len(scores), -1, -1))
+    return gains.mean(1).masked_fill(ev.silent, 0)
 
 
 def exact_shap_weights(ev: Evidence) -> Tensor:

@@ -21,7 +21,7 @@ KERNEL = ((1, 2, 1), (2, 4, 2), (1, 2, 1))  # over 16
 )
 def reciprocam(ev: Evidence) -> Tensor:
     """softmax(head(A with all cells but u set to 0))_c. The paper then stretches the map to [0, 1]."""
-    return probability_alone(ev, lone_cells(ev))
+    return ev.once(lone_probability)
 
 
 @cam_method(
@@ -47,7 +47,13 @@ def reciprocam_spread(ev: Evidence) -> Tensor:
 )
 def reciprocam_subtracted(ev: Evidence) -> Tensor:
     """softmax(head(A with all cells but u set to 0))_c - softmax(head(0))_c."""
-    return probability_alone(ev, lone_cells(ev)) - empty_probability(ev)[:, None, None]
+    return ev.once(lone_probability) - empty_probability(ev)[:, None, None]
+
+
+def lone_probability(ev: Evidence) -> Tensor:
+    """(B, h, w): the class's probability when all cells but u are set to 0."""
+    each = torch.eye(ev.cells, device=ev.images.device, dtype=ev.images.dtype).view(-1, *ev.unseen.shape)
+    return probability_alone(ev, each)
 
 
 def probability_alone(ev: Evidence, laid: Tensor) -> Tensor:
@@ -71,12 +77,8 @@ def empty_probability(ev: Evidence) -> Tensor:
     return ev.rescore(torch.zeros_like(ev.activations[:1])).softmax(1)[0, ev.targets]
 
 
-def lone_cells(ev: Evidence) -> Tensor:
-    """(Z, h, w): each cell on itself alone."""
-    return torch.eye(ev.cells, device=ev.images.device, dtype=ev.images.dtype).view(-1, *ev.unseen.shape)
-
-
 def spread_cells(ev: Evidence) -> Tensor:
     """(Z, h, w): each cell on itself and its neighbours, cut off at the border of the map."""
+    each = torch.eye(ev.cells, device=ev.images.device, dtype=ev.images.dtype).view(-1, *ev.unseen.shape)
     kernel = torch.tensor(KERNEL, device=ev.images.device, dtype=ev.images.dtype) / 16
-    return torch.nn.functional.conv2d(lone_cells(ev)[:, None], kernel[None, None], padding=1)[:, 0]
+    return torch.nn.functional.conv2d(each[:, None], kernel[None, None], padding=1)[:, 0]
