@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import jsonargparse
+import pandas as pd
+from lightning.pytorch.utilities import rank_zero_only
 
 from wallcheck import models
 from wallcheck.data import open_images
@@ -98,12 +100,19 @@ def main(options: AuditRun) -> None:
     trainer = dict(devices=options.devices, num_nodes=options.num_nodes, accelerator=options.accelerator)
     with progress_bar() as tell:
         rows = run(study_of(options), options.out, trainer, tell)
-    print_leakage(rows[rows["images"].isin(["stack_mix", "stack_gen"])] if not options.images else rows)
-    print(f"rows, manifest and table are in {options.out}")
+    report(rows[rows["images"].isin(["stack_mix", "stack_gen"])] if not options.images else rows, options.out)
+
+
+@rank_zero_only
+def report(rows: pd.DataFrame, out: str) -> None:
+    print_leakage(rows)
+    print(f"rows, manifest and table are in {out}")
 
 
 if __name__ == "__main__":
     try:
         main(jsonargparse.auto_cli(AuditRun))
+    except KeyboardInterrupt:
+        sys.exit("experiments.audit: interrupted; the same command goes on where it stopped")
     except (ValueError, OSError, LookupError) as error:
         sys.exit(f"experiments.audit: {error}")

@@ -1,0 +1,135 @@
+"""Draw every figure that the inputs allow: from rows, kept examples and logs; no model is loaded.
+
+    python -m experiments.figures --run runs/audit --training runs/walled runs/unwalled --theory runs/theory \\
+        --data data --out runs/figures
+    python -m experiments.figures --run runs/audit --image 3        another image in the main figure
+
+--training, --theory and --data may be left out: no curves, no theory, classes by number. Leaves PDF and PNG of:
+main (one image, raw maps and overlays), gallery, leakage (on cells) and leakage_displayed (the paper's ratio on
+the displayed image), controls, sources, families, training; and theory's figures as theory_*.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from jsonargparse import ArgumentParser
+from matplotlib.figure import Figure
+
+from wallcheck import plots
+from wallcheck.data import ImageSet
+from wallcheck.results import Manifest, merge, split
+
+PAPER = ("gradcam", "hirescam", "gradcampp", "xgradcam", "layercam", "scorecam", "ablationcam", "eigencam")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An audit's rows and folder, and what stands beside it.
+
+    paper: the rows of the paper's methods and the controls; where the audit has none of the paper's, all rows.
+    """
+
+    run: Path
+    rows: pd.DataFrame
+    paper: pd.DataFrame
+    net: str
+    images: str
+    image: int
+    data: Path | None
+
+    @classmethod
+    def read(cls, run: str, image: int, data: str | None) -> "Inputs":
+        """Raises FileNotFoundError where `run` is no finished or interrupted audit."""
+        Manifest.load(Path(run))
+        rows = merge(run)
+        nets, sets = (list(rows[column].unique()) for column in ("net", "images"))
+        methods = [m for m in rows["method"].unique() if m in PAPER or plots.look(m) is plots.FAMILY["control"]]
+        paper = rows[rows["method"].isin(methods)] if set(methods) & set(PAPER) else rows
+        net = "walled" if "walled" in nets else nets[0]
+        images = "stack_mix" if "stack_mix" in sets else sets[0]
+        return cls(Path(run), rows, paper, net, images, image, Path(data) if data else None)
+
+    @property
+    def kept(self) -> Path:
+        return self.run / "examples" / f"{self.net}--{self.images}.npz"
+
+    def examples(self) -> plots.Examples:
+        classes = ImageSet(self.data / self.images).meta["classes"] if self.data else ()
+        return plots.Examples.load(self.kept, classes)
+
+
+def figures_of_rows(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
+    """Name -> how to draw it, for what the rows hold."""
+    drawn = {
+        "leakage": partial(plots.leakage, inputs.paper),
+        "leakage_displayed": partial(plots.leakage, inputs.paper, "leak_l2", "displayed", "image"),
+        "sources": partial(plots.sources, split(inputs.paper), inputs.net),
+        "families": partial(plots.families, inputs.rows, images=inputs.images, net=inputs.net),
+    }
+    if inputs.rows["images"].nunique() > 1:
+        drawn["controls"] = partial(plots.controls, inputs.paper, net=inputs.net)
+    return drawn
+
+
+def figures_of_examples(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
+    """The pictures, where the audit kept maps."""
+    if not inputs.kept.is_file():
+        print(f"no main figure and no gallery: {inputs.kept} was not kept")
+        return {}
+    examples = inputs.examples()
+    methods = [name for name in examples.maps if name in PAPER] or None
+    return {
+        "main": partial(plots.main_figure, examples, inputs.image, methods),
+        "gallery": partial(plots.gallery, examples, methods=methods),
+    }
+
+
+def draw_training(folders: Sequence[str], out: Path) -> list[Path]:
+    logs = {Path(folder).resolve().name: plots.read_training(folder) for folder in folders}
+    return plots.save(plots.training(logs), out / "training")
+
+
+def copy_theory(folder: str, out: Path) -> list[Path]:
+    """Theory draws its own figures; they are put beside the others."""
+    found = sorted(path for path in (Path(folder) / "figures").glob("*") if path.suffix in (".png", ".svg", ".pdf"))
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no figures/; run python -m theory --out {folder} first")
+    out.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copyfile(path, out / f"theory_{path.name}")) for path in found]
+
+
+def parser() -> ArgumentParser:
+    built = ArgumentParser(prog="python -m experiments.figures", description=__doc__.splitlines()[0])
+    built.add_argument("--run", type=str, default="runs/audit", help="run folder of an audit")
+    built.add_argument("--training", type=str, nargs="*", default=[], help="training folders, or their metrics.csv")
+    built.add_argument("--theory", type=str | None, default=None, help="the --out of python -m theory")
+    built.add_argument("--data", type=str | None, default=None, help="folder of generated sets, for names of classes")
+    built.add_argument("--image", type=int, default=0, help="which kept image the main figure shows")
+    built.add_argument("--out", type=str, default="runs/figures", help="where the figures go")
+    return built
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
+    out = Path(options.out)
+    inputs = Inputs.read(options.run, options.image, options.data)
+    written = []
+    for name, draw in (figures_of_examples(inputs) | figures_of_rows(inputs)).items():
+        written += plots.save(draw(), out / name)
+    if options.training:
+        written += draw_training(options.training, out)
+    if options.theory:
+        written += copy_theory(options.theory, out)
+    print(f"drew into {out}: {', '.join(path.name for path in written)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError, LookupError) as error:
+        sys.exit(f"experiments.figures: {error}")
