@@ -24,8 +24,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wallcheck.cams._method import METHODS, Method, cam_method
+from wallcheck.cams._method import Method, cam_method
 from wallcheck.cams._rules import deeplift
+from wallcheck.cams.attribution import liftcam
 from wallcheck.cams.pooled import plusplus_weights
 from wallcheck.conceptors import absorbed, and_not, best_aperture, correlation
 from wallcheck.evidence import Evidence
@@ -118,7 +119,7 @@ for name, evidence in (("gradcam", gradcam_evidence), ("gradcampp", gradcampp_ev
     cam_method(**CONCEPTOR, name=f"conceptor_{name}", cost="1F+1b", verdict="may_leak")(conceptor(evidence))
 
 conceptor_liftcam = cam_method(
-    **CONCEPTOR, name="conceptor_liftcam", cost="1F+2f+1b", verdict="may_leak", refuses=METHODS["liftcam"].refuses
+    **CONCEPTOR, name="conceptor_liftcam", cost="1F+2f+1b", verdict="may_leak", refuses=liftcam.refuses
 )(conceptor(liftcam_evidence))
 
 # Gated evidence has no states at unseen cells, so its conceptors do not know them.
