@@ -1,81 +1,19 @@
-"""Ablation and attribution through the head: identities, parity with captum and grad-cam, heads of other kinds."""
+"""Ablation and the head split at its first layer, on heads of many kinds; Recipro-CAM and the wall; FD-CAM's groups."""
 
 import copy
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from tests.nets import CLASSES, photos, tiny, trained_tiny
+from tests.heads import CHANNELS, COLUMNS, HEADS, ROWS, class_scores, evidence_of, with_head
+from tests.nets import CLASSES, tiny, trained_tiny
 from wallcheck.cams import METHODS, _rules
 from wallcheck.cams.ablation import ablation_drops, similar_channels
-from wallcheck.cams.attribution import exact_shap_weights, lasso, sampled_shapley
 from wallcheck.cams.reciprocam import empty_probability
 from wallcheck.evidence import Evidence
 from wallcheck.geometry import Wall
 from wallcheck.models import BlindNet
-
-CHANNELS, ROWS, COLUMNS = 8, 5, 12  # what `tiny` hands to its head
-FLAT = CHANNELS * ROWS * COLUMNS
-
-
-class Squared(nn.Module):
-    """A head nobody knows: no chain of modules, channels do not add up."""
-
-    def __init__(self):
-        super().__init__()
-        self.last = nn.Linear(FLAT, CLASSES)
-
-    def forward(self, cells):
-        return self.last(cells.flatten(1).square())
-
-
-HEADS = {
-    "flat": partial(nn.Sequential, nn.Flatten(), nn.Linear(FLAT, CLASSES)),
-    "two layers": lambda: nn.Sequential(nn.Flatten(), nn.Linear(FLAT, 16), nn.ReLU(), nn.Linear(16, CLASSES)),
-    "in place, dropout, no bias": lambda: nn.Sequential(
-        nn.Flatten(),
-        nn.Dropout(0.5),
-        nn.Sequential(nn.Linear(FLAT, 16, bias=False), nn.ReLU(inplace=True), nn.Dropout(0.5)),
-        nn.Linear(16, 12),
-        nn.LeakyReLU(),
-        nn.Linear(12, CLASSES, bias=False),
-    ),
-    "pooled": lambda: nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, 6), nn.ReLU(), nn.Linear(6, CLASSES)
-    ),
-    "max-pooled": lambda: nn.Sequential(
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(CHANNELS * 12, 9), nn.ReLU(), nn.Linear(9, CLASSES)
-    ),
-    "convolution": lambda: nn.Sequential(
-        nn.Conv2d(CHANNELS, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(25, CLASSES)
-    ),
-    "smooth": lambda: nn.Sequential(nn.Flatten(), nn.Linear(FLAT, 7), nn.Softplus(), nn.Linear(7, CLASSES)),
-    "ends in softmax": lambda: nn.Sequential(nn.Flatten(), nn.Linear(FLAT, CLASSES), nn.Softmax(1)),
-    "unknown": Squared,
-}
-CHAINS = [name for name in HEADS if name not in ("unknown", "ends in softmax")]
-
-
-def with_head(name, seed=0):
-    """`tiny` in float64 with another head, weights large enough for every unit to matter."""
-    net = copy.deepcopy(tiny()).double()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net.head = HEADS[name]().double()
-        for parameter in net.head.parameters():
-            nn.init.normal_(parameter, 0, 0.3)
-    return net.eval()
-
-
-def evidence_of(net, count=3, **options):
-    return Evidence(net, photos(count, seed=9)[0].to(next(net.parameters()).dtype), **options)
-
-
-def class_scores(ev, activations):
-    return ev.of_target(ev.rescore(activations))
-
 
 # -- the head split at its first linear layer ---------------------------------------------------------
 
@@ -129,188 +67,11 @@ def test_another_target_is_explained_by_the_same_methods():
     torch.testing.assert_close(_rules.deeplift(ev).sum((1, 2, 3)), rise, rtol=1e-10, atol=1e-12)
 
 
-# -- identities -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("pooled", [False, True])
-def test_linear_head_lift_is_exact_shap_is_ablation(pooled):
-    ev = evidence_of(copy.deepcopy(tiny(hidden=(), pooled=pooled)).double())
-    lift = _rules.deeplift(ev).sum((2, 3))
-    for other in (
-        ablation_drops(ev),
-        exact_shap_weights(ev),
-        sampled_shapley(ev, 2),
-        (ev.gradient * ev.activations).sum((2, 3)),
-    ):
-        torch.testing.assert_close(lift, other, rtol=1e-10, atol=1e-13)
-
-
-@pytest.mark.parametrize("name", CHAINS)
-def test_deeplift_is_complete_and_gated(name):
-    ev = evidence_of(with_head(name))
-    shares = _rules.deeplift(ev)
-    rise = ev.score - class_scores(ev, torch.zeros_like(ev.activations))
-    torch.testing.assert_close(shares.sum((1, 2, 3)), rise, rtol=1e-10, atol=1e-11)
-    assert torch.count_nonzero(shares[:, :, ev.unseen]) == 0
-    torch.testing.assert_close(METHODS["lift_elementwise"](ev).sum((1, 2)), rise, rtol=1e-10, atol=1e-11)
-
-
-@pytest.mark.parametrize("name", ["flat", "two layers", "pooled", "max-pooled"])
-def test_zplus_loses_nothing_where_every_unit_is_reached(name):
-    net = with_head(name)
-    for parameter in net.head.parameters():
-        parameter.data.abs_()
-    ev = evidence_of(net)
-    start = torch.tensor([[1.0, -0.25, -0.25, -0.25]]).double().expand(3, -1)
-    torch.testing.assert_close(_rules.zplus(ev, start).sum((1, 2, 3)), start.sum(1))
-
-
-def test_shapley_values_are_complete_and_sampling_finds_them():
-    ev = evidence_of(copy.deepcopy(trained_tiny()).double())
-    exact = exact_shap_weights(ev)
-    rise = ev.score - class_scores(ev, torch.zeros_like(ev.activations))
-    for weights in (exact, sampled_shapley(ev, 2), sampled_shapley(ev, 64)):
-        torch.testing.assert_close(weights.sum(1), rise, rtol=1e-10, atol=1e-12)
-    few, many = (float((sampled_shapley(ev, n) - exact).abs().max()) for n in (4, 128))
-    assert many < few < float(exact.abs().max())
-    assert many < 0.03 * float(exact.abs().max())
-
-
-def test_a_permutation_and_its_reverse_are_exact_for_interactions_of_two_channels():
-    """y = (sum of A)^2 - ... has only pairs: one permutation with its reverse gives the Shapley values."""
-
-    class Pairs(nn.Module):
-        def forward(self, cells):
-            return cells.sum((1, 2, 3))[:, None].square() * torch.arange(1, CLASSES + 1)
-
-    net = copy.deepcopy(tiny()).double()
-    net.head = Pairs()
-    ev = evidence_of(net)
-    torch.testing.assert_close(sampled_shapley(ev, 2), exact_shap_weights(ev), rtol=1e-9, atol=1e-9)
-
-
-def test_exact_shapley_values_stop_at_twelve_channels():
-    with pytest.raises(ValueError, match="shapcam"):
-        exact_shap_weights(evidence_of(tiny(plan=(6, "M", 13))))
-
-
-@pytest.mark.parametrize("name", ["ablationcam", "liftcam", "shapcam", "lrpcam", "relevancecam"])
-def test_a_channel_the_head_does_not_hear_has_weight_exactly_0(name):
-    """Channel 3 lives on unseen cells only: whatever it shows there must not light up."""
-    net = copy.deepcopy(tiny())
-    ev = evidence_of(net)
-    ev.activations[:, 3, :ROWS] = 0
-    ev.activations[:, 3, ROWS:] = 1e6
-    quiet = evidence_of(net)
-    quiet.activations[:, 3] = 0
-    assert torch.equal(METHODS[name](ev), METHODS[name](quiet))
-
-
 def test_division_by_the_logit_only_rescales():
     ev = evidence_of(trained_tiny(), targets=[0, 1, 2])
     plain, published = METHODS["ablationcam"](ev), METHODS["ablationcam_published"](ev)
     assert (ev.score < 0).any(), "the test wants a map that is turned upside down"
     torch.testing.assert_close(published * ev.score[:, None, None], plain)
-
-
-# -- heads that shares cannot go back through -------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["liftcam", "lift_elementwise", "lrpcam", "relevancecam"])
-def test_a_head_without_rules_is_refused_by_name(name):
-    for head, module in (("unknown", "Squared"), ("ends in softmax", "Softmax")):
-        with pytest.raises(ValueError, match=f"{name} is not defined on this net: .*{module}"):
-            METHODS[name](evidence_of(with_head(head)))
-
-
-@pytest.mark.parametrize("name", ["ablationcam", "fdcam", "reciprocam", "shapcam", "limecam"])
-def test_any_head_can_be_asked(name):
-    assert METHODS[name](evidence_of(with_head("unknown"))).isfinite().all()
-
-
-# -- peers ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:captum")
-@pytest.mark.parametrize("name", CHAINS)
-def test_deeplift_is_captums(name):
-    attr = pytest.importorskip("captum.attr")
-    ev = evidence_of(with_head(name))
-    cells = ev.handed(ev.activations).contiguous()
-    head = nn.Sequential(*_unnested(ev.net.head))
-    theirs = attr.DeepLift(head).attribute(cells, baselines=torch.zeros_like(cells), target=ev.targets)
-    torch.testing.assert_close(ev.handed(_rules.deeplift(ev)), theirs, rtol=1e-7, atol=1e-9)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:captum")
-@pytest.mark.parametrize("name", ["flat", "two layers", "pooled", "max-pooled", "convolution"])
-def test_gradient_times_activation_is_captums_lrp(name):
-    attr = pytest.importorskip("captum.attr")
-    from captum.attr._utils.lrp_rules import EpsilonRule
-
-    ev = evidence_of(with_head(name))
-    head = nn.Sequential(*_unnested(ev.net.head))
-    for module in head:
-        if isinstance(module, nn.Flatten):
-            module.rule = EpsilonRule()
-    theirs = attr.LRP(head).attribute(ev.handed(ev.activations).contiguous(), target=ev.targets)
-    torch.testing.assert_close(ev.handed(ev.gradient * ev.activations), theirs, rtol=1e-6, atol=1e-7)
-
-
-def _unnested(head):
-    """Fresh copies without in-place work, which captum cannot hook."""
-    for module in _rules.chain(copy.deepcopy(head)):
-        if hasattr(module, "inplace"):
-            module.inplace = False
-        yield module
-
-
-def test_lasso_is_scikit_learns_and_optimal():
-    linear_model = pytest.importorskip("sklearn.linear_model")
-    draw = torch.Generator().manual_seed(4)
-    features = torch.randint(2, (12, 12), generator=draw)
-    answers = torch.randn(3, 12, generator=draw, dtype=torch.float64)
-    kernel = torch.rand(3, 12, generator=draw, dtype=torch.float64)
-    ours = lasso(features, answers, kernel, alpha=0.01)
-    for weights, y, pi in zip(ours, answers, kernel, strict=True):
-        theirs = linear_model.Lasso(alpha=0.01, tol=1e-13, max_iter=10**6)
-        theirs.fit(features.double().numpy(), y.numpy(), sample_weight=pi.numpy())
-        torch.testing.assert_close(weights, torch.from_numpy(theirs.coef_), rtol=1e-6, atol=1e-8)
-        X = features.double()
-        left = y - X @ weights
-        left = left - (pi * left).sum() / pi.sum()
-        pull = (X.T @ (pi * left)) / pi.sum()
-        chosen = weights != 0
-        torch.testing.assert_close(pull[chosen], 0.01 * weights[chosen].sign(), rtol=0, atol=1e-9)
-        assert (pull.abs() <= 0.01 + 1e-9).all()
-
-
-def test_limecam_is_captums():
-    pytest.importorskip("sklearn")
-    lime = pytest.importorskip("captum.attr._core.lime")
-    from captum._utils.models.linear_model import SkLearnLasso
-
-    ev = evidence_of(copy.deepcopy(trained_tiny()).double())
-    draws = torch.randint(2, (CHANNELS, CHANNELS), generator=ev.generator(salt=41))
-
-    def drawn(_, **kwargs):
-        yield from draws[:, None]
-
-    ours = METHODS["limecam"](ev)
-    for i, target in enumerate(ev.targets.tolist()):
-        explainer = lime.LimeBase(
-            lambda A, target=target: ev.net.logits_from(A)[:, target],
-            SkLearnLasso(alpha=0.01, tol=1e-6),
-            lime.get_exp_kernel_similarity_function(),
-            drawn,
-            True,
-            lambda m, A, **kwargs: A * m[0, :, None, None],
-            None,
-        )
-        with torch.no_grad():
-            weights = explainer.attribute(ev.activations[i : i + 1], n_samples=CHANNELS).flatten().double()
-        theirs = torch.einsum("k,khw->hw", weights, ev.activations[i])
-        torch.testing.assert_close(ours[i], theirs, rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
 
 
 def test_published_ablation_is_grad_cams():

@@ -17,7 +17,7 @@ from wallcheck.numerics import ratio, weighted_sum
 
 PERMUTATIONS = 64
 EXACT_CHANNELS = 12  # 2^12 head passes per image
-LASSO_SWEEPS, LASSO_REST = 5000, 1e-12  # at rest: no weight moved by more than this share of the largest
+LASSO_SWEEPS = 2**12
 
 
 @cam_method(
@@ -149,9 +149,10 @@ def exact_shap_weights(ev: Evidence) -> Tensor:
 
 
 def lasso(features: Tensor, answers: Tensor, kernel: Tensor, alpha: float) -> Tensor:
-    """(B, K) float64: weighted Lasso with an intercept, by coordinate descent until no weight moves any more.
+    """(B, K) float64: weighted Lasso with an intercept. features (N, K), shared; answers and kernel (B, N).
 
-    features (N, K), shared; answers and kernel (B, N). A feature without variance gets weight 0.
+    Coordinate descent, all problems abreast; now and then the support it has reached is solved exactly
+    and kept if that is optimal. A feature without variance gets weight 0.
     """
     X, y, pi = (values.double().cpu().numpy() for values in (features, answers, kernel))
     pi = pi / pi.sum(1, keepdims=True)
@@ -159,14 +160,30 @@ def lasso(features: Tensor, answers: Tensor, kernel: Tensor, alpha: float) -> Te
     y = y - (pi * y).sum(1, keepdims=True)
     gram = np.einsum("bnk,bn,bnm->kbm", X, pi, X, optimize=True)
     pull = np.einsum("bnk,bn->kb", X, pi * y)
-    weights = np.zeros(pull.shape)
-    for _ in range(LASSO_SWEEPS):
-        before = weights.copy()
-        for k in range(len(weights)):
-            curve = gram[k, :, k]
-            free = pull[k] - np.einsum("bm,mb->b", gram[k], weights) + curve * weights[k]
-            kept = np.sign(free) * np.maximum(np.abs(free) - alpha, 0)
-            weights[k] = np.divide(kept, curve, out=np.zeros_like(kept), where=curve > 0)
-        if np.abs(weights - before).max() <= LASSO_REST * np.abs(weights).max():
-            break
+    weights = np.zeros_like(pull)
+    for sweep in range(1, LASSO_SWEEPS + 1):
+        descend(gram, pull, weights, alpha)
+        if sweep & (sweep - 1) == 0:  # after 1, 2, 4, 8, ... sweeps
+            best = [settled(gram[:, b], pull[:, b], weights[:, b], alpha) for b in range(len(y))]
+            if all(one is not None for one in best):
+                weights = np.array(best).T
+                break
     return torch.from_numpy(weights.T.copy()).to(features.device)
+
+
+def descend(gram: np.ndarray, pull: np.ndarray, weights: np.ndarray, alpha: float) -> None:
+    """One sweep over the coordinates of weights (K, B), in place, each put where the others leave it best."""
+    for k in range(len(weights)):
+        curve = gram[k, :, k]
+        free = pull[k] - np.einsum("bm,mb->b", gram[k], weights) + curve * weights[k]
+        kept = np.sign(free) * np.maximum(np.abs(free) - alpha, 0)
+        weights[k] = np.divide(kept, curve, out=np.zeros_like(kept), where=curve > 0)
+
+
+def settled(gram: np.ndarray, pull: np.ndarray, weights: np.ndarray, alpha: float) -> np.ndarray | None:
+    """The optimum with the support and signs of these weights (K,), or None if the Lasso's is another."""
+    chosen, sign = weights != 0, np.sign(weights)
+    best = np.zeros_like(weights)
+    best[chosen] = np.linalg.lstsq(gram[np.ix_(chosen, chosen)], (pull - alpha * sign)[chosen], rcond=None)[0]
+    steepest = np.abs(pull - gram @ best).max(initial=0)  # alpha on the support and no more elsewhere
+    return best if (np.sign(best) == sign).all() and steepest <= alpha * (1 + 1e-9) else None
