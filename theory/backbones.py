@@ -36,11 +36,16 @@ def one_convolution(generator: Generator) -> Tensor:
 @_backbone
 def deep_with_biases(generator: Generator) -> Tensor:
     """Three biased convolutions."""
-    maps = random_image(3, 12, 11, generator)[None]
+    return deep_batch(generator, 1)[0]
+
+
+def deep_batch(generator: Generator, count: int) -> Tensor:
+    """Activations (count, 5, 6, 5) of several images under one network of three biased convolutions."""
+    maps = torch.stack([random_image(3, 12, 11, generator) for _ in range(count)])
     for channels_in, channels_out in ((3, 6), (6, 6), (6, 5)):
         weight = _gaussian(generator, channels_out, channels_in, 3, 3) * (2 / (9 * channels_in)) ** 0.5
         maps = F.conv2d(maps, weight, bias=0.2 * _gaussian(generator, channels_out)).relu()
-    return maps[0]
+    return maps
 
 
 @_backbone

@@ -17,6 +17,12 @@ from scipy import special, stats
 HALF = sp.Rational(1, 2)
 
 
+@cache
+def legendre(nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes and weights on [-1, 1]."""
+    return np.polynomial.legendre.leggauss(nodes)
+
+
 def chi_mean(k: np.ndarray) -> np.ndarray:
     """E chi_k = sqrt(2) Gamma((k+1)/2) / Gamma(k/2); 0 at k = 0. k any shape -> same shape."""
     k = np.asarray(k, dtype=float)
@@ -88,7 +94,7 @@ def series_coefficients(terms: int = 3) -> tuple[sp.Expr, ...]:
 
 def kappa_by_integral(m: int, nodes: int = 400) -> float:
     """kappa(m) by another road: E sqrt(X) = 1/(2 sqrt(pi)) int (1 - E e^{-tX}) t^{-3/2} dt, at t = tan^2(angle)."""
-    x, weight = np.polynomial.legendre.leggauss(nodes)
+    x, weight = legendre(nodes)
     angle = (x + 1) * np.pi / 4
     laplace = (0.5 + 0.5 / np.sqrt(1 + 2 * np.tan(angle) ** 2)) ** m
     return float((weight * (1 - laplace) / np.sin(angle) ** 2).sum() * np.pi / 4 / np.sqrt(np.pi))

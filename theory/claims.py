@@ -7,6 +7,7 @@ from types import ModuleType
 from theory import (
     any_backbone,
     before_relu,
+    beyond,
     blind_metrics,
     exact_expectation,
     families,
@@ -27,6 +28,7 @@ CLAIMS: dict[str, ModuleType] = {
     "T6": before_relu,
     "T7": families,
     "T8": blind_metrics,
+    "beyond": beyond,
 }
 
 

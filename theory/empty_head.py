@@ -17,7 +17,7 @@ and M(t) is an orthant probability of a tilted Gaussian: exact by arcsin for one
 import numpy as np
 import sympy as sp
 
-from theory.chi import chi_mean, kappa
+from theory.chi import chi_mean, kappa, legendre
 from theory.orthants import gaussian_points, orthant2, orthant3, unit
 from theory.proofs import Check, identity
 
@@ -31,7 +31,7 @@ def lost_share(patch: np.ndarray, seen_patches: np.ndarray, filters: int, nodes:
     >>> round(right_angle, 6)
     0.5
     """
-    x, weight = np.polynomial.legendre.leggauss(nodes)
+    x, weight = legendre(nodes)
     angle = (x + 1) * np.pi / 4  # t = tan^2(angle) makes the integrand smooth on a finite interval
     at_zero, transform = _laplace_on_cone(patch, seen_patches, np.tan(angle) ** 2)
     integral = (weight * (at_zero**filters - transform**filters) / np.sin(angle) ** 2).sum() * np.pi / 4

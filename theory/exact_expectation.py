@@ -130,7 +130,8 @@ def simulate(run: Run, claim=expected_gradcam, lost=lost_share) -> Outcome:
             scores.append(z_score(_at_cell(run, geometry, index, cell), expected))
             rows.append({"geometry": geometry.describe(), "seen": bool(geometry.covered[cell]), "lost": share})
         run.tick()
-    return Outcome(ZScores.of(scores), data={"cells": rows, "map": map_data(run, claim)})
+    data = {"cells": rows, "map": map_data(run, claim), "width": width_data(run)}
+    return Outcome(ZScores.of(scores), data=data)
 
 
 def _all_geometries(run: Run) -> Iterator[Geometry]:
@@ -178,3 +179,18 @@ def map_data(run: Run, claim=expected_gradcam) -> dict[str, np.ndarray]:
         "image": stem.image[0].cpu().numpy(), "seen": geometry.covered.numpy(), "theory": theory,
         "simulation": maps.mean(0).cpu().numpy(), "error": error.cpu().numpy(),
     }  # fmt: skip
+
+
+def width_data(run: Run) -> dict[str, list[float]]:
+    """E |relu(z)| / sqrt(m/2) for m up to 128: simulated, with the exact value and the series, for the figure."""
+    widths = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128]
+    rows = {"m": widths, "simulated": [], "error": []}
+    for m in widths:
+        z = torch.randn(run.draws, m, generator=run.generator("T2", "width", m), device=run.device)
+        norms = z.relu().norm(dim=1) / (m / 2) ** 0.5
+        rows["simulated"].append(float(norms.mean()))
+        rows["error"].append(float(norms.std()) / run.draws**0.5)
+    rows["exact"] = [chi.kappa(m) / (m / 2) ** 0.5 for m in widths]
+    for terms in (2, 3):
+        rows[f"series{terms}"] = [float(chi.kappa_series(m, terms)) / (m / 2) ** 0.5 for m in widths]
+    return rows

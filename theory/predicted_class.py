@@ -25,6 +25,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from theory.arithmetic import NUMBERS, SYMBOLS, Arithmetic
+from theory.chi import legendre
 from theory.geometries import pick_cells
 from theory.maps import gradcam
 from theory.networks import Head, Sample, sample_heads, sample_stems
@@ -62,7 +63,7 @@ def probability_positive(t: ArrayLike, rho: ArrayLike, maths: Arithmetic = NUMBE
 
 def _largest_of(classes: int, nodes: int = 800) -> tuple[np.ndarray, np.ndarray]:
     """Nodes t and weights for an expectation over the largest of D standard normals."""
-    x, weight = np.polynomial.legendre.leggauss(nodes // 2)
+    x, weight = legendre(nodes // 2)
     # all but 1e-20 of the mass lies within 10; two panels, because at rho = 1 the integrand jumps at 0
     t, weight = np.concatenate([5 * x - 5, 5 * x + 5]), 5 * np.concatenate([weight, weight])
     density = classes * np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi) * NUMBERS.normal_cdf(t) ** (classes - 1)

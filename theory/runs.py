@@ -44,7 +44,7 @@ class Run:
 
 
 FULL = Run()
-QUICK = Run(geometries=32, draws=6000)
+QUICK = Run(geometries=30, draws=5000)
 
 
 @dataclass(frozen=True)
