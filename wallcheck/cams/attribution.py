@@ -104,7 +104,7 @@ def shapcam(ev: Evidence) -> Tensor:
 def limecam(ev: Evidence) -> Tensor:
     """w minimises sum_n pi_n (y_n - b - w.m_n)^2 / (2 sum pi) + 0.01 |w|_1, y_n the logit of A with presence m_n.
 
-    alpha is in units of the logit, so w is not proportional to the logit. K samples for K weights:
+    alpha is in units of the logit: where one channel moves it by little (an untrained net), all w are 0. K samples for K weights:
     the penalty decides what the samples leave open. All images share the draws m.
     """
     channels = ev.activations.shape[1]
