@@ -43,7 +43,7 @@ def audit(
     twin's unseen region, where this net sees, to show what the same map looks like without a wall.
     indices: numbers of the images in their set. progress: told after each batch how many images
     are done. Columns: net, images, image, method, view, on, metric, target, value; see
-    `wallcheck.results.summary` for means with intervals and `split` for where leakage comes from.
+    `wallcheck.results.summary` for means with intervals and `split` there for where leakage comes from.
 
     Raises BrokenWall if the net is not blind or not the one certified, ValueError if it has no wall
     and no contrast was given.
@@ -130,25 +130,3 @@ def finite(method: Method, raw: Tensor) -> Tensor:
         image = int((~torch.isfinite(raw)).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"{method.name} gave NaN or infinity on image {image} of its batch; are the weights finite?")
     return raw
-
-
-def split(table: pd.DataFrame, metric: str = "leak_mass") -> pd.DataFrame:
-    """Where the leakage on the image comes from, per image and method.
-
-    bleed: left when unseen cells are emptied before upsampling. method: what the unseen cells'
-    own attribution adds. artefact: what stretching the signed map to [0, 1] adds to the
-    rectified map. The three sum to the leakage of the stretched map; artefact can be negative
-    where stretching brightens the seen part more.
-    """
-    wide = table[(table["metric"] == metric) & (table["on"] == "image")].pivot_table(
-        index=["net", "images", "image", "method"], columns="view", values="value", observed=True, dropna=False
-    )
-    wide = wide.dropna(how="all")
-    parts = pd.DataFrame(
-        {
-            "method_leakage": wide["rectified"] - wide["confined"].fillna(0),
-            "bleed": wide["confined"].fillna(0),
-            "artefact": wide["stretched"] - wide["rectified"],
-        }
-    )
-    return parts.reset_index()

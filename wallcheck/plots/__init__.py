@@ -1,0 +1,28 @@
+"""Figures from rows, kept examples and training logs; no model is ever seen.
+
+Each function takes data and returns a matplotlib Figure that belongs to nobody: no window, no global state.
+`save` writes one as PDF and PNG. Colour and marker tell a family, so that a figure is read in grey too.
+"""
+
+from wallcheck.plots._style import FAMILY, Look, in_order, look, save
+from wallcheck.plots.distributions import controls, leakage
+from wallcheck.plots.overview import families, sources
+from wallcheck.plots.pictures import Examples, gallery, main_figure
+from wallcheck.plots.training import read_training, training
+
+__all__ = [
+    "FAMILY",
+    "Examples",
+    "Look",
+    "controls",
+    "families",
+    "gallery",
+    "in_order",
+    "leakage",
+    "look",
+    "main_figure",
+    "read_training",
+    "save",
+    "sources",
+    "training",
+]
