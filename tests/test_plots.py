@@ -137,7 +137,7 @@ def test_every_method_has_its_place_in_the_overview():
 
 
 def test_no_family_is_without_a_look_of_its_own():
-    assert set(plots.FAMILY) == {*FAMILIES, "own"}
+    assert {*FAMILIES, "own"} <= set(plots.FAMILY)
     assert len({(look.colour, look.marker, look.filled) for look in plots.FAMILY.values()}) == len(plots.FAMILY)
     assert len({(look.marker, look.filled) for look in plots.FAMILY.values()}) == len(plots.FAMILY)  # in grey
 

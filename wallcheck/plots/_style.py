@@ -55,6 +55,7 @@ FAMILY = {
     "pixel": Look(BLACK, "*"),
     "repair": Look(GREEN, "s", filled=False),
     "control": Look(GREY, "o", filled=False),
+    "peer": Look(SKY, "h", filled=False),
     "own": Look(BLACK, "p", filled=False),
 }
 PUBLISHED = {
