@@ -21,6 +21,7 @@ FAMILIES = {
     "layered": "maps of several layers fused",
     "pixel": "attribution to pixels, not to cells",
     "repair": "a base method made blind where the model is blind",
+    "peer": "another library's explainer, in that library's own post-processed form",
 }
 
 VERDICTS = {
@@ -32,6 +33,7 @@ VERDICTS = {
     "zero_but_offset": "one constant per image on all unseen cells, positive for some images",
     "zero_but_offset_and_rim": "one constant per image on all unseen cells without a seen neighbour (of eight)",
     "class_free": "does not look at the head, so cannot know the wall: leaks",
+    "not_stated": "another library's: measured, not predicted",
 }
 
 METHODS: "Registry[Method]" = Registry("method")
