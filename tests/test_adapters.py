@@ -42,6 +42,16 @@ def test_grad_cam_shows_our_map(name, evidence):
     )
 
 
+@pytest.mark.parametrize("name", ["eigencam", "eigengradcam", "kpcacam"])
+def test_grad_cam_shows_our_direction_with_either_sign(name, evidence):
+    """It leaves the sign of a singular vector to LAPACK; we do not."""
+    (theirs,) = adapters.counterparts(name)
+    ours = METHODS[name](evidence)
+    positive, negative = (shown(sign * ours, evidence.net.image_size) for sign in (1, -1))
+    for map_, *either in zip(theirs(evidence), positive, negative, strict=True):
+        assert min((map_ - one).abs().max() for one in either) < 2e-3
+
+
 @pytest.mark.parametrize("name", ["gradcam", "xgradcam", "layercam", "scorecam_torchcam"])
 def test_torchcam_shows_our_map(name, evidence):
     (theirs,) = [m for m in adapters.counterparts(name) if m.name.startswith("torchcam.")]
