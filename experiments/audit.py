@@ -12,18 +12,18 @@ others, and --all_methods audits every one. Leaves in --out: manifest.json, rows
 leakage.csv. Started again with the same settings, it goes on where it stopped.
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jsonargparse
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_only
 
+from experiments import flags
 from wallcheck import models
+from wallcheck.cams import CONTROLS, PAPER
 from wallcheck.data import open_images
 from wallcheck.evidence import BUDGET_MB
-from wallcheck.running import CONTROLS, PAPER, Study, run
+from wallcheck.running import Study, run
 from wallcheck.tables import print_leakage, progress_bar
 
 SETS = ("stack_mix", "stack_gen", "mix_other_class", "mix_background", "mix_noise", "mix_constant")
@@ -31,7 +31,7 @@ SETS = ("stack_mix", "stack_gen", "mix_other_class", "mix_background", "mix_nois
 
 @dataclass(frozen=True)
 class AuditRun:
-    """Flags of an audit.
+    """Audit CAM methods on blind networks.
 
     Args:
         walled: model.safetensors of the trained walled net.
@@ -110,9 +110,4 @@ def report(rows: pd.DataFrame, out: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(jsonargparse.auto_cli(AuditRun))
-    except KeyboardInterrupt:
-        sys.exit("experiments.audit: interrupted; the same command goes on where it stopped")
-    except (ValueError, OSError, LookupError) as error:
-        sys.exit(f"experiments.audit: {error}")
+    flags.script("experiments.audit", main, AuditRun)

@@ -18,8 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return {"methods": _methods, "certify": _certify, "audit": _audit}[command](options[command])
+    except KeyboardInterrupt:
+        print(f"wallcheck {command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
     except (ValueError, OSError, LookupError) as error:
-        print(f"wallcheck {command}: {error}", file=sys.stderr)
+        print(f"wallcheck {command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 

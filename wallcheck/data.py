@@ -44,6 +44,7 @@ class ImageSet:
         self.folder = Path(folder)
         self.meta = _read_json(self.folder / "set.json")
         self.name = self.meta["name"]
+        self.classes = tuple(self.meta.get("classes", ()))
         self.pixels, self.labels, self.masks = (_array(self.folder / f"{n}.npy") for n in ("images", "labels", "masks"))
         if not len(self.pixels) == len(self.labels) == len(self.masks):
             raise ValueError(
@@ -68,7 +69,7 @@ class ImageSet:
 class PhotoFolder:
     """Every image file below a folder, in sorted order: shorter side resized to `size`, centre cropped, RGB.
 
-    With one sub-folder per class the sub-folder is the label's name; labels are -1 where there are none.
+    Photographs have no labels of the net's classes, so `labels` is -1 throughout.
     """
 
     def __init__(self, folder: str | Path, size: int):
@@ -76,6 +77,7 @@ class PhotoFolder:
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder at {self.folder}; give a folder of images")
         self.name = self.folder.resolve().name
+        self.classes = ()
         self.paths = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
         if not self.paths:
             raise ValueError(

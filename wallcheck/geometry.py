@@ -78,10 +78,10 @@ def lengths(windows: Sequence[Window], length: int) -> list[int]:
 
 
 def seen_by(cells: Span, windows: Sequence[Window], length: int) -> Span:
-    """Smallest span of image positions that holds all that can influence `cells`.
+    """Span of image positions that holds all that can influence `cells`.
 
-    `windows` in forward order. Exact at both ends; between them a dilated or widely strided
-    layer may leave holes, which `reach` knows.
+    `windows` in forward order. The smallest such span, unless a dilated or widely strided layer
+    leaves holes: those, which may fall on an end too, `reach` knows.
 
     >>> seen_by(Span(0, 4), [Window(3, pad=1), Window(2, stride=2)], length=16)
     Span(start=0, stop=9)
@@ -250,6 +250,8 @@ def crop(wall: Wall, layers: Sequence[Layer], image: tuple[int, int]) -> tuple[S
     for axis, cells in enumerate(wall.box):
         windows = [layer[axis] for layer in layers]
         start, stop = seen_by(cells, windows, image[axis])
+        if start >= stop:
+            raise ValueError(f"the cells {tuple(cells)} read padding alone; let the wall leave cells over the image")
         stride = int(np.prod([window.stride for window in windows]))
         first.append(start // stride)
         spans.append(Span(start // stride * stride, stop))

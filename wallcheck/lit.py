@@ -1,6 +1,8 @@
 """The only module that knows Lightning: classifier, image sets for training, and the audit as `predict`."""
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +42,25 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C in the block raises KeyboardInterrupt, where Lightning ends the process, and still works after it,
+    where Lightning leaves it switched off."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as ended:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from ended
+
+
+def wait_for_ranks() -> None:
+    """Wait until every process of a distributed run has come this far; nothing in a run of one process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 class BlindClassifier(L.LightningModule):

@@ -4,6 +4,7 @@ Rows are kept, not means; a mean is a question asked of the rows. The merged tab
 how the work was split.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -17,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
+
+from wallcheck.writing import beside, write_text
 
 KEY = ["net", "images", "image", "method", "view", "on", "metric"]
 COLUMNS = [*KEY, "target", "value"]
@@ -48,7 +51,10 @@ class Manifest:
         path = Path(run) / MANIFEST
         if not path.is_file():
             raise FileNotFoundError(f"{run} holds no {MANIFEST}, so it is no run folder; give the --out of an audit")
-        return cls(**json.loads(path.read_text()))
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); remove the folder or choose another --out") from None
 
     def same_work_as(self, other: "Manifest") -> bool:
         """Would both give the same rows? Time, machine and versions may differ, weights and settings may not."""
@@ -84,21 +90,13 @@ def writable(run: str | Path) -> Path:
     return run
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write beside and rename, so that nothing half-written is ever found under the name."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
 def write_shard(run: Path, table: pd.DataFrame) -> Path:
     """Keep one piece of work: the rows of some images of one net on one image set, all methods together."""
     first = table.iloc[0]
     name = f"{_file_name(first['net'])}--{_file_name(first['images'])}--{table['image'].min():06d}.parquet"
     path = Path(run) / ROWS / name
-    partial = path.with_suffix(".partial")
-    table[COLUMNS].to_parquet(partial, index=False)
-    os.replace(partial, path)
+    with beside(path) as partial:
+        table[COLUMNS].to_parquet(partial, index=False)
     return path
 
 
@@ -184,7 +182,9 @@ def split(table: pd.DataFrame, metric: str = "leak_mass") -> pd.DataFrame:
 
 
 def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", str(name))
+    """name in letters that every file system takes; names that differ stay different."""
+    plain = re.sub(r"[^A-Za-z0-9_.]+", "-", str(name))
+    return plain if plain == name else f"{plain}-{hashlib.sha256(str(name).encode()).hexdigest()[:8]}"
 
 
 def _plain(value: dict) -> str:

@@ -12,15 +12,14 @@ from torch.utils.data import DataLoader
 
 from wallcheck.auditing import applicable, finite, require_wall
 from wallcheck.cams import Method
-from wallcheck.certificate import Certificate, certify
+from wallcheck.certificate import Certificate, certify, fingerprint
 from wallcheck.data import ImageSet, PhotoFolder, to_display
 from wallcheck.evidence import BUDGET_MB, Evidence
-from wallcheck.lit import Auditor, Numbered, ShardWriter, quiet
+from wallcheck.lit import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
 from wallcheck.models import BlindNet
-from wallcheck.results import MANIFEST, Manifest, done, merge, shards, summary, writable, write_text
+from wallcheck.results import Manifest, done, merge, shards, summary, writable
+from wallcheck.writing import beside, write_text
 
-PAPER = ("gradcam", "hirescam", "gradcampp", "xgradcam", "layercam", "scorecam", "ablationcam", "eigencam")
-CONTROLS = ("constant", "random", "seen_only", "unseen_only")
 EXAMPLES, TABLE = "examples", "leakage.csv"
 
 
@@ -48,12 +47,17 @@ class Study:
     def __post_init__(self):
         if self.targets not in ("predicted", "label"):
             raise ValueError(f"targets are {self.targets!r}; choose 'predicted' or 'label'")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"count is {self.count}; audit at least 1 image of each set, or None for all")
         names = [images.name for images in self.image_sets]
         if len(set(names)) < len(names):
             raise ValueError(f"two image sets share a name in {names}; rename one folder")
         for images in self.image_sets:
             if self.targets == "label" and min(images.labels) < 0:
                 raise ValueError(f"{images.name} has no labels; explain the predicted class instead")
+        for name in self.nets:  # told before any work is done
+            if not self.methods_for(name):
+                raise ValueError(f"none of the methods is defined on {name}; wallcheck methods lists others")
 
     def blind(self, name: str) -> BlindNet:
         """The net whose unseen region is used for the net of this name."""
@@ -73,6 +77,7 @@ class Study:
         are not among them."""
         methods = {name: [method.name for method in self.methods_for(name)] for name in self.nets}
         return dict(
+            weights={name: fingerprint(net) for name, net in self.nets.items()},
             methods=methods,
             contrasts=self.contrasts,
             count=self.count,
@@ -105,6 +110,7 @@ def run(
             _predict(study, name, images, todo, out, trainer or {}, tell)
         finished += len(todo)
         _keep_examples(study, name, images, out)
+    wait_for_ranks()
     table = merge(out)
     write_text(out / TABLE, summary(headline(table)).to_csv(index=False))
     return table
@@ -125,7 +131,7 @@ def _claim(study: Study, certificates: dict[str, Certificate], out: Path) -> Non
         image_sets={images.name: images.identity for images in study.image_sets},
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
-    if (out / MANIFEST).is_file() and shards(out):
+    if shards(out):
         if not Manifest.load(out).same_work_as(manifest):
             raise FileExistsError(
                 f"{out} holds an audit of other nets, images or settings; choose another --out or remove that folder"
@@ -149,7 +155,7 @@ def _predict(
     module = Auditor(net, study.blind(name), study.methods_for(name), (name, images.name), settings, labels)
     loader = DataLoader(Numbered(images, todo), batch_size=study.batch_size)
     bare = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
-    with quiet():
+    with quiet(), interruptible():
         predictor = L.Trainer(**bare, inference_mode=False, callbacks=[ShardWriter(out, tell)], **trainer)
         predictor.predict(module, loader, return_predictions=False)
 
@@ -167,19 +173,18 @@ def _keep_examples(study: Study, name: str, images: ImageSet | PhotoFolder, out:
     )
     blind, methods = study.blind(name), study.methods_for(name)
     maps = {f"map:{m.name}": finite(m, m(evidence)).cpu().numpy() for m in methods}
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with beside(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
             pixels=(255 * to_display(evidence.images)).round().astype(np.uint8),
             targets=evidence.targets.cpu().numpy(),
             labels=np.asarray(images.labels[:count]),
+            classes=np.asarray(images.classes, dtype=str),
             unseen_cells=blind.wall.unseen,
             unseen_pixels=blind.regions.unseen,
             halo=blind.regions.halo,
             **maps,
         )
-    partial.rename(path)
 
 
 def _counter(

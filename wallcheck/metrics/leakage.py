@@ -49,7 +49,7 @@ def leak_area(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """Share of unseen positions above half the highest value: how much of the blind part looks important."""
     top = _peak(maps, counted)
     bright = (maps > top[:, None, None] / 2) & unseen
-    return (bright.sum((-2, -1)) / unseen.sum().clamp(min=1)).where(top > 0, NAN)
+    return (bright.sum((-2, -1)).to(maps.dtype) / unseen.sum().clamp(min=1)).where(top > 0, NAN)
 
 
 @leakage_metric()

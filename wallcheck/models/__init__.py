@@ -2,6 +2,7 @@
 
 from wallcheck.models._blind import BlindNet, layers_of
 from wallcheck.models._files import load, save
+from wallcheck.models._lean import lean_cells
 from wallcheck.models._modes import in_mode
 from wallcheck.models._vgg import PRESETS, assemble, untrained, vgg, vgg16_walls, vgg_small
 
@@ -11,6 +12,7 @@ __all__ = [
     "assemble",
     "in_mode",
     "layers_of",
+    "lean_cells",
     "load",
     "save",
     "untrained",

@@ -1,7 +1,6 @@
 """A network on disk: weights as safetensors, its description as JSON beside them; nothing is unpickled."""
 
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from wallcheck.models._blind import BlindNet
 from wallcheck.models._vgg import assemble
+from wallcheck.writing import beside, write_text
 
 FORMAT = 1
 
@@ -27,12 +27,9 @@ def save(net: BlindNet, path: str | Path) -> Path:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    save_file(weights, partial)
-    beside = path.with_suffix(".json.partial")
-    beside.write_text(json.dumps({"format": FORMAT, **net.description}, indent=1) + "\n")
-    os.replace(partial, path)
-    os.replace(beside, path.with_suffix(".json"))
+    with beside(path) as partial:
+        save_file(weights, partial)
+        write_text(path.with_suffix(".json"), json.dumps({"format": FORMAT, **net.description}, indent=1) + "\n")
     return path
 
 
@@ -44,12 +41,15 @@ def load(path: str | Path) -> BlindNet:
     """
     path = _weights_path(path)
     weights, description = _read_weights(path), _read_description(path.with_suffix(".json"))
-    with torch.device("meta"):
-        net = assemble(description)
     try:
+        with torch.device("meta"):
+            net = assemble(description)
         net.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit {path.with_suffix('.json').name}: {error}") from None
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not fit {path.with_suffix('.json').name} ({error!r}); the two are written together and "
+            f"must travel together: copy both again"
+        ) from None
     net.features.to(memory_format=torch.channels_last)
     return net.requires_grad_(True).eval()
 
@@ -79,6 +79,6 @@ def _read_description(path: Path) -> dict:
         raise ValueError(
             f"{path} is no JSON ({error}); copy it again or rebuild it with wallcheck.models.save"
         ) from None
-    if description.pop("format", None) != FORMAT:
+    if not isinstance(description, dict) or description.pop("format", None) != FORMAT:
         raise ValueError(f"{path} has another format than {FORMAT}; update wallcheck or save the model again")
     return description

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -54,11 +55,15 @@ def untrained(net: BlindNet, seed: int = 0) -> BlindNet:
 
 
 def initialised(description: dict, seed: int) -> BlindNet:
-    """The network a description names, with weights drawn from the seed alone."""
+    """The network a description names, with weights drawn from the seed alone.
+
+    Every module draws from a stream of its own, so that twins start from equal weights wherever their shapes agree.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
         net = assemble(description)
-        net.apply(_initialise)
+        for number, module in enumerate(net.modules()):
+            torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+            _initialise(module)
     return net
 
 

@@ -1,0 +1,121 @@
+"""Imports point down, and the door is light."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "wallcheck"
+
+LEVEL = {
+    "writing": 0, "geometry": 0, "numerics": 0, "registry": 0,
+    "models": 1, "maps": 1, "data": 1, "metrics": 1, "results": 1, "head": 1,
+    "certificate": 2, "evidence": 2, "rules": 2, "conceptors": 2,
+    "cams": 3,
+    "adapters": 4, "prediction": 4,
+    "auditing": 5, "plots": 5,
+    "lit": 6, "report": 6,
+    "running": 7, "tables": 7,
+    "cli": 8, "pytest_plugin": 8,
+}  # fmt: skip
+
+
+def imported(path: Path, package: str) -> Iterator[str]:
+    """Modules of `package` that a file imports anywhere, inside functions too, as dotted names below it; "" is itself."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write it out"
+            names = [node.module if node.module != package else f"{package}.{alias.name}" for alias in node.names]
+        yield from (name.partition(".")[2] for name in names if name.partition(".")[0] == package)
+
+
+def sources(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def loaded(statement: str) -> set[str]:
+    """Top-level modules in sys.modules after a statement in a fresh interpreter."""
+    code = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
+
+
+def test_imports_point_strictly_down():
+    for path in sources(PACKAGE):
+        here = part(path)
+        if here == "__init__":
+            continue
+        for name in imported(path, "wallcheck"):
+            there = name.partition(".")[0]
+            assert there, f"{path} imports the door; import from the module that defines the name"
+            assert there == here or LEVEL[there] < LEVEL[here], f"{path}: {here} must not import {there}"
+
+
+@pytest.mark.parametrize("package", ["cams", "metrics", "models", "plots", "adapters"])
+def test_no_cycle_inside_a_package(package):
+    """Each file is left when nothing it imports from its own package remains; a cycle would remain for ever."""
+    folder = PACKAGE / package
+    needs = {}
+    for path in sources(folder) if folder.is_dir() else []:
+        names = {name.removeprefix(f"{package}").strip(".").partition(".")[0] for name in imported(path, "wallcheck")
+                 if name.partition(".")[0] == package}  # fmt: skip
+        needs[path.stem] = {name for name in names if (folder / f"{name}.py").is_file()} - {path.stem}
+    while free := [name for name, wanted in needs.items() if not wanted]:
+        needs = {name: wanted - set(free) for name, wanted in needs.items() if name not in free}
+    assert not needs, f"these import each other: {needs}"
+
+
+def test_every_module_has_a_level():
+    assert {part(path) for path in sources(PACKAGE)} - {"__init__"} <= set(LEVEL)
+
+
+def test_the_door_is_light():
+    heavy = {"torch", "lightning", "numpy", "pandas", "scipy", "matplotlib", "sympy"}
+    assert not loaded("import wallcheck; wallcheck.__version__; dir(wallcheck)") & heavy
+
+
+def test_rows_can_be_read_without_torch():
+    assert not loaded("import wallcheck.results") & {"torch", "lightning"}
+
+
+def test_lightning_waits_for_training_and_run_folders():
+    assert "lightning" not in loaded("import wallcheck; wallcheck.audit, wallcheck.certify, wallcheck.METHODS")
+
+
+def test_every_name_of_the_door_resolves():
+    import wallcheck
+
+    for name in wallcheck.__all__:
+        assert getattr(wallcheck, name) is not None, name
+    with pytest.raises(AttributeError, match="no attribute 'gradcam'"):
+        wallcheck.gradcam  # noqa: B018
+
+
+def test_data_gen_knows_geometry_only():
+    used = {name for path in sources(ROOT / "data_gen") for name in imported(path, "wallcheck")}
+    assert used <= {"geometry"}
+
+
+def test_theory_stands_alone():
+    packages = ("wallcheck", "data_gen", "experiments", "tests")
+    assert not [(path, name) for path in sources(ROOT / "theory") for p in packages for name in imported(path, p)]
+
+
+@pytest.mark.parametrize("peer", ["pytorch_grad_cam", "torchcam", "captum"])
+def test_other_libraries_stay_in_adapters(peer):
+    using = {part(path) for path in sources(PACKAGE) if list(imported(path, peer))}
+    assert using <= {"adapters"}

@@ -1,0 +1,265 @@
+"""Blind networks: construction, twins, and what is kept on disk."""
+
+import copy
+import json
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from tests.nets import photos, tiny, trained_tiny
+from wallcheck import models
+from wallcheck.certificate import certify, fingerprint
+from wallcheck.geometry import Wall
+from wallcheck.models import PRESETS, BlindNet, in_mode, layers_of
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    theirs = other.state_dict()
+    return one.state_dict().keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name]) for name, value in one.state_dict().items()
+    )
+
+
+# On disk
+
+
+@pytest.mark.parametrize(
+    "net",
+    [tiny(), tiny(wall=None), tiny(wall={"side": "centre", "cells": 3}), tiny(pooled=True, hidden=()), tiny(dropout=0.5)],
+    ids=["walled", "open", "centre", "pooled", "dropout"],
+)  # fmt: skip
+def test_a_net_comes_back_bit_by_bit(net, tmp_path):
+    images = photos(3)[0]
+    loaded = models.load(models.save(net, tmp_path / "new" / "net.safetensors"))
+    assert fingerprint(loaded) == fingerprint(net)
+    assert loaded.wall == net.wall
+    assert loaded.description == net.description
+    assert torch.equal(loaded(images), net(images))
+    assert torch.equal(loaded.activations(images), net.activations(images))
+    assert not loaded.training
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["net.json", "net.safetensors"]
+
+
+def test_a_loaded_net_can_be_trained_on(tmp_path):
+    net = models.load(models.save(tiny(), tmp_path / "net.safetensors"))
+    net.train()(photos(2)[0]).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_saving_again_replaces_and_a_failed_save_keeps_the_old(tmp_path, monkeypatch):
+    path = models.save(tiny(seed=1), tmp_path / "net.safetensors")
+    models.save(tiny(seed=2), path)
+    assert same_weights(models.load(path), tiny(seed=2))
+
+    def fails(weights, file):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("wallcheck.models._files.save_file", fails)
+    with pytest.raises(OSError, match="disk full"):
+        models.save(tiny(seed=3), path)
+    assert same_weights(models.load(path), tiny(seed=2))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.json", "net.safetensors"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return models.save(tiny(), tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 400, 0.5, 0.99])
+def test_a_truncated_file_is_refused(saved, keep):
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
+    with pytest.raises(
+        ValueError, match=r"net\.safetensors is truncated or no safetensors file .*copy or train it again"
+    ):
+        models.load(saved)
+
+
+def test_a_missing_description_is_refused(saved):
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no description at .*net\.json; .*must travel with them"):
+        models.load(saved)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model at .*; train one"):
+        models.load(tmp_path / "net.safetensors")
+
+
+def test_pickles_are_not_opened(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    for name in ("net.pt", "net.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Trap()))
+        with pytest.raises(ValueError, match=r"no pickles|no safetensors file"):
+            models.load(tmp_path / name)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 1, "builder"', r"net\.json is no JSON"),
+        ("[]", "another format than 1"),
+        ('{"format": 99}', "another format than 1; update wallcheck"),
+        ('{"format": 1, "builder": "vit"}', "no builder named 'vit'"),
+        ('{"format": 1, "builder": "vgg"}', r"does not fit net\.json .*image_size"),
+    ],
+)
+def test_a_damaged_description_is_refused(saved, text, message):
+    saved.with_suffix(".json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        models.load(saved)
+
+
+def test_weights_of_another_net_are_refused(saved):
+    description = json.loads(saved.with_suffix(".json").read_text())
+    saved.with_suffix(".json").write_text(json.dumps({**description, "hidden": [17]}))
+    with pytest.raises(ValueError, match=r"does not fit net\.json .*size mismatch for head"):
+        models.load(saved)
+
+
+def test_nan_weights_load_and_the_certificate_names_them(tmp_path):
+    net = tiny()
+    net.head[1].weight.data[0, 0] = float("nan")
+    certificate = certify(models.load(models.save(net, tmp_path / "net.safetensors")))
+    assert [(c.name, c.detail) for c in certificate.checks if not c.passed] == [
+        ("finite_weights", "NaN or infinity in head.1.weight")
+    ]
+
+
+def test_a_net_without_description_cannot_be_saved(tmp_path):
+    net = copy.deepcopy(tiny())
+    net.description = None
+    with pytest.raises(ValueError, match="no description"):
+        models.save(net, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match="no description"):
+        models.untrained(net)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Twins and presets
+
+
+@pytest.mark.parametrize("walled", [True, False])
+def test_vgg_small_has_its_shape(walled):
+    net = PRESETS["vgg_small"](walled=walled)
+    assert net.image_size == (96, 96)
+    assert net.activations(torch.zeros(1, 3, 96, 96)).shape == (1, 64, 12, 12)
+    assert net(torch.zeros(2, 3, 96, 96)).shape == (2, 10)
+    assert net.wall.seen.sum() == (4 * 12 if walled else 12 * 12)
+    assert net.visible == ((slice(0, 48) if walled else slice(0, 96)), slice(0, 96))
+
+
+def test_twins_differ_in_nothing_but_the_wall():
+    walled, unwalled = (PRESETS["vgg_small"](walled=walled, seed=5) for walled in (True, False))
+    differing = {k for k in walled.description if walled.description[k] != unwalled.description[k]}
+    assert differing == {"wall"}
+    assert same_weights(walled.features, unwalled.features)
+    assert [type(m) for m in walled.head] == [type(m) for m in unwalled.head]
+    pairs = zip(walled.head.named_parameters(), unwalled.head.named_parameters(), strict=True)
+    unlike = {name: (tuple(a.shape), tuple(b.shape)) for (name, a), (_, b) in pairs if not torch.equal(a, b)}
+    assert unlike == {"1.weight": ((128, 64 * 4 * 12), (128, 64 * 12 * 12))}  # by the cells it is handed
+    assert walled.layers == unwalled.layers
+
+
+def test_presets_repeat_by_seed_alone():
+    torch.manual_seed(1)
+    one, state = PRESETS["vgg_small"](seed=7), torch.get_rng_state()
+    torch.manual_seed(2)
+    assert same_weights(one, PRESETS["vgg_small"](seed=7))
+    assert not same_weights(one, PRESETS["vgg_small"](seed=8))
+    torch.manual_seed(1)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_untrained_is_the_same_net_with_other_weights():
+    net = models.untrained(trained_tiny(), seed=3)
+    assert net.description == trained_tiny().description
+    assert net.wall == trained_tiny().wall
+    assert not same_weights(net, trained_tiny())
+
+
+def test_initialisation_is_torchvisions():
+    net = PRESETS["vgg_small"](seed=0)
+    conv = net.features[-2].weight
+    assert conv.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    assert net.head[1].weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert not any(parameter.any() for name, parameter in net.named_parameters() if "bias" in name)
+
+
+# Construction
+
+
+def test_the_wall_hands_over_seen_cells_only():
+    cells = torch.arange(16.0).view(1, 1, 4, 4)
+    corners = Wall(torch.tensor([[1, 0, 0, 1], [0] * 4, [0] * 4, [1, 0, 0, 1]]).bool().numpy())
+    for wall, handed in (
+        (Wall.behind("bottom", (4, 4), 3), [[0, 1, 2, 3]]),
+        (Wall.behind("left", (4, 4), 3), [[3], [7], [11], [15]]),
+        (corners, [[0, 3, 12, 15]]),
+    ):
+        net = BlindNet(nn.Sequential(nn.Conv2d(3, 1, 1)), nn.Identity(), wall, (4, 4))
+        assert net.logits_from(cells)[0, 0].tolist() == handed
+
+
+def test_in_mode_gives_everything_back_when_the_block_fails():
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Dropout()).train()
+    net[2].eval()
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ZeroDivisionError), in_mode(net, training=True):
+        net(torch.randn(4, 3, 5, 5))
+        assert net[2].training
+        raise ZeroDivisionError
+    assert [module.training for module in net] == [True, True, False]
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(1, 1, 24, 24), r"images have shape \(1, 1, 24, 24\), this net takes \(B, 3, 24, 24\)"),
+        (torch.zeros(1, 4, 24, 24), r"shape \(1, 4, 24, 24\)"),
+        (torch.zeros(3, 24, 24), r"shape \(3, 24, 24\)"),
+        (torch.zeros(1, 3, 24, 25), "resize and convert them to RGB"),
+        (torch.zeros(1, 3, 24, 24, dtype=torch.uint8), r"torch\.uint8, expected floating point"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(images, message):
+    for door in (tiny(), tiny().activations):
+        with pytest.raises(ValueError, match=message):
+            door(images)
+
+
+def test_activations_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"activations have \(5, 12\) cells, the wall covers \(12, 12\)"):
+        tiny().logits_from(torch.zeros(1, 8, 5, 12))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.AdaptiveAvgPool2d(3), "receptive field of AdaptiveAvgPool2d is not known"),
+        (nn.MaxPool2d(2, ceil_mode=True), "ceil_mode"),
+        (nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"), "reads elsewhere"),
+        (nn.Conv2d(3, 3, 3, padding="same"), "pads by name"),
+        (nn.InstanceNorm2d(3), "receptive field of InstanceNorm2d is not known"),
+    ],
+)
+def test_layers_of_unknown_reach_are_refused(module, message):
+    with pytest.raises(ValueError, match=message):
+        layers_of(nn.Sequential(module))
+
+
+def test_unknown_preset_is_answered_with_the_nearest():
+    with pytest.raises(LookupError, match=r"no preset named 'vgg_smal'; nearest: vgg_small"):
+        PRESETS["vgg_smal"]
+    with pytest.raises(ValueError, match="registered already"):
+        PRESETS["vgg_small"] = models.vgg_small

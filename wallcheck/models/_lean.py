@@ -1,0 +1,82 @@
+"""The features once more, for rescoring: the same cells from fewer bytes.
+
+A rectification commutes with a max-pool, so it is done after it, in place, on a quarter of the values; a
+2 x 2 pool is two maxima of strided views; and a pool makes only the rows and columns that a seen
+cell still looks at. BlindNet itself keeps its plain chain of modules, which autograd and hooks rely on.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from wallcheck.geometry import lengths, seen_by
+from wallcheck.models._blind import BlindNet
+
+Step = Callable[[Tensor], Tensor]
+
+
+def lean_cells(net: BlindNet) -> Step:
+    """net.seen_cells for use without autograd: visible parts (n, 3, r, c) -> what the head reads."""
+    steps = list(_steps(net))
+
+    def cells(parts: Tensor) -> Tensor:
+        maps = parts.contiguous(memory_format=torch.channels_last)
+        for step in steps:
+            maps = step(maps)
+        return net._hand_over(maps, net._first)
+
+    return cells
+
+
+def _steps(net: BlindNet) -> Iterator[Step]:
+    """The modules of the features, rectification after pooling; in place only on what a step has just made."""
+    modules, fresh, windows = _flat(net.features), False, 0
+    while modules:
+        module = modules.pop(0)
+        if type(module) is nn.ReLU and modules and _halves(modules[0]):
+            modules.insert(1, module)
+            continue
+        windows += isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d))
+        if _halves(module):
+            yield _halving(*_needed(net, windows))
+        else:
+            yield torch.relu_ if type(module) is nn.ReLU and fresh else module
+        fresh = _halves(module) or type(module) is nn.Conv2d
+
+
+def _halving(rows: int, columns: int) -> Step:
+    """Max-pool 2 x 2, of whose result only the first `rows` and `columns` are made."""
+
+    def halve(maps: Tensor) -> Tensor:
+        height, width = min(maps.shape[2] // 2, rows) * 2, min(maps.shape[3] // 2, columns) * 2
+        flat = torch.maximum(maps[:, :, 0:height:2, :width], maps[:, :, 1:height:2, :width])
+        return torch.maximum(flat[..., 0::2], flat[..., 1::2])
+
+    return halve
+
+
+def _needed(net: BlindNet, done: int) -> tuple[int, int]:
+    """Rows and columns, from the start of the visible part, that a seen cell looks at after `done` layers."""
+    counts = []
+    for axis, (cells, part) in enumerate(zip(net.wall.box, net.visible, strict=True)):
+        windows = [layer[axis] for layer in net.layers]
+        stride = 1
+        for window in windows[:done]:
+            stride *= window.stride
+        length = lengths(windows[:done], net.image_size[axis])[-1]
+        counts.append(seen_by(cells, windows[done:], length).stop - part.start // stride)
+    return counts[0], counts[1]
+
+
+def _halves(module: nn.Module) -> bool:
+    """A max-pool of 2 x 2 windows side by side."""
+    if type(module) is not nn.MaxPool2d or module.return_indices or module.ceil_mode:
+        return False
+    wanted = ((module.kernel_size, 2), (module.stride, 2), (module.padding, 0), (module.dilation, 1))
+    return all(given in (size, (size, size)) for given, size in wanted)
+
+
+def _flat(features: nn.Module) -> list[nn.Module]:
+    """The modules of nested nn.Sequential in the order they run; anything else is one module."""
+    return [m for each in features for m in _flat(each)] if type(features) is nn.Sequential else [features]
