@@ -1,12 +1,12 @@
 """Draw every figure that the inputs allow: from rows, kept examples and logs; no model is loaded.
 
     python -m experiments.figures --run runs/audit --training runs/walled runs/unwalled --theory runs/theory \\
-        --data data --out runs/figures
-    python -m experiments.figures --run runs/audit --image 3        another image in the main figure
+        --out runs/figures
+    python -m experiments.figures --run runs/audit --image 3        another image than the second in the main figure
 
---training, --theory and --data may be left out: no curves, no theory, classes by number. Leaves PDF and PNG of:
+--training and --theory may be left out: no curves, no theory. Leaves PDF and PNG of:
 main (one image, raw maps and overlays), gallery, leakage (on cells) and leakage_displayed (the paper's ratio on
-the displayed image), controls, sources, families, training; and theory's figures as theory_*.
+the displayed image), controls, sources, families, prediction (after experiments.prediction), training; and theory's figures as theory_*.
 """
 
 import shutil
@@ -21,10 +21,8 @@ from jsonargparse import ArgumentParser
 from matplotlib.figure import Figure
 
 from wallcheck import plots
-from wallcheck.data import ImageSet
+from wallcheck.cams import PAPER
 from wallcheck.results import Manifest, merge, split
-
-PAPER = ("gradcam", "hirescam", "gradcampp", "xgradcam", "layercam", "scorecam", "ablationcam", "eigencam")
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,9 @@ class Inputs:
     net: str
     images: str
     image: int
-    data: Path | None
 
     @classmethod
-    def read(cls, run: str, image: int, data: str | None) -> "Inputs":
+    def read(cls, run: str, image: int) -> "Inputs":
         """Raises FileNotFoundError where `run` is no finished or interrupted audit."""
         Manifest.load(Path(run))
         rows = merge(run)
@@ -52,15 +49,11 @@ class Inputs:
         paper = rows[rows["method"].isin(methods)] if set(methods) & set(PAPER) else rows
         net = "walled" if "walled" in nets else nets[0]
         images = "stack_mix" if "stack_mix" in sets else sets[0]
-        return cls(Path(run), rows, paper, net, images, image, Path(data) if data else None)
+        return cls(Path(run), rows, paper, net, images, image)
 
     @property
     def kept(self) -> Path:
         return self.run / "examples" / f"{self.net}--{self.images}.npz"
-
-    def examples(self) -> plots.Examples:
-        classes = ImageSet(self.data / self.images).meta["classes"] if self.data else ()
-        return plots.Examples.load(self.kept, classes)
 
 
 def figures_of_rows(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
@@ -71,6 +64,9 @@ def figures_of_rows(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
         "sources": partial(plots.sources, split(inputs.paper), inputs.net),
         "families": partial(plots.families, inputs.rows, images=inputs.images, net=inputs.net),
     }
+    predicted = inputs.run / "prediction.parquet"
+    if predicted.is_file():
+        drawn["prediction"] = partial(plots.prediction, pd.read_parquet(predicted))
     if inputs.rows["images"].nunique() > 1:
         drawn["controls"] = partial(plots.controls, inputs.paper, net=inputs.net)
     return drawn
@@ -81,7 +77,7 @@ def figures_of_examples(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
     if not inputs.kept.is_file():
         print(f"no main figure and no gallery: {inputs.kept} was not kept")
         return {}
-    examples = inputs.examples()
+    examples = plots.Examples.load(inputs.kept)
     methods = [name for name in examples.maps if name in PAPER] or None
     return {
         "main": partial(plots.main_figure, examples, inputs.image, methods),
@@ -108,8 +104,7 @@ def parser() -> ArgumentParser:
     built.add_argument("--run", type=str, default="runs/audit", help="run folder of an audit")
     built.add_argument("--training", type=str, nargs="*", default=[], help="training folders, or their metrics.csv")
     built.add_argument("--theory", type=str | None, default=None, help="the --out of python -m theory")
-    built.add_argument("--data", type=str | None, default=None, help="folder of generated sets, for names of classes")
-    built.add_argument("--image", type=int, default=0, help="which kept image the main figure shows")
+    built.add_argument("--image", type=int, default=1, help="which kept image the main figure shows")
     built.add_argument("--out", type=str, default="runs/figures", help="where the figures go")
     return built
 
@@ -117,7 +112,7 @@ def parser() -> ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     out = Path(options.out)
-    inputs = Inputs.read(options.run, options.image, options.data)
+    inputs = Inputs.read(options.run, options.image)
     written = []
     for name, draw in (figures_of_examples(inputs) | figures_of_rows(inputs)).items():
         written += plots.save(draw(), out / name)

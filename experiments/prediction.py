@@ -8,13 +8,12 @@ from the activations alone (claim T3: no parameter is fitted) stands beside the 
 Leaves prediction.parquet in --out: step, image, method, metric, measured, predicted, all on the cell grid.
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jsonargparse
 import pandas as pd
 
+from experiments import flags
 from wallcheck import models
 from wallcheck.auditing import audit
 from wallcheck.data import open_images
@@ -25,7 +24,7 @@ from wallcheck.tables import progress_bar
 
 @dataclass(frozen=True)
 class PredictionRun:
-    """Flags.
+    """Predicted against measured leakage.
 
     Args:
         snapshots: folder of step-*.safetensors.
@@ -80,7 +79,4 @@ def main(options: PredictionRun) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(jsonargparse.auto_cli(PredictionRun))
-    except (ValueError, OSError, LookupError) as error:
-        sys.exit(f"experiments.prediction: {error}")
+    flags.script("experiments.prediction", main, PredictionRun)

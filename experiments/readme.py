@@ -8,16 +8,14 @@ copies its figures into docs/. Nothing in those places is written by hand.
 
 import re
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import jsonargparse
 import pandas as pd
 
-from wallcheck.cams import METHODS
+from experiments import flags
+from wallcheck.cams import METHODS, PAPER
 from wallcheck.results import interval, merge
-from wallcheck.running import CONTROLS, PAPER
 
 FIGURES = ("main", "gallery", "leakage", "prediction", "families")
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
@@ -25,7 +23,7 @@ SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
 
 @dataclass(frozen=True)
 class Update:
-    """Flags.
+    """Bring the README up to date.
 
     Args:
         run: folder of a finished python -m experiments.reproduce.
@@ -59,7 +57,7 @@ def paper_table(rows: pd.DataFrame) -> str:
         "twin without a wall: mass there (STACK-MIX)",
     ]
     lines = []
-    for name in [*PAPER, CONTROLS[0], CONTROLS[1]]:
+    for name in [*PAPER, "constant", "random"]:
         mass = [cell(rows, "walled", s, name, "rectified", "grid", "leak_mass") for s in SETS]
         shown = [cell(rows, "walled", s, name, "displayed", "image", "leak_l2") for s in SETS]
         twin = cell(rows, "unwalled", "stack_mix", name, "rectified", "grid", "leak_mass")
@@ -117,7 +115,4 @@ def replaced(text: str, name: str, content: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main(jsonargparse.auto_cli(Update))
-    except (ValueError, OSError, LookupError) as error:
-        sys.exit(f"experiments.readme: {error}")
+    flags.script("experiments.readme", main, Update)

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jsonargparse
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from experiments import flags
 from wallcheck.results import merge, writable, write_text
 from wallcheck.tables import print_leakage
 
@@ -36,7 +36,7 @@ KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_":
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Flags of the study.
+    """The whole study in one command.
 
     Args:
         out: the run folder.
@@ -120,7 +120,7 @@ class Stages:
 
 
 def call(module: str, quiet: bool = False, **flags: object) -> None:
-    """Run a module of this repository with its own progress bar; raises CalledProcessError if it fails.
+    """Run a module of this repository with its own progress bar; raises RuntimeError if it fails.
 
     A list becomes several values, True a bare flag, False none.
     """
@@ -130,7 +130,10 @@ def call(module: str, quiet: bool = False, **flags: object) -> None:
             values = value if isinstance(value, list) else [] if value is True else [value]
             command += [f"--{name}", *map(str, values)]
     output = subprocess.DEVNULL if quiet else None
-    subprocess.run(command, check=True, env={**os.environ, **KEEP_MEMORY}, stdout=output)
+    if subprocess.run(command, env={**os.environ, **KEEP_MEMORY}, stdout=output).returncode:
+        raise RuntimeError(
+            f"python -m {module} failed; its message is above. Started again, this command goes on there"
+        )
 
 
 def train_both(options: Reproduction, out: Path, console: Console) -> None:
@@ -214,9 +217,4 @@ def final_accuracy(folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        main(jsonargparse.auto_cli(Reproduction))
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"experiments.reproduce: {' '.join(error.cmd[1:3])} failed; its message is above")
-    except (ValueError, OSError, LookupError, RuntimeError) as error:
-        sys.exit(f"experiments.reproduce: {error}")
+    flags.script("experiments.reproduce", main, Reproduction)

@@ -48,7 +48,14 @@ def made_examples(count=2) -> dict[str, np.ndarray]:
     images = draw.integers(0, 256, (count, 24, 24, 3)).astype(np.uint8)
     targets = np.arange(count)
     return dict(
-        pixels=images, targets=targets, labels=targets, unseen_cells=cells, unseen_pixels=pixels, halo=halo, **maps
+        pixels=images,
+        targets=targets,
+        labels=targets,
+        classes=np.array(["cube", "cone"]),
+        unseen_cells=cells,
+        unseen_pixels=pixels,
+        halo=halo,
+        **maps,
     )
 
 
@@ -60,7 +67,7 @@ def rows() -> pd.DataFrame:
 @pytest.fixture
 def examples(tmp_path) -> plots.Examples:
     np.savez(tmp_path / "walled--stack_mix.npz", **made_examples())
-    return plots.Examples.load(tmp_path / "walled--stack_mix.npz", ["cube", "cone"])
+    return plots.Examples.load(tmp_path / "walled--stack_mix.npz")
 
 
 @pytest.fixture
@@ -286,7 +293,7 @@ def test_one_command_draws_all_that_the_inputs_allow(audited, tmp_path, capsys):
 
 def test_without_kept_maps_the_rows_are_still_drawn(audited, tmp_path, capsys):
     (audited / "examples" / "walled--stack_mix.npz").unlink()
-    inputs = figures.Inputs.read(str(audited), 0, None)
+    inputs = figures.Inputs.read(str(audited), 0)
     assert figures.figures_of_examples(inputs) == {}
     assert "no main figure" in capsys.readouterr().out
     assert "leakage" in figures.figures_of_rows(inputs)
@@ -299,3 +306,16 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, audited):
         figures.copy_theory(str(tmp_path), tmp_path)
     with pytest.raises(ValueError, match="image 9 was not kept"):
         figures.main(["--run", str(audited), "--image", "9", "--out", str(tmp_path / "figures")])
+
+
+def test_prediction_draws_means_of_measured_and_predicted_by_step():
+    steps, images = (0, 1, 10), range(4)
+    table = pd.DataFrame([
+        dict(step=s, image=i, method=m, metric=k, measured=0.1 * i + 0.01 * s, predicted=0.5 + 0.01 * s)
+        for s in steps for i in images for m in ("gradcam", "eigencam") for k in ("leak_mass", "leak_l2")
+    ])  # fmt: skip
+    mass, _ = plots.prediction(table).axes
+    lines = {line.get_label(): line.get_ydata() for line in mass.lines}
+    np.testing.assert_allclose(lines["predicted (T3)"], [0.5, 0.51, 0.6])
+    drawn = [container.lines[0].get_ydata() for container in mass.containers]
+    np.testing.assert_allclose(drawn, [[0.15, 0.16, 0.25]] * 2)

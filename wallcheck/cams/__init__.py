@@ -26,9 +26,15 @@ from wallcheck.cams import (
 )
 from wallcheck.cams._method import FAMILIES, METHODS, VERDICTS, Method, cam_method
 
+# The eight methods of the paper's Table 1, in its order, and the controls that stand beside them.
+PAPER = ("gradcam", "hirescam", "scorecam", "gradcampp", "ablationcam", "xgradcam", "eigencam", "layercam")
+CONTROLS = tuple(name for name, method in METHODS.items() if method.family == "control")
+
 __all__ = [
+    "CONTROLS",
     "FAMILIES",
     "METHODS",
+    "PAPER",
     "VERDICTS",
     "Method",
     "ablation",

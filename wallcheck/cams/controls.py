@@ -1,5 +1,7 @@
 """Controls: maps that explain nothing, so that every scale shows its ends and its middle."""
 
+from zlib import crc32
+
 import torch
 from torch import Tensor
 
@@ -23,9 +25,16 @@ def constant(ev: Evidence) -> Tensor:
 
 @cam_method(**CONTROL, verdict="leaks")
 def random(ev: Evidence) -> Tensor:
-    """Uniform on (0, 1], independent at every cell; the same draw for every image, so that batches do not matter."""
-    drawn = torch.rand(ev.wall.seen.shape, generator=ev.generator(), device=ev.images.device, dtype=ev.images.dtype)
-    return (1 - drawn).expand(len(ev.images), -1, -1)
+    """Uniform on (0, 1], independent at every cell; the draw of an image follows from its bytes and the seed."""
+    maps = [
+        torch.rand(
+            ev.wall.seen.shape,
+            generator=ev.generator(salt=crc32(image.contiguous().cpu().numpy())),
+            device=ev.images.device,
+        )
+        for image in ev.images
+    ]
+    return 1 - torch.stack(maps).to(ev.images)
 
 
 @cam_method(**CONTROL, verdict="zero", refuses=without_wall)

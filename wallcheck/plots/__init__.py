@@ -8,6 +8,7 @@ from wallcheck.plots._style import FAMILY, Look, in_order, look, save
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pictures import Examples, gallery, main_figure
+from wallcheck.plots.prediction import prediction
 from wallcheck.plots.training import read_training, training
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "leakage",
     "look",
     "main_figure",
+    "prediction",
     "read_training",
     "save",
     "sources",

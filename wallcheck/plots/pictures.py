@@ -39,7 +39,7 @@ class Examples:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: str | Path, classes: Sequence[str] = ()) -> "Examples":
+    def load(cls, path: str | Path) -> "Examples":
         """RUN/examples/NET--SET.npz; raises FileNotFoundError or ValueError where it is missing or not whole."""
         path = Path(path)
         if not path.is_file():
@@ -47,10 +47,11 @@ class Examples:
         try:
             with np.load(path) as kept:
                 fields = {n: kept[n] for n in ("pixels", "targets", "unseen_cells", "unseen_pixels", "halo")}
+                classes = tuple(kept["classes"].tolist())
                 maps = {name.removeprefix("map:"): kept[name] for name in kept if name.startswith("map:")}
         except (BadZipFile, ValueError, KeyError, EOFError) as error:
             raise ValueError(f"{path} is damaged ({error}); remove it and run the audit again, which goes on") from None
-        return cls(**fields, maps=maps, classes=tuple(classes))
+        return cls(**fields, maps=maps, classes=classes)
 
     def chosen(self, methods: Sequence[str] | None) -> list[str]:
         """The methods asked for, or all but the controls, in order."""

@@ -1,0 +1,35 @@
+"""A frozen dataclass as command line: its fields are the flags, its docstring their help, --config a YAML file of them."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from typing import TypeVar, get_args, get_origin
+
+from docstring_parser import parse
+from jsonargparse import ArgumentParser
+
+T = TypeVar("T")
+
+
+def read(cls: type[T], arguments: Sequence[str] | None = None, name: str | None = None) -> T:
+    """An instance of cls from flags; a list takes its values one after another: --methods gradcam hirescam."""
+    about = parse(cls.__doc__)
+    parser = ArgumentParser(prog=f"python -m {name or cls.__module__}", description=about.short_description)
+    parser.add_argument("--config", action="config", help="a YAML file of flags")
+    helps = {field.arg_name: field.description for field in about.params}
+    for field in fields(cls):
+        default = field.default if field.default is not MISSING else field.default_factory()
+        several = (
+            {"nargs": "*", "type": get_args(field.type)[0]} if get_origin(field.type) is list else {"type": field.type}
+        )
+        parser.add_argument(f"--{field.name}", default=default, help=helps[field.name], **several)
+    options = parser.parse_args(arguments)
+    return cls(**{field.name: options[field.name] for field in fields(cls)})
+
+
+def script(name: str, main: Callable[[T], None], cls: type[T]) -> None:
+    """Run main on the flags; a user's error becomes one line and exit status 1."""
+    try:
+        main(read(cls, name=name))
+    except (ValueError, OSError, LookupError, RuntimeError) as error:
+        sys.exit(f"{name}: {error}")
