@@ -6,13 +6,13 @@ except where they should: the controls of STACK-MIX have the tops of STACK-MIX.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
 
 from data_gen.sampling import sample_scene
-from data_gen.scene import ABOVE, Scene
+from data_gen.scene import ABOVE, BELOW, Scene
 from data_gen.solids import NAMES
 
 TOP, BOTTOM, ORDER = 0, 1, 2  # what a generator is for
@@ -114,8 +114,12 @@ def coherent(name: str, image: int, label: int, below: int, frame: Frame) -> Sam
 
 
 def stacked(name: str, image: int, label: int, below: int, frame: Frame) -> Sample:
-    """The rows above the wall from one scene, the rows below it are the first rows of another."""
-    return Sample(label, below, _mix_top(image, label, frame), _scene(name, image, BOTTOM, below, -1, frame))
+    """The rows above the wall from one scene, the rows below it are the first rows of another.
+
+    The other scene's own wall stands where its shown rows end, so its object is seen whole.
+    """
+    shown = replace(frame, wall_row=frame.size - frame.wall_row)
+    return Sample(label, below, _mix_top(image, label, frame), _scene(name, image, BOTTOM, below, -1, shown))
 
 
 def over_noise(name: str, image: int, label: int, below: int, frame: Frame) -> Sample:
@@ -166,12 +170,12 @@ def samples(name: str, count: int, frame: Frame, start: int = 0, stop: int | Non
 
 def places(sample: Sample) -> dict[str, float]:
     """Centre and radius of the bounding balls above and below the wall, in pixels of the image; NaN for none."""
-    frame = sample.top
-    shown_below, shift = (sample.bottom, frame.wall_row) if sample.bottom is not None else (sample.top, 0)
-    above = [solid for solid in frame.solids if solid.side == ABOVE]
-    below = [] if sample.below < 0 else [s for s in shown_below.solids if s.label == sample.below][-1:]
+    stacked_on = sample.bottom is not None
+    lower = (sample.bottom, ABOVE, sample.top.wall_row) if stacked_on else (sample.top, BELOW, 0)
     found = {}
-    for prefix, solids, down in (("", above, 0), ("below_", below, shift)):
-        row, column, radius = next(((s.row + down, s.column, s.radius) for s in solids), (np.nan,) * 3)
+    for prefix, (scene, side, down) in (("", (sample.top, ABOVE, 0)), ("below_", lower)):
+        solids = scene.solids if isinstance(scene, Scene) else ()
+        there = ((s.row + down, s.column, s.radius) for s in solids if s.side == side)
+        row, column, radius = next(there, (np.nan,) * 3)
         found |= {f"{prefix}row": row, f"{prefix}column": column, f"{prefix}radius": radius}
     return found

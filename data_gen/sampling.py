@@ -10,7 +10,7 @@ from data_gen.solids import CLASSES
 TEXTURES = ("plain", "stripes", "checker", "spots", "marble")
 PATCHES = ("ellipse", "bar")
 PATCH_COUNT = 5
-COLOUR_TRIALS = 4
+COLOUR_TRIALS = 6
 SEEN_FROM = (15, 50)  # degrees above the horizon
 
 
@@ -43,7 +43,7 @@ def sample_solid(
     if not 0 <= label < len(CLASSES):
         raise ValueError(f"no class {label}; classes are numbered 0 .. {len(CLASSES) - 1}")
     start, stop = rows
-    radius = (min(stop - start, size) - 2) * rng.uniform(0.37, 0.49)
+    radius = (min(stop - start, size) - 2) * rng.uniform(0.42, 0.49)
     margin = radius + 0.9  # 0.49 * (span - 2) + 0.9 < span / 2: it can move
     first, second = sample_colours(backdrop, rng)
     return Solid(
@@ -56,7 +56,7 @@ def sample_solid(
         colour=first,
         second_colour=second,
         texture=TEXTURES[rng.integers(len(TEXTURES))],
-        texture_scale=rng.uniform(1.4, 4.0),
+        texture_scale=rng.uniform(1.4, 3.2),
         texture_offset=tuple(rng.uniform(0, 16, 3).tolist()),
         gloss=rng.uniform(0.0, 0.5),
         rotation=sample_rotation(label, rng),  # last: the number of trials differs between classes
@@ -99,9 +99,9 @@ def sample_backdrop(rng: np.random.Generator, size: int) -> Backdrop:
         dark=colorsys.hsv_to_rgb(hue, rng.uniform(0.1, 0.5), darkness),
         bright=colorsys.hsv_to_rgb(near, rng.uniform(0.05, 0.4), darkness + rng.uniform(0.2, 0.35)),
         tint=colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.1, 0.5), darkness + rng.uniform(0, 0.3)),
-        contrast=rng.uniform(1.1, 2.4),
-        roughness=rng.uniform(0.4, 0.7),
-        grain=rng.uniform(0.0, 0.08),
+        contrast=rng.uniform(1.1, 2.2),
+        roughness=rng.uniform(0.4, 0.65),
+        grain=rng.uniform(0.0, 0.07),
         patches=tuple(sample_patch(rng, size, darkness) for _ in range(PATCH_COUNT)),
         noise_seed=int(rng.integers(2**32)),
     )
@@ -119,7 +119,7 @@ def sample_patch(rng: np.random.Generator, size: int, darkness: float) -> Patch:
         across=(float(np.cos(angle)), float(np.sin(angle))),
         stripes=float(rng.integers(2, 6) if rng.uniform() < 0.4 else 0),
         colour=colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.1, 0.6), darkness + rng.uniform(0, 0.3)),
-        opacity=rng.uniform(0.2, 0.8),
+        opacity=rng.uniform(0.2, 0.7),
     )
 
 
@@ -130,12 +130,13 @@ def sample_colours(backdrop: Backdrop, rng: np.random.Generator) -> tuple[Colour
     paler neighbour.
     """
     trials = [
-        colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.2, 0.85), rng.uniform(0.5, 1.0)) for _ in range(COLOUR_TRIALS)
+        colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.25, 0.85), rng.uniform(0.55, 1.0))
+        for _ in range(COLOUR_TRIALS)
     ]
     first = max(trials, key=lambda colour: _distance(colour, backdrop))
     hue, saturation, value = colorsys.rgb_to_hsv(*first)
     hue = (hue + rng.uniform(-0.12, 0.12)) % 1
-    return first, colorsys.hsv_to_rgb(hue, saturation * rng.uniform(0.4, 1.1), value * rng.uniform(0.4, 0.9))
+    return first, colorsys.hsv_to_rgb(hue, saturation * rng.uniform(0.4, 1.1), value * rng.uniform(0.55, 0.9))
 
 
 def _distance(colour: Colour, backdrop: Backdrop) -> float:

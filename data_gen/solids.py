@@ -42,7 +42,7 @@ def length(*coordinates: Tensor) -> Tensor:
 
 
 def sphere(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
-    return length(x, y, z) - (0.70 + 0.05 * s)
+    return length(x, y, z) - (0.66 + 0.06 * s)
 
 
 def box(x: Tensor, y: Tensor, z: Tensor, half: float, rounding: float = 0.03) -> Tensor:
@@ -103,10 +103,10 @@ def hollow_cube(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
     The hole along z is max(|x|, |y|) < opening; the union of the three holes is the smallest of
     the three pairwise maxima, which is the median of |x|, |y|, |z|.
     """
-    opening = 0.29 - 0.03 * s
+    opening = 0.25 - 0.02 * s
     a, b, c = x.abs(), y.abs(), z.abs()
     median = torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
-    return torch.maximum(box(x, y, z, half=0.49, rounding=0.01), opening - median)
+    return torch.maximum(box(x, y, z, half=0.45, rounding=0.01), opening - median)
 
 
 def pills(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:

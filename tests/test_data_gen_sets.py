@@ -91,6 +91,7 @@ def test_the_paper_geometry_shows_the_first_54_rows_below_the_wall(tmp_path):
     bottoms, bottom_masks = draw([Scene.from_json(line) for line in table["bottom"]])
     assert np.array_equal(images[:, 170:], bottoms[:, :54])
     assert np.array_equal(masks[:, 170:], 2 * bottom_masks[:, :54])
+    assert not bottom_masks[:, 54:].any()  # nothing of the object is cut off
 
 
 def test_stack_gen_is_one_scene_with_two_objects_of_one_class(sets):
