@@ -65,7 +65,7 @@ def slow_extremal(net, image, target, seed):
         fine = enlarged(mask, net.image_size)
         mixed = sum((1 - (7 * fine - n).abs()).clamp(min=0) * level for n, level in enumerate(levels))
         edge = quantile(mask.flatten().tolist(), 0.9)
-        wanted = ((mask.detach() - edge) / 0.1 + 0.5).clamp(0, 1)
+        wanted = ((mask.detach() - edge) / 0.5 + 0.5).clamp(0, 1)
         size = 300 * 16.4 ** (step / 40) * ((mask - wanted) ** 2).mean()
         (slope,) = torch.autograd.grad(net(mixed[None])[0, target] - size, leaf)
         speed = 0.9 * speed + 0.1 * slope

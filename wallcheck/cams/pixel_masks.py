@@ -161,8 +161,9 @@ def extremal_with(iterations: int, area: float = 0.1, cells: int = 14) -> Callab
 
         Gradient ascent on y(x blurred by 1 - m) - lambda mean (m - r)^2 over cell values in [0, 1], from
         1 on; momentum 0.9, rate 0.01, lambda growing from 300 to 4900. r (0 below the (1 - area)-quantile
-        of m, 1 above) rises over a width of 0.1, where the paper's is a step over sorted values: ties,
-        of which the start is full, are so not broken by rounding. No flips.
+        of m, 1 above) rises over a width of 0.5, where the paper's is a step over sorted values: ties, of
+        which the start is full, are so not broken by rounding, nor is rounding blown up where ranks
+        decide. No flips.
         """
         values = torch.ones(len(ev.images), cells, cells).to(ev.images)
         levels, speed = blur_levels(ev), torch.zeros_like(values)
@@ -192,9 +193,9 @@ def smooth(values: Tensor) -> Tensor:
 
 
 def ranked(mask: Tensor, area: float) -> Tensor:
-    """What the area asks of each cell: 1 above the (1 - area)-quantile of the mask, 0 below, linear within 0.05 of it."""
+    """What the area asks of each cell: 1 above the (1 - area)-quantile of the mask, 0 below, linear within 0.25 of it."""
     edge = mask.flatten(1).quantile(1 - area, dim=1)[:, None, None]
-    return ((mask - edge) / 0.1 + 0.5).clamp(0, 1)
+    return (2 * (mask - edge) + 0.5).clamp(0, 1)
 
 
 def blur_levels(ev: Evidence, count: int = 8) -> Tensor:
