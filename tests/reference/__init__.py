@@ -22,4 +22,18 @@ def twin_of(name: str):
     return register
 
 
-from tests.reference import ablation, attribution, basic, conceptor, factor, layered, local, masks, pixel, pooled, repairs, rescoring, subspace  # noqa: E402, F401  (fills TWINS)
+from tests.reference import (  # noqa: E402, F401  (fills TWINS)
+    ablation,
+    attribution,
+    basic,
+    conceptor,
+    factor,
+    layered,
+    local,
+    masks,
+    pixel,
+    pooled,
+    repairs,
+    rescoring,
+    subspace,
+)
