@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from wallcheck.geometry import Regions, Wall
 from wallcheck.head import Split, split_head
-from wallcheck.models import BlindNet, in_mode
+from wallcheck.models import BlindNet, in_mode, lean_cells, lean_features
 
 T = TypeVar("T")
 
 BUDGET_MB = 256
-CACHE_MB = 12
+CACHE_MB = 8
 
 
 class Traced(NamedTuple):
@@ -82,8 +82,9 @@ class Evidence:
     @cached_property
     def activations(self) -> Tensor:
         """A, (B, K, h, w): the whole target layer, unseen cells included."""
+        size = self.chunk(self._widest(*self.net.image_size), self.near_mb)
         with in_mode(self.net), torch.no_grad():
-            return self.net.activations(self.images)
+            return torch.cat([self._features(images) for images in self.images.split(size)])
 
     @cached_property
     def logits(self) -> Tensor:
@@ -219,8 +220,16 @@ class Evidence:
         """
         with in_mode(self.net), torch.no_grad():
             pieces = (slice(start, min(start + self.portion, count)) for start in range(0, count, self.portion))
-            cells = torch.cat([self.net.seen_cells(parts(piece)) for piece in pieces])
+            cells = torch.cat([self._seen_cells(parts(piece)) for piece in pieces])
             return torch.cat([self.net.head(some) for some in cells.split(self.chunk(cells[0].numel()))])
+
+    @cached_property
+    def _features(self) -> Callable[[Tensor], Tensor]:
+        return lean_features(self.net)
+
+    @cached_property
+    def _seen_cells(self) -> Callable[[Tensor], Tensor]:
+        return lean_cells(self.net)
 
     @cached_property
     def portion(self) -> int:
@@ -245,7 +254,10 @@ class Evidence:
     def widest(self) -> int:
         """Values of the largest feature map that the visible part of one image makes on its way through the features."""
         rows, columns = self.net.visible
-        height, width, widest, channels = rows.stop - rows.start, columns.stop - columns.start, 0, 3
+        return self._widest(rows.stop - rows.start, columns.stop - columns.start)
+
+    def _widest(self, height: int, width: int) -> int:
+        widest, channels = 0, 3
         for module in self.net.features.modules():
             if isinstance(module, nn.Conv2d):
                 stride = module.stride
@@ -268,7 +280,7 @@ class Evidence:
 
     def _checked_targets(self, targets: Tensor | list[int]) -> Tensor:
         given = torch.as_tensor(targets, device=self.images.device)
-        if given.shape != (len(self.images),) or given.is_floating_point():
+        if given.shape != (len(self.images),) or given.is_floating_point() or given.dtype == torch.bool:
             raise ValueError(
                 f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
                 f"pass None to explain the predicted class"

@@ -41,14 +41,29 @@ def upsample(maps: Tensor, size: tuple[int, int], aligned: bool = False) -> Tens
     return rows @ (maps @ columns.T)
 
 
-def stretched(maps: Tensor, size: tuple[int, int], aligned: bool = False, most: int = 1024) -> Tensor:
-    """Cells (N, h, w) whose U is U(maps) stretched to [0, 1] over the whole image; a constant map becomes all zero.
+@cache
+def turning_pixels(cells: int, pixels: int, aligned: bool) -> Tensor:
+    """The pixels next to a cell's centre: along an axis U is linear between them, so these decide its extremes."""
+    taken = bilinear(cells, pixels, aligned) > 0
+    changes = (taken[1:] != taken[:-1]).any(1)
+    edge = torch.ones(1, dtype=torch.bool)
+    return (torch.cat([edge, changes]) | torch.cat([changes, edge])).nonzero()[:, 0]
 
-    most: how many maps are upsampled at a time.
-    """
+
+def extremes(maps: Tensor, size: tuple[int, int], aligned: bool = False) -> tuple[Tensor, Tensor]:
+    """Least and largest value of U(maps) over the whole image, (..., h, w) -> (..., 1, 1) each."""
+    rows, columns = (
+        bilinear(cells, pixels, aligned)[turning_pixels(cells, pixels, aligned)].to(maps)
+        for cells, pixels in zip(maps.shape[-2:], size, strict=True)
+    )
+    corners = rows @ (maps @ columns.T)
+    return corners.amin((-2, -1), keepdim=True), corners.amax((-2, -1), keepdim=True)
+
+
+def stretched(maps: Tensor, size: tuple[int, int], aligned: bool = False) -> Tensor:
+    """Cells (..., h, w) whose U is U(maps) stretched to [0, 1] over the whole image; a constant map becomes all 0."""
     cells = unit_range(maps)
-    ends = [torch.stack(upsample(some, size, aligned).flatten(1).aminmax(dim=1)) for some in cells.split(most)]
-    low, high = torch.cat(ends, 1)[:, :, None, None]
+    low, high = extremes(cells, size, aligned)
     return ratio(cells - low, high - low)
 
 

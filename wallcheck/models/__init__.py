@@ -2,7 +2,7 @@
 
 from wallcheck.models._blind import BlindNet, layers_of
 from wallcheck.models._files import load, save
-from wallcheck.models._lean import lean_cells
+from wallcheck.models._lean import lean_cells, lean_features
 from wallcheck.models._modes import in_mode
 from wallcheck.models._vgg import PRESETS, assemble, untrained, vgg, vgg16_walls, vgg_small
 
@@ -13,6 +13,7 @@ __all__ = [
     "in_mode",
     "layers_of",
     "lean_cells",
+    "lean_features",
     "load",
     "save",
     "untrained",

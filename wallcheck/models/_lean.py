@@ -16,20 +16,28 @@ from wallcheck.models._blind import BlindNet
 Step = Callable[[Tensor], Tensor]
 
 
+def lean_features(net: BlindNet) -> Step:
+    """net.activations for use without autograd: images (n, 3, H, W) -> the whole target layer."""
+    return _in_turn(list(_steps(net, whole=True)))
+
+
 def lean_cells(net: BlindNet) -> Step:
     """net.seen_cells for use without autograd: visible parts (n, 3, r, c) -> what the head reads."""
-    steps = list(_steps(net))
+    features = _in_turn(list(_steps(net, whole=False)))
+    return lambda parts: net._hand_over(features(parts), net._first)
 
-    def cells(parts: Tensor) -> Tensor:
-        maps = parts.contiguous(memory_format=torch.channels_last)
+
+def _in_turn(steps: list[Step]) -> Step:
+    def run(images: Tensor) -> Tensor:
+        maps = images.contiguous(memory_format=torch.channels_last)
         for step in steps:
             maps = step(maps)
-        return net._hand_over(maps, net._first)
+        return maps
 
-    return cells
+    return run
 
 
-def _steps(net: BlindNet) -> Iterator[Step]:
+def _steps(net: BlindNet, whole: bool) -> Iterator[Step]:
     """The modules of the features, rectification after pooling; in place only on what a step has just made."""
     modules, fresh, windows = _flat(net.features), False, 0
     while modules:
@@ -39,7 +47,7 @@ def _steps(net: BlindNet) -> Iterator[Step]:
             continue
         windows += isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d))
         if _halves(module):
-            yield _halving(*_needed(net, windows))
+            yield _halving(*(net.image_size if whole else _needed(net, windows)))
         else:
             yield torch.relu_ if type(module) is nn.ReLU and fresh else module
         fresh = _halves(module) or type(module) is nn.Conv2d
