@@ -11,7 +11,7 @@ from data_gen.sampling import TEXTURES
 from data_gen.scene import Direction, Solid
 from data_gen.solids import CLASSES, length
 
-AMBIENT, DIFFUSE, BACK = 0.34, 0.70, 0.12
+AMBIENT, DIFFUSE, BACK = 0.30, 0.75, 0.12
 SLOPE_STEP = 0.012  # bounding radii: a quarter of a pixel
 CORNER_REACH = 0.18  # bounding radii: how far a corner darkens its surroundings
 CELLS = 16  # period of the noise lattice
@@ -65,7 +65,7 @@ def openness(points: Points, normal: Points, proportion: Tensor, label: int) -> 
     """1 on an open surface, less where another part of the solid is close: ambient occlusion."""
     outside = (p + CORNER_REACH * n for p, n in zip(points, normal, strict=True))
     free = CLASSES[label].distance(*outside, proportion) / CORNER_REACH
-    return 0.65 + 0.35 * free.clamp(0, 1)
+    return 0.5 + 0.5 * free.clamp(0, 1)
 
 
 def texture(solids: Sequence[Solid], rays: Rays, points: Points) -> Tensor:

@@ -42,7 +42,7 @@ def length(*coordinates: Tensor) -> Tensor:
 
 
 def sphere(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
-    return length(x, y, z) - (0.66 + 0.06 * s)
+    return length(x, y, z) - (0.71 + 0.05 * s)
 
 
 def box(x: Tensor, y: Tensor, z: Tensor, half: float, rounding: float = 0.03) -> Tensor:
@@ -82,7 +82,7 @@ def octahedron(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
 
 def jack(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
     """Six rounded arms along the axes."""
-    thick = 0.18 + 0.02 * s
+    thick = 0.16 + 0.02 * s
     reach = 0.94 - thick
     x, y, z = x.abs(), y.abs(), z.abs()
     arms = [length((a - reach).clamp(min=0), b, c) for a, b, c in ((x, y, z), (y, z, x), (z, x, y))]
@@ -103,10 +103,10 @@ def hollow_cube(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:
     The hole along z is max(|x|, |y|) < opening; the union of the three holes is the smallest of
     the three pairwise maxima, which is the median of |x|, |y|, |z|.
     """
-    opening = 0.25 - 0.02 * s
+    opening = 0.29 - 0.03 * s
     a, b, c = x.abs(), y.abs(), z.abs()
     median = torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
-    return torch.maximum(box(x, y, z, half=0.45, rounding=0.01), opening - median)
+    return torch.maximum(box(x, y, z, half=0.50, rounding=0.01), opening - median)
 
 
 def pills(x: Tensor, y: Tensor, z: Tensor, s: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def test_a_mask_is_the_solids_outline():
     for scene, mask in zip(scenes, draw(scenes)[1], strict=True):
         (solid,) = scene.solids
         rows, columns = np.nonzero(mask == ABOVE)
-        radius = (0.66 + 0.06 * solid.proportion) * solid.radius + 0.5  # outlines are half a pixel wide
+        radius = (0.71 + 0.05 * solid.proportion) * solid.radius + 0.5  # outlines are half a pixel wide
         assert abs(rows.mean() + 0.5 - solid.row) < 0.3
         assert abs(columns.mean() + 0.5 - solid.column) < 0.3
         assert abs(len(rows) / (np.pi * radius**2) - 1) < 0.06
