@@ -164,7 +164,7 @@ def test_cluster_cam_of_one_living_channel_is_its_map_and_equal_channels_are_one
 def test_poly_cam_of_one_resolution_is_its_weighted_map():
     net = tiny(plan=(5, 8), image_size=16, wall={"side": "bottom", "cells": 6})
     evidence = Evidence(net, photos(2, size=16)[0])
-    [(shown, _)] = evidence.once(rescoring_layers.chances)
+    [shown] = evidence.once(rescoring_layers.shown)
     close(METHODS["polycam_plus"](evidence), torch.einsum("bk,bkhw->bhw", shown, evidence.activations))
 
 

@@ -16,22 +16,23 @@ TAIL = 0.001  # of a map's values, cut off at either end
 
 @cam_method(**POLYCAM, source=SOURCE.format("PCAM+"), cost="2F+sum_l K_l F")
 def polycam_plus(ev: Evidence) -> Tensor:
-    """w_k = p(x * M_k): what the class's probability is when only this map's place is shown. See `merged`."""
-    return merged(ev, [shown for shown, _ in ev.once(chances)])
+    """w_k = p(x * M_k): the class's probability when only this map's place is shown. See `merged`."""
+    return merged(ev, ev.once(shown))
 
 
 @cam_method(**POLYCAM, source=SOURCE.format("PCAM-"), cost="2F+sum_l K_l F")
 def polycam_minus(ev: Evidence) -> Tensor:
     """w_k = relu(p(x) - p(x * (1 - M_k))): what is lost when this map's place is hidden. See `merged`."""
     whole = ev.of_target(ev.logits.softmax(1))[:, None]
-    return merged(ev, [(whole - hidden).clamp(min=0) for _, hidden in ev.once(chances)])
+    return merged(ev, [(whole - without).clamp(min=0) for without in ev.once(hidden)])
 
 
 @cam_method(**POLYCAM, source=SOURCE.format("PCAM+-"), cost="2F+2 sum_l K_l F")
 def polycam(ev: Evidence) -> Tensor:
     """w_k = relu(p(x * M_k) + p(x) - p(x * (1 - M_k))): both at once. See `merged`."""
     whole = ev.of_target(ev.logits.softmax(1))[:, None]
-    return merged(ev, [(shown + whole - hidden).clamp(min=0) for shown, hidden in ev.once(chances)])
+    pairs = zip(ev.once(shown), ev.once(hidden), strict=True)
+    return merged(ev, [(alone + whole - without).clamp(min=0) for alone, without in pairs])
 
 
 def layers(ev: Evidence) -> list[Tensor]:
@@ -45,20 +46,27 @@ def layers(ev: Evidence) -> list[Tensor]:
     return [*kept, maps]
 
 
-def chances(ev: Evidence) -> list[tuple[Tensor, Tensor]]:
-    """Per layer, (B, K_l) each: the explained class's probability with only a channel's place shown, and with it hidden.
+def shown(ev: Evidence) -> list[Tensor]:
+    """Per layer, (B, K_l): the explained class's probability with only the place of a channel shown, p(x * M_k)."""
+    return [torch.stack([chances_through(ev, i, each) for i, each in enumerate(masks(maps))]) for maps in layers(ev)]
 
-    M_k = U(clip((A_k - q) / r, 0, 1)), q and r the 0.1 and 99.9 % quantiles of A_k; the code divides
-    by r, not by r - q. A map with r = 0 has the mask 0.
-    """
+
+def hidden(ev: Evidence) -> list[Tensor]:
+    """Per layer, (B, K_l): the explained class's probability with the place of a channel hidden, p(x * (1 - M_k))."""
     answers = []
     for maps in layers(ev):
-        low, high = (quantile(maps, share)[..., None, None] for share in (TAIL, 1 - TAIL))
-        cells = ratio(maps - low, high.clamp(min=0)).clamp(0, 1)
-        shown = [chances_through(ev, i, each) for i, each in enumerate(cells)]
-        hidden = [chances_through(ev, i, each, paint=lambda x, m: x * (1 - m)) for i, each in enumerate(cells)]
-        answers.append((torch.stack(shown), torch.stack(hidden)))
+        without = [chances_through(ev, i, each, paint=lambda x, m: x * (1 - m)) for i, each in enumerate(masks(maps))]
+        answers.append(torch.stack(without))
     return answers
+
+
+def masks(maps: Tensor) -> Tensor:
+    """Cells (B, K, h, w) of M_k = U(clip((A_k - q) / r, 0, 1)), q and r the 0.1 and 99.9 % quantiles of A_k.
+
+    The authors' code divides by r, not by r - q. A map with r = 0 has the mask 0.
+    """
+    low, high = (quantile(maps, share)[..., None, None] for share in (TAIL, 1 - TAIL))
+    return ratio(maps - low, high.clamp(min=0)).clamp(0, 1)
 
 
 def quantile(maps: Tensor, share: float) -> Tensor:
