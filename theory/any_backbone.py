@@ -19,6 +19,8 @@ the norm by tau_l chi_K with K ~ Bin(d_l, 1/2), and the last one makes a Gaussia
 (its deviation) / sqrt(2 pi).
 """
 
+from functools import cache
+
 import sympy as sp
 import torch
 from numpy.typing import ArrayLike
@@ -88,6 +90,7 @@ def prove(mean=expected_gradcam, square=second_moment) -> list[Check]:
     ]
 
 
+@cache
 def _gate_moments() -> tuple[list, list]:
     """E[1(w.a > 0) (w.b)^(2j)] = 1/2 E (w.b)^(2j) in the plane of a and b, at any angle between them.
 
@@ -115,18 +118,21 @@ def _recursion(claim, chi_moment, last_layer, power: int = 1) -> tuple[list, lis
     return claimed, derived
 
 
+@cache
 def _chi_square_mean(k: int) -> sp.Expr:
     """E chi_k^2 as k times the integral of z^2 against the normal density."""
     z = sp.symbols("z", real=True)
     return k * sp.integrate(z**2 * sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi), (z, -sp.oo, sp.oo))
 
 
+@cache
 def _half_gaussian_square(sigma: sp.Expr) -> sp.Expr:
     """E relu(sigma Z)^2, integrated."""
     z = sp.symbols("z", positive=True)
     return sp.integrate((sigma * z) ** 2 * sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi), (z, 0, sp.oo))
 
 
+@cache
 def _binomial_mean() -> tuple[sp.Expr, sp.Expr]:
     d, k = sp.symbols("d k", integer=True, positive=True)
     return sp.summation(sp.binomial(d, k) * k, (k, 0, d)).simplify() / 2**d, d / 2

@@ -22,6 +22,7 @@ local contrast again, the same second moment as after the ReLU (T3), and the ang
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import sympy as sp
@@ -125,6 +126,7 @@ def _polar(claim, rectified: bool) -> tuple[sp.Expr, sp.Expr]:
     return claim(phi, SYMBOLS), derived
 
 
+@cache
 def _sheppard() -> tuple[sp.Expr, sp.Expr]:
     """Both positive: a sector between the two normals, of angle pi - arccos(r)."""
     theta, phi = sp.symbols("theta phi", positive=True)
@@ -133,6 +135,7 @@ def _sheppard() -> tuple[sp.Expr, sp.Expr]:
     return orthant2(r, SYMBOLS), sector.subs(phi, sp.pi / 2 - sp.asin(r))
 
 
+@cache
 def _three_from_pairs() -> tuple[sp.Expr, sp.Expr]:
     """P(+++) = P(---) = 1 - 3/2 + sum P(pair ++) - P(+++), solved for P(+++)."""
     r = sp.symbols("r12 r13 r23", real=True)
@@ -190,6 +193,7 @@ def simulate(run: Run, formulas: dict = FORMULAS, moment=second_moment) -> Outco
     """S(u)^2 of random networks explained before the ReLU, signed and rectified, depth 1 and 2, pooling 1 and 2."""
     chosen, scores = FORMULAS | formulas, []
     for index in range(run.geometries):
+        scores.append(_moment_score(run, index, chosen))
         geometry = run.geometry("T6", index, depth=1 + index % 2)
         usable = geometry.stem.patch_norms.cpu() > 0
         cells = pick_cells(geometry.covered, usable, 2, run.generator("T6", index, device="cpu"))
@@ -202,6 +206,17 @@ def simulate(run: Run, formulas: dict = FORMULAS, moment=second_moment) -> Outco
             scores.append(z_score(values**2, expected))
         run.tick()
     return Outcome(ZScores.of(scores), data={"curve": _curve(run, chosen)})
+
+
+def _moment_score(run: Run, index: int, formulas: dict) -> float:
+    """z of one moment alone, for random patches: windows of one and two cells, signed and rectified in turn."""
+    generator, rectified = run.generator("T6", "moment", index), bool(index % 2)
+    patch, *window = torch.randn(2 + index // 2 % 2, 3, generator=generator, device=run.device, dtype=torch.float64)
+    filters = torch.randn(run.draws, 3, generator=generator, device=run.device, dtype=torch.float64)
+    values = (filters @ patch).relu() if rectified else filters @ patch
+    gate = (filters @ torch.stack(window).T > 0).any(1)
+    expected = selected_moment(patch.cpu().numpy(), torch.stack(window).cpu().numpy(), rectified, formulas)
+    return z_score(gate * values**2, expected)
 
 
 def moments_at(geometry: Geometry, cell: tuple[int, int], rectified: bool, formulas: dict = FORMULAS) -> list[float]:

@@ -19,6 +19,7 @@ In the stem, a Gaussian bias N(0, sigma^2) is one more pixel: |xi_u|^2 becomes |
 """
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import prod
 
 import sympy as sp
@@ -110,6 +111,7 @@ def _thinned(claim) -> tuple[list, list]:
     return [claim(m, quarter) for m in range(1, 5)], integrated
 
 
+@cache
 def _uniform_gate() -> tuple[sp.Expr, sp.Expr]:
     """Over the square [-1, 1]^2 with a = (1, 2), b = (b1, b2): the gate is x > -2y."""
     x, y, b1, b2 = sp.symbols("x y b1 b2", real=True)

@@ -14,6 +14,8 @@ lost = 1. With X = (F . xi_u)_+^2 and M(t) = E[exp(-tX); F in C],
 and M(t) is an orthant probability of a tilted Gaussian: exact by arcsin for one or two seen patches.
 """
 
+from functools import cache
+
 import numpy as np
 import sympy as sp
 
@@ -94,6 +96,7 @@ def prove_lost_share(claim=lost_share) -> list[Check]:
     ]
 
 
+@cache
 def _one_patch() -> tuple[sp.Expr, sp.Expr]:
     """E[(F.u)_+ ; F.q <= 0] / E (F.u)_+ by the angle of F, the radius cancelling; u at angle 0, q at phi in (0, pi)."""
     theta, phi = sp.symbols("theta phi", real=True)

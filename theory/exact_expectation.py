@@ -13,6 +13,7 @@ Proof. T3 with |A(u)| = tau_F |xi_u| |relu(z)|, z standard normal in R^V, whose 
 """
 
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import sympy as sp
@@ -68,11 +69,13 @@ def prove(claim=expected_gradcam, kappa=chi.kappa_exact, series=chi.SERIES, lost
     ]
 
 
+@cache
 def _half_gaussian() -> tuple[sp.Expr, sp.Expr]:
     sigma = sp.symbols("sigma", positive=True)
     return half_gaussian_mean(sigma), sigma / sp.sqrt(2 * sp.pi)
 
 
+@cache
 def _thinning() -> tuple[list, list]:
     """Moment generating functions: (that of z^2 1(z>0))^m = sum_k C(m,k) 2^-m (1 - 2s)^(-k/2)."""
     s = sp.symbols("s", negative=True)

@@ -23,7 +23,7 @@ from theory import maps
 from theory.arithmetic import NUMBERS, SYMBOLS, Arithmetic
 from theory.backbones import fixed_case
 from theory.geometries import pick_cells
-from theory.networks import Head, sample_heads
+from theory.networks import Head, explain, sample_heads
 from theory.proofs import Check, identity
 from theory.runs import Outcome, Run
 from theory.statistics import ZScores, z_frequency
@@ -97,7 +97,24 @@ def simulate(run: Run, alive=probability_given_alive, positive=probability_posit
             values = _values(run, index, "Grad-CAM", activations, head, cell, "unconditional")
             scores.append(z_frequency(int((values > 0).sum()), len(values), float(positive(head.widths))))
         run.tick()
-    return Outcome(ZScores.of(scores), data={"frequencies": rows})
+    gap = _nonlinearity(run)
+    check = Check("S(u) is linear in the last layer's weights, each method", gap < 1e-10, f"largest gap {gap:.0e}")
+    return Outcome(ZScores.of(scores), (check,), {"frequencies": rows})
+
+
+def _nonlinearity(run: Run) -> float:
+    """The largest relative |S(w + w') - S(w) - S(w')| over methods, for heads of three layers."""
+    _, activations, head = fixed_case(run, "T4", 0, depth=3)
+    batch = activations.double().expand(200, *activations.shape)
+    generator, channels = run.generator("T4", "linear"), len(activations)
+    weights = head.draw(channels, 1, len(batch), generator, batch.dtype)
+    other = torch.randn(weights[-1].shape, generator=generator, dtype=batch.dtype, device=batch.device)
+    samples = [explain(batch, head, [*weights[:-1], last]) for last in (weights[-1], other, weights[-1] + other)]
+    gaps = []
+    for method in LINEAR_METHODS.values():
+        first, second, both = (method(sample, head) for sample in samples)
+        gaps.append(float((both - first - second).abs().max() / both.abs().max()))
+    return max(gaps)
 
 
 def _unseen_living_cell(activations: Tensor, head: Head) -> tuple[int, int] | None:

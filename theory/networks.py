@@ -139,7 +139,7 @@ def explain(
     return Sample(leaf.detach(), gradient, read.detach(), score.detach(), first_gradient, weights)
 
 
-def chunks(draws: int, numbers_per_draw: int, budget: int = 6_000_000) -> Iterator[int]:
+def chunks(draws: int, numbers_per_draw: int, budget: int = 2_000_000) -> Iterator[int]:
     """Split `draws` so that a chunk holds about `budget` random numbers."""
     size = max(1, min(draws, budget // max(1, numbers_per_draw)))
     for start in range(0, draws, size):

@@ -19,6 +19,8 @@ W_1 is Gaussian with W_1j . b of mean z_j (P . b) / |P|^2 and variance tau_1^2 (
 of one Gaussian on another. P . b = q, |b|^2 = n |A(u)|^2, and g . z = y_c, because y is homogeneous of degree 1 in z.
 """
 
+from functools import cache
+
 import numpy as np
 import sympy as sp
 import torch
@@ -110,6 +112,7 @@ def prove(mean=conditional_mean, rho=correlation, t=standardised_score, phi=prob
     ]
 
 
+@cache
 def _regression() -> tuple[list, list]:
     """Conditional mean and variance by integrating the joint Gaussian density over y at fixed x."""
     y, x = sp.symbols("y x", real=True)
@@ -126,6 +129,7 @@ def _regression() -> tuple[list, list]:
     return [mean.subs(at), variance.subs(at)], [x * c_xy / c_xx, tau**2 * (c_yy - c_xy**2 / c_xx)]
 
 
+@cache
 def _homogeneous() -> tuple[list, list]:
     """sum_j z_j dy/dz_j - y at rational points of a net with two hidden layers and symbolic last weights."""
     z = sp.symbols("z1:4", real=True)

@@ -6,6 +6,7 @@ strings are never compared. A side that is a list is compared entry by entry.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import sympy as sp
 
@@ -56,12 +57,14 @@ def standard_normal(z: sp.Symbol) -> sp.Expr:
     return sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi)
 
 
+@cache
 def half_gaussian_mean(sigma: sp.Expr) -> sp.Expr:
     """E relu(sigma Z), Z ~ N(0,1), integrated: the last layer's part of every claim about a mean."""
     z = sp.symbols("z", positive=True)
     return sp.integrate(sigma * z * standard_normal(z), (z, 0, sp.oo))
 
 
+@cache
 def chi_mean_integrated(k: int) -> sp.Expr:
     """E chi_k from the chi density r^(k-1) exp(-r^2/2) / (2^(k/2-1) Gamma(k/2)), integrated."""
     r = sp.symbols("r", positive=True)

@@ -22,7 +22,7 @@ class Run:
 
     seed: int = 0
     geometries: int = 60
-    draws: int = 30_000  # per z-score
+    draws: int = 20_000  # per z-score
     device: torch.device = field(default_factory=best_device)
     tick: Callable[[], None] = _silent  # called once per geometry or curve point
 
@@ -44,7 +44,7 @@ class Run:
 
 
 FULL = Run()
-QUICK = Run(geometries=30, draws=5000)
+QUICK = Run(geometries=30, draws=6000)
 
 
 @dataclass(frozen=True)
