@@ -31,5 +31,7 @@ def script(name: str, main: Callable[[T], None], cls: type[T]) -> None:
     """Run main on the flags; a user's error becomes one line and exit status 1."""
     try:
         main(read(cls, name=name))
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted; the same command goes on where it stopped")
     except (ValueError, OSError, LookupError, RuntimeError) as error:
         sys.exit(f"{name}: {error}")

@@ -169,7 +169,9 @@ def test_weights_that_are_not_finite_are_named_and_nothing_else_is_claimed(name,
     net = tiny()
     weight = dict(net.named_parameters())[name].data
     weight[(0,) * weight.ndim] = value
-    assert failed(certify(net)) == {("finite_weights", "any"): f"NaN or infinity in {name}"}
+    assert failed(certify(net)) == {
+        ("finite_weights", "any"): f"NaN or infinity in {name}; train the model again or copy its file again"
+    }
 
 
 def test_a_mask_that_is_too_small_is_not_maximal():

@@ -131,7 +131,7 @@ def test_nan_weights_load_and_the_certificate_names_them(tmp_path):
     net.head[1].weight.data[0, 0] = float("nan")
     certificate = certify(models.load(models.save(net, tmp_path / "net.safetensors")))
     assert [(c.name, c.detail) for c in certificate.checks if not c.passed] == [
-        ("finite_weights", "NaN or infinity in head.1.weight")
+        ("finite_weights", "NaN or infinity in head.1.weight; train the model again or copy its file again")
     ]
 
 

@@ -48,6 +48,8 @@ def audit(
     Raises BrokenWall if the net is not blind or not the one certified, ValueError if it has no wall
     and no contrast was given.
     """
+    if not len(images):
+        raise ValueError("there are no images to audit; pass at least one, (B, 3, H, W)")
     blind = require_wall(net, contrast)
     (certificate or certify(blind)).raise_if_broken().raise_if_other(blind)
     chosen, measured = applicable(net, methods), [LEAKAGE[name] for name in unique(metrics or LEAKAGE)]
@@ -78,27 +80,20 @@ def measure(
         for mask in (blind.wall.unseen, blind.regions.unseen, blind.regions.halo)
     )
     where = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
-    targets = evidence.targets.cpu().numpy()
-    pieces = []
+    names, values = [], []
     for method in methods:
         raw = finite(method, method(evidence))
         for view in views_of(method.grid):
             maps = view.alter(raw, cells, evidence.net.image_size)
             for metric in metrics:
-                values = metric(maps, *where[view.on]).double().cpu().numpy()
-                row = (
-                    net_name,
-                    image_set,
-                    np.asarray(indices),
-                    method.name,
-                    view.name,
-                    view.on,
-                    metric.name,
-                    targets,
-                    values,
-                )
-                pieces.append(pd.DataFrame(dict(zip(COLUMNS, row, strict=True))))
-    return pd.concat(pieces, ignore_index=True)
+                names.append((method.name, view.name, view.on, metric.name))
+                values.append(metric(maps, *where[view.on]).double().cpu().numpy())
+    table = pd.DataFrame(names, columns=["method", "view", "on", "metric"])
+    table = table.loc[table.index.repeat(len(evidence.images))].reset_index(drop=True)
+    table["net"], table["images"], table["value"] = net_name, image_set, np.concatenate(values)
+    table["image"] = np.tile(np.asarray(indices), len(names))
+    table["target"] = np.tile(evidence.targets.cpu().numpy(), len(names))
+    return table[COLUMNS]
 
 
 def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:

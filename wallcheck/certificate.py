@@ -109,9 +109,8 @@ class Certificate:
             masks = _mask(raw["unseen_pixels"]), _mask(raw["unseen_cells"])
             return cls(raw["fingerprint"], *masks, tuple(Check(**check) for check in raw["checks"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} is no whole certificate ({error!r}); write it again with wallcheck certify --out"
-            ) from None
+            what = f"{path} is no whole certificate ({error!r})"
+            raise ValueError(f"{what}; write it again with wallcheck certify --out") from None
 
 
 def certify(net: BlindNet, seeds: int = 3, images: int = 2) -> Certificate:
@@ -165,7 +164,8 @@ def _receptive_field(net: BlindNet) -> Check:
 
 def _finite(net: BlindNet) -> Check:
     bad = [name for name, value in net.state_dict().items() if not value.isfinite().all()]
-    return Check("finite_weights", "any", not bad, f"NaN or infinity in {', '.join(bad[:3])}" if bad else "holds")
+    detail = f"NaN or infinity in {', '.join(bad[:3])}; train the model again or copy its file again"
+    return Check("finite_weights", "any", not bad, detail if bad else "holds")
 
 
 def _structure(net: BlindNet, seeds: int, images: int) -> Iterator[str]:

@@ -43,6 +43,10 @@ class ImageSet:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.meta = _read_json(self.folder / "set.json")
+        if "name" not in self.meta:
+            raise ValueError(
+                f"{self.folder}/set.json is damaged (no name); generate the set again with python -m data_gen"
+            )
         self.name = self.meta["name"]
         self.classes = tuple(self.meta.get("classes", ()))
         self.pixels, self.labels, self.masks = (_array(self.folder / f"{n}.npy") for n in ("images", "labels", "masks"))
@@ -93,6 +97,11 @@ class PhotoFolder:
         chosen = self.paths[indices] if isinstance(indices, slice) else [self.paths[i] for i in indices]
         return normalise(np.stack([read_photo(path, self.size) for path in chosen]))
 
+    def check(self, count: int) -> None:
+        """Raise ValueError naming the first of `count` images that cannot be read: told before hours of work, not after."""
+        for path in self.paths[:count]:
+            read_photo(path, self.size)
+
     @property
     def identity(self) -> dict:
         digest = hashlib.sha256()
@@ -119,7 +128,7 @@ def read_photo(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as photo:
             photo = photo.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is no readable image ({error}); remove or repair it") from None
     scale = size / min(photo.size)
     width, height = (max(size, round(side * scale)) for side in photo.size)

@@ -96,6 +96,9 @@ def run(
     (images done, images in all, what is running). Raises BrokenWall for a net that is not blind,
     FileExistsError if out holds another study, PermissionError if it cannot be written.
     """
+    for images in study.image_sets:
+        if isinstance(images, PhotoFolder):
+            images.check(study.size(images))
     out = writable(out)
     certificates = {name: certify(study.blind(name)).raise_if_broken() for name in study.nets}
     _claim(study, certificates, out)
@@ -167,7 +170,7 @@ def _keep_examples(study: Study, name: str, images: ImageSet | PhotoFolder, out:
     if path.is_file() or not count:
         return
     path.parent.mkdir(exist_ok=True)
-    targets = None if study.targets == "predicted" else images.labels[:count]
+    targets = None if study.targets == "predicted" else np.array(images.labels[:count])
     evidence = Evidence(
         study.nets[name], images.images(slice(0, count)), targets, seed=study.seed, budget_mb=study.budget_mb
     )

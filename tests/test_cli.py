@@ -1,0 +1,162 @@
+"""The command line: what it prints, what it leaves, and the status it ends with."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.nets import tiny, trained_tiny
+from tests.sets import write_photographs, write_set
+from wallcheck import models
+from wallcheck.auditing import audit
+from wallcheck.cams import METHODS
+from wallcheck.certificate import Certificate
+from wallcheck.cli import main
+from wallcheck.data import PhotoFolder
+from wallcheck.results import Manifest, merge
+from wallcheck.tables import progress_bar
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def model(tmp_path):
+    return models.save(trained_tiny(), tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def wallcheck(capsys):
+    def command(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return command
+
+
+def test_methods_lists_every_method_with_its_facts(wallcheck):
+    status, printed, _ = wallcheck("methods", "--json")
+    listed = json.loads(printed)
+    assert status == 0
+    assert [one["name"] for one in listed] == list(METHODS)
+    for one in listed:
+        method = METHODS[one["name"]]
+        assert (one["family"], one["cost"], one["verdict"], one["source"], one["grid"]) == (
+            method.family, method.cost, method.verdict, method.source, method.grid
+        )  # fmt: skip
+
+
+def test_methods_prints_a_table(wallcheck):
+    status, printed, _ = wallcheck("methods")
+    assert status == 0
+    assert f"{len(METHODS)} methods" in printed
+    assert all(name in printed for name in ("gradcam", "hirescam", "pooled", "may_leak", "1F+1b"))
+
+
+def test_certify_passes_and_keeps_the_certificate(wallcheck, model, tmp_path):
+    status, printed, _ = wallcheck("certify", model, "--out", tmp_path / "certificate.json")
+    assert status == 0
+    assert printed.startswith("264 of 576 pixels unseen, weights ")
+    assert "FAIL" not in printed
+    assert Certificate.load(tmp_path / "certificate.json").raise_if_broken().raise_if_other(trained_tiny())
+
+
+def test_certify_fails_with_status_1_and_says_where(wallcheck, tmp_path):
+    net = tiny()
+    net.head[1].weight.data[0, 0] = torch.inf
+    status, printed, _ = wallcheck("certify", models.save(net, tmp_path / "model.safetensors"))
+    assert status == 1
+    assert "FAIL  finite_weights  any    NaN or infinity in head.1.weight" in printed
+
+
+def test_audit_of_photographs(wallcheck, model, tmp_path):
+    folder, out = write_photographs(tmp_path / "holiday", 7), tmp_path / "run"
+    status, printed, errors = wallcheck(
+        "audit", model, "--images", folder, "--out", out, "--methods", "gradcam", "hirescam", "--batch_size", 3
+    )
+    assert (status, errors) == (0, "")
+    assert "model on holiday" in printed
+    assert f"rows, manifest and table are in {out}" in printed
+    rows = merge(out)
+    images = PhotoFolder(folder, 24)
+    direct = audit(trained_tiny(), images.images(), ["gradcam", "hirescam"], net_name="model", image_set="holiday")
+    np.testing.assert_allclose(rows["value"], direct["value"], rtol=0, atol=5e-6)
+    assert rows["image"].nunique() == 7
+    table = pd.read_csv(out / "leakage.csv")
+    mass = table[(table["metric"] == "leak_mass") & (table["on"] == "grid")].set_index("method")
+    assert mass.loc["hirescam", "mean"] == 0
+    assert mass.loc["gradcam", "low"] > 0
+    manifest = Manifest.load(out)
+    assert manifest.image_sets == {"holiday": json.loads(json.dumps(images.identity))}
+    assert manifest.config["methods"] == {"model": ["gradcam", "hirescam"]}
+    assert manifest.certificates["model"]["fingerprint"]
+
+
+def test_audit_explains_labels_when_asked(wallcheck, model, tmp_path):
+    folder, out = write_set(tmp_path / "mix", 6), tmp_path / "run"
+    assert (
+        wallcheck("audit", model, "--images", folder, "--out", out, "--methods", "gradcam", "--targets", "label")[0]
+        == 0
+    )
+    targets = merge(out).groupby("image")["target"].first().tolist()
+    assert targets == np.load(folder / "labels.npy").tolist()
+
+
+def test_audit_takes_the_certificate_it_is_given(wallcheck, model, tmp_path):
+    certificate, out = tmp_path / "certificate.json", tmp_path / "run"
+    wallcheck("certify", model, "--out", certificate)
+    folder = write_photographs(tmp_path / "photos", 1)
+    arguments = (
+        "audit",
+        model,
+        "--images",
+        folder,
+        "--out",
+        out,
+        "--methods",
+        "hirescam",
+        "--certificate",
+        certificate,
+    )
+    assert wallcheck(*arguments)[0] == 0
+
+
+def test_no_command_prints_help(wallcheck):
+    status, printed, _ = wallcheck()
+    assert status == 2
+    assert "methods" in printed
+    assert "certify" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments", [("audit", "MODEL"), ("certify",), ("methods", "--yaml"), ("explain",)], ids=lambda a: " ".join(a)
+)
+def test_wrong_usage_ends_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code == 2
+    assert "usage: wallcheck" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("certify", "nowhere.safetensors"), ("certify", "nowhere.pt")])
+def test_errors_are_one_line_and_status_2(wallcheck, arguments):
+    status, printed, errors = wallcheck(*arguments)
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith("wallcheck certify: ")
+
+
+def test_the_installed_command_and_the_module_are_one():
+    done = subprocess.run([sys.executable, "-m", "wallcheck.cli"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.startswith("usage: wallcheck")
+    assert 'wallcheck = "wallcheck.cli:main"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_progress_is_silent_where_there_is_no_terminal(capsys):
+    with progress_bar() as tell:
+        tell(1, 2, "something")
+    assert capsys.readouterr() == ("", "")
