@@ -15,7 +15,7 @@ LEVEL = {
     "writing": 0, "geometry": 0, "numerics": 0, "registry": 0,
     "models": 1, "maps": 1, "data": 1, "metrics": 1, "results": 1, "head": 1,
     "certificate": 2, "evidence": 2, "rules": 2, "conceptors": 2,
-    "cams": 3,
+    "cams": 3, "masking": 3,
     "adapters": 4, "prediction": 4,
     "auditing": 5, "plots": 5,
     "lit": 6, "report": 6,

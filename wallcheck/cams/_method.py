@@ -52,6 +52,7 @@ class Method:
     source: paper, equation and variant. cost: F, B full forwards and backwards, f, b the head's alone.
     verdict: a key of VERDICTS, what is expected on cells the model cannot see.
     refuses: net -> why the method is not defined on it, None where it is; calling it there is a ValueError.
+    repairs: of a repair, the name of the method it repairs.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Method:
     verdict: str
     grid: str = "cells"
     refuses: Callable[[BlindNet], str | None] = welcome
+    repairs: str | None = None
 
     def __call__(self, evidence: Evidence) -> Tensor:
         if reason := self.refuses(evidence.net):
@@ -85,6 +87,7 @@ def cam_method(
     verdict: str,
     grid: str = "cells",
     refuses: Callable[[BlindNet], str | None] = welcome,
+    repairs: str | None = None,
     name: str | None = None,
     registry: Registry[Method] | None = None,
 ):
@@ -102,7 +105,7 @@ def cam_method(
             raise ValueError(f"{word!r} is none of {', '.join(allowed)}")
 
     def register(body: Callable[[Evidence], Tensor]) -> Method:
-        method = Method(name or body.__name__, body, family, source, cost, verdict, grid, refuses)
+        method = Method(name or body.__name__, body, family, source, cost, verdict, grid, refuses, repairs)
         (METHODS if registry is None else registry)[method.name] = method
         return method
 

@@ -37,6 +37,7 @@ def liftcam(ev: Evidence) -> Tensor:
     source="wallcheck: LIFT-CAM's contributions (Jung and Oh 2021) summed over channels instead of cells",
     cost="1F+2f+1b",
     verdict="zero",
+    repairs="liftcam",
     refuses=rules.heads_of(*rules.AFFINE, *rules.SHAPE, *rules.POINTWISE, *rules.MAXIMUM),
 )
 def lift_elementwise(ev: Evidence) -> Tensor:

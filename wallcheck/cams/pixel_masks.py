@@ -99,6 +99,7 @@ rise_centred = cam_method(
     source=f"wallcheck: RISE (Petsiuk et al. 2018) as a regression slope, {RISE} masks",
     cost=f"{RISE}F",
     verdict="may_leak",
+    repairs="rise",
 )(rise_centred_with(RISE))
 
 

@@ -44,6 +44,7 @@ def reciprocam_spread(ev: Evidence) -> Tensor:
     source="wallcheck: Recipro-CAM without spread, the empty map's probability subtracted",
     cost="1F+Z f",
     verdict="zero",
+    repairs="reciprocam",
 )
 def reciprocam_subtracted(ev: Evidence) -> Tensor:
     """softmax(head(A with all cells but u set to 0))_c - softmax(head(0))_c."""

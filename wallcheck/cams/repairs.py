@@ -106,4 +106,5 @@ for base in BASES:
         cost=f"{base.cost}+{'1b' if base.grid == 'cells' else '1F+1B'}",
         grid=base.grid,
         refuses=base.refuses,
+        repairs=base.name,
     )(sealed(base))

@@ -41,6 +41,7 @@ def eigengradcam(ev: Evidence) -> Tensor:
     source=f"wallcheck: Eigen-Grad-CAM without centring, its repair; {SIGN}",
     cost="1F+1b",
     verdict="zero",
+    repairs="eigengradcam",
 )
 def eigengradcam_uncentred(ev: Evidence) -> Tensor:
     """X v_1 with rows X(u) = G(u) * A(u): 0 wherever the gradient is."""

@@ -8,9 +8,9 @@ counts; for leak_l2, nothing at all) gives NaN: it is counted apart and does not
 import torch
 from torch import Tensor
 
-from wallcheck.metrics._metric import leakage_metric
+from wallcheck.metrics._metric import LEAKAGE, leakage_metric, share
 
-NAN = float("nan")
+NAN = torch.nan
 
 
 @leakage_metric()
@@ -23,7 +23,7 @@ def leak_l2(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     >>> leak_l2(maps, torch.tensor([[False], [True]]), torch.tensor([[True], [True]]))
     tensor([0.8000])
     """
-    return _share((maps * unseen).norm(dim=(-2, -1)), maps.norm(dim=(-2, -1)))
+    return share((maps * unseen).norm(dim=(-2, -1)), maps.norm(dim=(-2, -1)))
 
 
 @leakage_metric()
@@ -35,13 +35,13 @@ def leak_mass(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     tensor([0.2500])
     """
     positive = maps.clamp(min=0)
-    return _share((positive * unseen).sum((-2, -1)), (positive * counted).sum((-2, -1)))
+    return share((positive * unseen).sum((-2, -1)), (positive * counted).sum((-2, -1)))
 
 
 @leakage_metric()
 def leak_peak(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """Highest unseen value over the highest value: 1 if nothing seen is brighter."""
-    return _share(_peak(maps, unseen), _peak(maps, counted))
+    return share(_peak(maps, unseen), _peak(maps, counted))
 
 
 @leakage_metric()
@@ -57,7 +57,7 @@ def leak_pointing(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """Is the maximum unseen? 1 or 0; among several equal maxima, the share that is unseen."""
     top = _peak(maps, counted)
     highest = (maps == top[:, None, None]) & counted
-    return _share((highest & unseen).sum((-2, -1)).to(maps.dtype), highest.sum((-2, -1)).to(maps.dtype)).where(
+    return share((highest & unseen).sum((-2, -1)).to(maps.dtype), highest.sum((-2, -1)).to(maps.dtype)).where(
         top > 0, NAN
     )
 
@@ -68,11 +68,9 @@ def leak_any(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     return (_peak(maps, unseen) > 0).to(maps.dtype).where(_peak(maps, counted) > 0, NAN)
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, NaN where there is no whole to have a share of."""
-    return torch.where(whole > 0, part / whole.where(whole > 0, 1.0), NAN)
-
-
 def _peak(maps: Tensor, where: Tensor) -> Tensor:
     """(B,): highest positive value in a region, 0 if there is none."""
     return (maps.clamp(min=0) * where).flatten(1).amax(1)
+
+
+__test__ = {name: metric.body for name, metric in LEAKAGE.items()}  # doctest looks into functions, not into Metrics
