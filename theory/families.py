@@ -69,7 +69,7 @@ def leak_probability_plus_plus(n_seen: int, living: int):
     >>> leak_probability_plus_plus(1, 1), leak_probability_plus_plus(2, 2)
     (0.5, 0.9375)
     """
-    return 1 - 1 / 2 ** (n_seen * living)
+    return 1 - 0.5 ** (n_seen * living)
 
 
 def squared_coefficients(name: str, activations: Tensor, head: Head) -> Tensor:

@@ -49,9 +49,10 @@ def probability_positive(widths: tuple[int, ...], maths: Arithmetic = NUMBERS):
     >>> float(probability_positive(())), float(probability_positive((2, 1)))
     (0.5, 0.1875)
     """
-    probability = probability_given_alive(maths)
+    fair = maths.pi / (2 * maths.pi)  # the chance that a gate is closed; exact in both arithmetics
+    probability = fair
     for width in widths:
-        probability = probability * (2**width - 1) / 2**width
+        probability = probability * (1 - fair**width)
     return probability
 
 
