@@ -17,11 +17,12 @@ import sys
 import warnings
 from pathlib import Path
 
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from wallcheck.lit import BlindClassifier, SaveNet, Snapshots, TrainingSets
+from wallcheck.lit import BlindClassifier, SaveNet, Snapshots, TrainingSets, keep_log
 
 
 class TrainCLI(LightningCLI):
@@ -32,7 +33,7 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--snapshots", type=list[int], default=[], help="steps after which to keep the net too")
 
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand] if self.subcommand else self.config
+        config = self._settings
         config.trainer.default_root_dir = config.out
         if config.trainer.enable_progress_bar is None:
             config.trainer.enable_progress_bar = sys.stderr.isatty()
@@ -41,15 +42,22 @@ class TrainCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         out = Path(trainer.default_root_dir)
         trainer.loggers = [CSVLogger(out.parent, name=out.name, version="")]
+        checkpoint = self._settings.get("ckpt_path")
+        if checkpoint and Path(checkpoint).is_file():
+            keep_log(trainer.loggers[0], checkpoint)
+        # Lightning's own checkpoints, which know no folder, give way to ours.
+        trainer.callbacks = [c for c in trainer.callbacks if type(c) is not ModelCheckpoint or c.dirpath]
         trainer.callbacks += [
-            ModelCheckpoint(out / "checkpoints", save_last=True, save_top_k=0),
+            # Every epoch's replaces the one before. save_last alone would wait for the end of training.
+            ModelCheckpoint(out / "checkpoints", filename="last", enable_version_counter=False),
             SaveNet(),
-            self._snapshots(),
+            Snapshots(self._settings.snapshots),
         ]
         return trainer
 
-    def _snapshots(self) -> Snapshots:
-        return Snapshots((self.config[self.subcommand] if self.subcommand else self.config).snapshots)
+    @property
+    def _settings(self) -> Namespace:
+        return self.config[self.subcommand] if self.subcommand else self.config
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
@@ -152,6 +154,18 @@ class Snapshots(Callback):
             models.save(module.net, Path(trainer.default_root_dir) / "snapshots" / name)
 
 
+@rank_zero_only
+def keep_log(logger: CSVLogger, checkpoint: str | Path) -> None:
+    """A training resumed from a checkpoint goes on in the log it left; Lightning would begin another."""
+    path = Path(logger.log_dir) / "metrics.csv"
+    if path.is_file():
+        log = pd.read_csv(path)
+        before = log[log["step"] < torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]]
+        writer = logger.experiment  # removes the file
+        before.to_csv(path, index=False)
+        writer.metrics_keys = list(log.columns)
+
+
 class Batches(Dataset):
     """Whole batches by lists of indices: one slice of a uint8 array instead of a collation of images."""
 
@@ -206,7 +220,7 @@ class TrainingSets(L.LightningDataModule):
 
     def __init__(self, folder: str = "data", batch_size: int = 64, seed: int = 0, workers: int = 0):
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # its seed is not the seed of the weights
 
     def setup(self, stage: str) -> None:
         folder, seed = Path(self.hparams.folder), self.hparams.seed
