@@ -9,6 +9,7 @@ from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pictures import Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
+from wallcheck.plots.repairs import repairs
 from wallcheck.plots.training import read_training, training
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "main_figure",
     "prediction",
     "read_training",
+    "repairs",
     "save",
     "sources",
     "training",
