@@ -109,10 +109,8 @@ def test_batch_is_its_images_one_by_one(name, evidence):
         torch.testing.assert_close(whole[i], alone, rtol=1e-4, atol=UNSTEADY.get(name, 1e-5) * float(alone.abs().max()))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ORDERED])
 def test_order_of_channels_does_not_matter(name, evidence):
-    if name in ORDERED:
-        pytest.skip(ORDERED[name])
     evidence = suited_evidence(name, evidence)
     other = Evidence(with_channels_permuted(evidence.net), evidence.images, evidence.targets)
     before, after = METHODS[name](evidence), METHODS[name](other)
