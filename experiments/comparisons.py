@@ -8,7 +8,6 @@ once the cause alone is taken out, from our side or from theirs.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from experiments import settling

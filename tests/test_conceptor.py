@@ -8,10 +8,11 @@ import torch
 from tests.nets import photos, trained_tiny
 from wallcheck import conceptors
 from wallcheck.cams import METHODS
-from wallcheck.cams.conceptor import by_cell, by_channel, difference, gradcam_evidence, hirescam_evidence
+from wallcheck.cams.conceptor import by_cell, by_channel, gradcam_evidence, hirescam_evidence
 from wallcheck.cams.conceptor import conceptor as conceptor_cam
 from wallcheck.conceptors import (
     absorbed,
+    absorbing,
     and_not,
     best_aperture,
     conceptor,
@@ -21,6 +22,7 @@ from wallcheck.conceptors import (
     inverse,
     negation,
     saturated,
+    through_and_not,
     widened,
 )
 from wallcheck.evidence import Evidence
@@ -128,6 +130,24 @@ def test_and_not_in_closed_form_is_and_of_not(names):
     close(and_not(one, other), conjunction(saturated(one), negation(saturated(other))))
 
 
+@pytest.mark.parametrize("names", PAIRS)
+def test_and_not_is_applied_without_being_formed(names):
+    """From either side, at the aperture the states ask for, and with what is 0 throughout the batch left out."""
+    pair = [torch.stack([x, 2 * x]) for x in PAIRS[names]]
+    for x, y in (pair, [z.mT for z in pair]):
+        f = absorbing(x)
+        q, p = ((f * z) @ (f * z).mT for z in (x, y))
+        close(f.flatten() ** 2 * x.shape[-1], best_aperture(torch.linalg.eigvalsh(correlation(x))) ** 2)
+        rows = torch.randn(2, 3, x.shape[1], generator=torch.Generator().manual_seed(0)).double()
+        close(through_and_not(rows, f * x, f * y), rows @ and_not(q, p))
+
+
+def test_and_not_through_states_that_are_all_zero_is_zero():
+    nothing = torch.zeros(2, 5, 3).double()
+    rows = torch.ones(2, 1, 5).double()
+    assert torch.count_nonzero(through_and_not(rows, absorbing(nothing) * nothing, torch.ones_like(nothing))) == 0
+
+
 def test_and_not_keeps_zero_rows_exactly():
     q = correlation(states(1))
     q[4:], q[:, 4:] = 0, 0
@@ -216,8 +236,14 @@ def test_any_method_can_be_the_base(evidence):
 def test_channel_weights_leave_nothing_to_subtract_between_channels(evidence):
     """w_k A_k puts each channel on one side, so C AND NOT B is C."""
     positive, negative = (part.flatten(2).double() for part in by_cell(evidence, gradcam_evidence(evidence)))
-    close(difference(positive, negative), difference(positive, 0 * negative))
-    assert (difference(positive.mT, negative.mT) - difference(positive.mT, 0 * negative.mT)).abs().max() > 1e-3
+    scale = absorbing(positive)
+
+    def filters(states, opposed):
+        rows = torch.eye(states.shape[1]).double().expand(len(states), -1, -1)
+        return through_and_not(rows, scale * states, scale * opposed)
+
+    close(filters(positive, negative), filters(positive, 0 * negative))
+    assert (filters(positive.mT, negative.mT) - filters(positive.mT, 0 * negative.mT)).abs().max() > 1e-3
 
 
 def test_opposition_alone_gives_the_empty_map(evidence):

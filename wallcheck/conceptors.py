@@ -84,6 +84,44 @@ def and_not(q: Tensor, p: Tensor) -> Tensor:
     return torch.linalg.solve(eye + q @ (eye + p), q)
 
 
+def through_and_not(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
+    """v C for v (B, m, n), C = C1 AND NOT C2 (B, n, n) the conceptors of states and opposed (B, n, T), apertures absorbed.
+
+    With Q = X X^T and P = Y Y^T, C = (I + Q (I + P))^-1 Q = X (I + X^T (I + P) X)^-1 X^T: the smaller system is
+    solved, and C is never formed. Rows in which all states of the batch are 0 take no part, and get exactly 0.
+    """
+    known = (states != 0).any(-1).any(0)
+    x, y, v = without_empty(states[:, known]), without_empty(opposed[:, known]), vectors[..., known]
+    if x.shape[-1] <= x.shape[-2]:
+        across = y.mT @ x
+        core = torch.linalg.cholesky(_with_identity(x.mT @ x + across.mT @ across))
+        through = torch.cholesky_solve((v @ x).mT, core).mT @ x.mT
+    else:
+        q = x @ x.mT
+        through = torch.linalg.solve(_with_identity(q @ _with_identity(y @ y.mT)), q @ v.mT).mT
+    out = torch.zeros_like(vectors)
+    out[..., known] = through
+    return out
+
+
+def absorbing(states: Tensor) -> Tensor:
+    """(B, n, T) -> (B, 1, 1): the factor f of states X with which C = Q (Q + I)^-1, Q = f^2 X X^T, has the best aperture."""
+    states = without_empty(without_empty(states).mT).mT
+    small = states if states.shape[-2] <= states.shape[-1] else states.mT  # X X^T and X^T X have the same strengths
+    return best_aperture(torch.linalg.eigvalsh(small @ small.mT))[:, None, None]
+
+
+def without_empty(states: Tensor) -> Tensor:
+    """States (B, n, T) without the columns that are 0 throughout the batch; one column is always kept."""
+    columns = (states != 0).any(1).any(0)
+    columns[:1] = True
+    return states if columns.all() else states[:, :, columns]
+
+
+def _with_identity(matrix: Tensor) -> Tensor:
+    return matrix + torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+
+
 def best_aperture(strengths: Tensor, span: float = 1e6, places: int = 65) -> Tensor:
     """The aperture a at which ||C||_F^2 changes fastest with log a (Jaeger 2014, sec. 3.8.6); 1 where R = 0.
 

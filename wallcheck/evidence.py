@@ -128,8 +128,9 @@ class Evidence:
         """d target(logits) / d A, (B, K, h, w), for a function from logits (B, D) to scores (B,)."""
         leaf = self.activations.detach().requires_grad_()
         with in_mode(self.net), torch.enable_grad():
-            scores = target(self.net.logits_from(leaf))
-            (gradient,) = torch.autograd.grad(scores.sum(), leaf)
+            logits = self.net.logits_from(leaf)
+            self.__dict__.setdefault("logits", logits.detach())  # cached: the head need not be asked again
+            (gradient,) = torch.autograd.grad(target(logits).sum(), leaf)
         return gradient
 
     def handed(self, activations: Tensor) -> Tensor:
@@ -285,7 +286,8 @@ class Evidence:
                 f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
                 f"pass None to explain the predicted class"
             )
-        classes = self.logits.shape[1]
+        with in_mode(self.net), torch.no_grad():
+            classes = self.net(self.images[:0]).shape[1]  # no image, no work
         if len(given) and (given.min() < 0 or given.max() >= classes):
             raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
         return given.long()

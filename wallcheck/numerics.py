@@ -1,5 +1,6 @@
 """The few operations whose behaviour at zero and at ties is decided once."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,3 +29,23 @@ def unit_range(maps: Tensor) -> Tensor:
     """
     low = maps.amin((-2, -1), keepdim=True)
     return ratio(maps - low, maps.amax((-2, -1), keepdim=True) - low)
+
+
+def leading(symmetric: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest eigenvalue (B,) and its eigenvector (B, n) of symmetric matrices (B, n, n), in double precision.
+
+    On a CPU only this pair is computed, in a third of the time of all.
+
+    >>> leading(torch.tensor([[[2.0, 0.0], [0.0, 1.0]]]))[0]
+    tensor([2.], dtype=torch.float64)
+    """
+    symmetric = symmetric.double()
+    if symmetric.device.type != "cpu" or not len(symmetric):
+        values, vectors = torch.linalg.eigh(symmetric)
+        return values[:, -1], vectors[..., -1]
+    from scipy.linalg import eigh
+
+    last = [symmetric.shape[-1] - 1] * 2
+    found = [eigh(one, subset_by_index=last, check_finite=False) for one in symmetric.numpy()]
+    values, vectors = zip(*found, strict=True)
+    return torch.from_numpy(np.concatenate(values)), torch.from_numpy(np.stack(vectors)[..., 0])

@@ -21,14 +21,13 @@ channels are different ones, so between channels AND NOT changes nothing; within
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from wallcheck.cams._method import Method, cam_method
 from wallcheck.cams._rules import deeplift
 from wallcheck.cams.attribution import liftcam
 from wallcheck.cams.pooled import plusplus_weights
-from wallcheck.conceptors import absorbed, and_not, best_aperture, correlation
+from wallcheck.conceptors import absorbing, through_and_not
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio
 
@@ -61,24 +60,18 @@ def conceptor(
 
     def filtered(ev: Evidence) -> Tensor:
         evidence = evidence_of(ev)
-        flat = evidence.flatten(2).double()  # (B, K, Z)
         positive, negative = (part.flatten(2).double() for part in states(ev, evidence))
+        scale = absorbing(positive)  # one aperture for both relations and both signs
+        positive, negative = scale * positive, scale * negative
+        row = positive.new_ones(len(positive), 1, positive.shape[1])  # the sum over channels, from the left
         if inter:
-            flat = difference(positive, negative) @ flat
+            row = through_and_not(row, positive, negative)
+        row = row @ evidence.flatten(2).double()
         if intra:
-            flat = flat @ difference(positive.mT, negative.mT)
-        return flat.sum(1).view(len(flat), *evidence.shape[2:]).to(evidence.dtype)
+            row = through_and_not(row, positive.mT, negative.mT)
+        return row.view(len(row), *evidence.shape[2:]).to(evidence.dtype)
 
     return filtered
-
-
-def difference(positive: Tensor, negative: Tensor) -> Tensor:
-    """The conceptor positive AND NOT negative of states (B, n, T), at the aperture the positive ones ask for."""
-    rows, columns = positive.shape[1:]
-    small = positive if rows <= columns else positive.mT  # R and its transposed kin have the same strengths
-    strengths = torch.linalg.eigvalsh(small @ small.mT / columns)
-    aperture = best_aperture(strengths)
-    return and_not(absorbed(correlation(positive), aperture), absorbed(correlation(negative), aperture))
 
 
 def shared_among_channels(base: Method) -> Callable[[Evidence], Tensor]:

@@ -103,7 +103,7 @@ for base in BASES:
         **REPAIR,
         name=f"sealed_{base.name}",
         source=f"wallcheck: {base.source}; sealed by the gradient's reach",
-        cost=f"{base.cost}+{'1b' if base.grid == 'cells' else '1F+1B'}",
+        cost=f"{base.cost}+{f'1b+{PROBES}(f+b)' if base.grid == 'cells' else f'{PROBES + 1}(F+B)'}",
         grid=base.grid,
         refuses=base.refuses,
         repairs=base.name,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
+from wallcheck.numerics import leading, ratio
 
 EIGEN = dict(family="subspace", cost="1F", verdict="class_free")
 SIGN = "sign: the side with the larger extreme is positive"
@@ -74,8 +75,8 @@ def kpcacam(ev: Evidence) -> Tensor:
     kernel = torch.tanh(fibres @ fibres.transpose(1, 2) / fibres.shape[2] + 1) - torch.tanh(fibres.new_ones(()))
     kernel = kernel - kernel.mean(1, keepdim=True)
     kernel = kernel - kernel.mean(2, keepdim=True)
-    values, vectors = torch.linalg.eigh(kernel)
-    return signed(vectors[..., -1] * values[:, -1:].clamp(min=0).sqrt(), ev.activations)
+    value, vector = leading(kernel)
+    return signed(vector * value[:, None].clamp(min=0).sqrt(), ev.activations)
 
 
 @cam_method(
@@ -120,10 +121,18 @@ def first_direction(activations: Tensor, centred: bool) -> Tensor:
     """
     fibres = fibres_of(activations)
     mean = fibres.mean(1, keepdim=True) if centred else torch.zeros_like(fibres[:, :1])
-    moved = fibres - mean
-    _, vectors = torch.linalg.eigh(moved.transpose(1, 2) @ moved)
-    direction = vectors[..., -1:]
+    empty = ~(fibres != 0).any(2).any(0)  # cells without a fibre, which all become one row, -mean
+    rows = torch.cat([fibres[:, ~empty] - mean, -mean * empty.sum().sqrt()], 1)
+    direction = first_right(rows)
     return signed((fibres @ direction - mean @ direction)[..., 0], activations)
+
+
+def first_right(rows: Tensor) -> Tensor:
+    """(B, n, K) -> (B, K, 1): first right singular vectors, from the smaller of the two Gram matrices; 0 for rows all 0."""
+    if rows.shape[1] >= rows.shape[2]:
+        return leading(rows.mT @ rows)[1][..., None] * (rows != 0).any(1).any(1)[:, None, None]
+    along = rows.mT @ leading(rows @ rows.mT)[1][..., None]
+    return ratio(along, along.norm(dim=1, keepdim=True))
 
 
 def signed(projection: Tensor, activations: Tensor) -> Tensor:

@@ -1,0 +1,159 @@
+"""Time and memory of wallcheck's methods beside pytorch-grad-cam, torchcam and captum.
+
+    python -m experiments.benchmark                          both networks, CPU and GPU if there is one; half an hour on two cores
+    python -m experiments.benchmark --nets vgg_small --rounds 9
+    python -m experiments.benchmark --full                   methods that rescore every channel on all images; hours
+
+One process, the same net, images and threads; every pair runs in turn, in both orders, and the ratio is taken within each round.
+Each time includes all work from the image on. Maps are compared in the same run. Memory of a CPU is measured in
+processes of their own. Leaves benchmark.json, benchmark.md, benchmark.png and benchmark.pdf in --out.
+"""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markdown import Markdown
+
+from experiments import benchmark_pages, flags
+from experiments.duels import Duel, Setting, duel, lift_duel, pairs, suite_duels
+from experiments.peak import images_of, work_of
+from experiments.settling import drawn
+from experiments.timing import matrix_rate, operations, peak_apart, peak_mb
+from wallcheck import models
+from wallcheck.evidence import BUDGET_MB
+from wallcheck.results import versions
+from wallcheck.tables import progress_bar
+from wallcheck.writing import write_text
+
+Tell = Callable[[int, int, str], None]
+ALONE = ("cheap suite", "pytorch_grad_cam.GradCAM", "liftcam", "ablationcam")
+KIN = ("scorecam", "scorecam_torchcam", "gscorecam", "groupcam")  # Score-CAM's; --full adds those that take longer
+KIN_FULL = ("sscam", "iscam", "polycam", "opticam")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Time and memory beside other libraries.
+
+    Args:
+        nets: presets to measure on, with drawn weights.
+        devices: cpu, cuda; those there are if none is given.
+        batch: images at once.
+        rounds: of each comparison, at most.
+        seconds: of each comparison, after which no further round is begun.
+        threads: of torch; its own choice if 0.
+        budget_mb: memory that one chunk of rescoring may take.
+        memory: measure memory too.
+        full: also run what takes hours whole, methods that rescore every channel on all images.
+        out: folder of the results.
+    """
+
+    nets: list[str] = field(default_factory=lambda: ["vgg_small", "vgg16_walls"])
+    devices: list[str] = field(default_factory=list)
+    batch: int = 8
+    rounds: int = 5
+    seconds: float = 60
+    threads: int = 0
+    budget_mb: float = BUDGET_MB
+    memory: bool = True
+    full: bool = False
+    out: str = "runs/benchmark"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything measured on one net and device; memory in MiB above the loaded model."""
+
+    net: str
+    device: str
+    batch: int
+    threads: int
+    rate: float
+    operations: int
+    duels: list[Duel] = field(default_factory=list)
+    memory: dict[str, float] = field(default_factory=dict)
+    budget_mb: float = BUDGET_MB
+
+    @property
+    def limit(self) -> float:
+        """Seconds one forward to the target layer would take at the rate of a large matrix product."""
+        return self.operations / self.rate
+
+
+def measure(name: str, device: str, options: Benchmark, tell: Tell) -> Measured:
+    net = drawn(models.PRESETS[name]()).to(device)
+    setting = Setting(
+        net, images_of(net, options.batch), options.rounds, options.seconds, options.budget_mb, options.full
+    )
+    rate, count = matrix_rate(setting.device), operations(net, setting.images)
+    duels = list(duels_of(setting, lambda done, total, what: tell(done, total, f"{name}, {device}: {what}")))
+    memory = dict(memory_of(name, setting, options, tell)) if options.memory else {}
+    return Measured(name, device, options.batch, torch.get_num_threads(), rate, count, duels, memory, options.budget_mb)
+
+
+def duels_of(setting: Setting, tell: Tell) -> Iterator[Duel]:
+    """The suite, LIFT-CAM, then each method against each library that has it."""
+    both = list(pairs(setting.net))
+    tell(0, len(both) + 2, "the cheap suite")
+    yield from suite_duels(setting)
+    tell(1, len(both) + 2, "LIFT-CAM")
+    if (lift := lift_duel(setting)) is not None:
+        yield lift
+    for number, (ours, peer) in enumerate(both):
+        tell(number + 2, len(both) + 2, f"{ours.name} / {peer.name}")
+        yield duel(ours, peer, setting)
+
+
+def memory_of(name: str, setting: Setting, options: Benchmark, tell: Tell) -> Iterator[tuple[str, float]]:
+    """Name of a piece of work and its MiB above the loaded model, at the benchmark's batch."""
+    kin = KIN + (KIN_FULL if options.full else ())
+    for number, what in enumerate(ALONE + kin):
+        tell(number, len(ALONE + kin), f"{name}: memory of {what}")
+        about = dict(one_alive=what in kin and not options.full)
+        if setting.device.type == "cpu":
+            settings = dict(batch=options.batch, budget_mb=options.budget_mb, threads=options.threads)
+            yield what, peak_apart("experiments.peak", net=name, what=what, **settings, **about)["mb"]
+        else:
+            yield what, peak_mb(work_of(what, setting, **about), setting.device)
+
+
+def main(options: Benchmark) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    devices = options.devices or ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    found: list[Measured] = []
+    with progress_bar() as tell:
+        for device in devices:
+            for name in options.nets:
+                found.append(measure(name, device, options, tell))
+                write(out, options, found)  # what is measured is kept if a later part fails
+    Console(width=None if sys.stdout.isatty() else 140).print(Markdown((out / "benchmark.md").read_text()))
+
+
+def write(out: Path, options: Benchmark, found: list[Measured]) -> None:
+    about = dict(
+        machine=f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        load=os.getloadavg()[0],
+        versions=versions(),
+        options=asdict(options),
+    )
+    write_text(
+        out / "benchmark.json", json.dumps(about | {"measured": [asdict(one) for one in found]}, indent=1) + "\n"
+    )
+    write_text(out / "benchmark.md", benchmark_pages.markdown(found, about))
+    for kind in ("png", "pdf"):
+        benchmark_pages.chart(found).savefig(out / f"benchmark.{kind}", dpi=200)
+
+
+if __name__ == "__main__":
+    flags.script("experiments.benchmark", main, Benchmark)

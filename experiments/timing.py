@@ -1,0 +1,121 @@
+"""Seconds, bytes and multiply-adds: how the benchmark measures."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from wallcheck.models import BlindNet
+
+Work = Callable[[], object]
+
+
+class Ratio(NamedTuple):
+    """Median of the rounds' ratios, the smallest and the largest."""
+
+    middle: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{_short(self.middle)} ({_short(self.low)}-{_short(self.high)})"
+
+
+def alternate(works: Sequence[Work], rounds: int, seconds: float, device: torch.device) -> list[list[float]]:
+    """Seconds of each work in each round; in a round all works run, in turn forwards and backwards.
+
+    A first round warms up and is dropped, unless it takes `seconds` by itself. No round is begun that
+    would not end within `seconds`; at least one is kept.
+    """
+    took: list[list[float]] = [[] for _ in works]
+    start, order = time.perf_counter(), list(range(len(works)))
+    for number in range(rounds + 1):
+        for n in order if number % 2 == 0 else reversed(order):
+            took[n].append(seconds_of(works[n], device))
+        spent = time.perf_counter() - start
+        if spent * (number + 2) / (number + 1) > seconds:
+            break
+    return [times[1:] or times for times in took]
+
+
+def seconds_of(work: Work, device: torch.device) -> float:
+    settle(device)
+    start = time.perf_counter()
+    work()
+    settle(device)
+    return time.perf_counter() - start
+
+
+def settle(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def ratio(top: Sequence[float], bottom: Sequence[float]) -> Ratio:
+    """Of two works measured in the same rounds."""
+    each = [t / b for t, b in zip(top, bottom, strict=True)]
+    return Ratio(median(each), min(each), max(each))
+
+
+def matrix_rate(device: torch.device, size: int = 2048, repeats: int = 10) -> float:
+    """Floating-point operations per second of a float32 matrix product, the best of several."""
+    one = torch.ones(size, size, device=device)
+    return 2 * size**3 / min(seconds_of(lambda: one @ one, device) for _ in range(repeats))
+
+
+def operations(net: BlindNet, images: torch.Tensor) -> int:
+    """Floating-point operations (two per multiply-add) of one image's way to the target layer."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.activations(images[:1])
+    return counter.get_total_flops()
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def peak_mb(work: Work, device: torch.device) -> float:
+    """MiB that a work needs at most above what is held before it.
+
+    On a CPU the process's peak is asked, so call it in a process that has done little else: see `peak_apart`.
+    Where the peak cannot be set back, what loading took at its own counts too: the figure is never too small.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        work()
+        return (torch.cuda.max_memory_allocated(device) - held) / 2**20
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+    held = resident_mb("VmRSS")
+    work()
+    return resident_mb("VmHWM") - held
+
+
+def peak_apart(module: str, **about) -> dict:
+    """What `python -m module '{...}'` prints as JSON: a measurement in a process of its own."""
+    done = subprocess.run([sys.executable, "-m", module, json.dumps(about)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"measuring memory of {about} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def resident_mb(line: str) -> float:
+    """MiB this process holds: VmRSS now, VmHWM at its peak (which is all that systems other than Linux tell)."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return next(int(text.split()[1]) for text in status.read_text().splitlines() if text.startswith(line)) / 2**10
+    units = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

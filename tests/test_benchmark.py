@@ -1,0 +1,150 @@
+"""The benchmark's own parts, on tiny nets; no time is asserted."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from experiments import benchmark, benchmark_pages, duels, peak, timing
+from experiments.benchmark import Benchmark
+from experiments.duels import Duel, Setting
+from tests.nets import photos, tiny
+from wallcheck import adapters
+from wallcheck.cams import METHODS
+from wallcheck.registry import Registry
+
+for library in adapters.LIBRARIES:
+    pytest.importorskip(library)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def setting():
+    return Setting(tiny(), photos(3)[0], rounds=2, seconds=5)
+
+
+# -- timing ---------------------------------------------------------------------------------------
+
+
+def test_works_alternate_in_both_orders_and_the_first_round_is_dropped():
+    ran = []
+    took = timing.alternate([lambda: ran.append("a"), lambda: ran.append("b")], rounds=2, seconds=60, device=CPU)
+    assert ran == list("ab") + list("ba") + list("ab")
+    assert [len(times) for times in took] == [2, 2]
+
+
+def test_no_round_is_begun_that_would_not_end_in_time():
+    ran = []
+    took = timing.alternate([lambda: ran.append(0)], rounds=9, seconds=0, device=CPU)
+    assert len(ran) == 1 and len(took[0]) == 1
+
+
+def test_ratio_is_taken_within_rounds():
+    assert timing.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == (3, 2, 4)
+    assert str(timing.Ratio(250.4, 2.0, 3.456)) == "250 (2-3.46)"
+
+
+def test_operations_are_two_per_multiply_add():
+    net = tiny()  # 24 x 24 x 6 x 3 x 9, then 12 x 12 x 8 x 6 x 9
+    assert timing.operations(net, photos(2)[0]) == 2 * (24 * 24 * 6 * 27 + 12 * 12 * 8 * 54)
+    assert timing.matrix_rate(CPU, size=64) > 0
+
+
+def test_peak_is_what_a_work_holds_at_most():
+    held = []
+
+    def work():
+        held.append(torch.ones(64, 2**20 // 4))  # 64 MiB
+        torch.ones(32, 2**20 // 4)
+
+    timing.peak_mb(lambda: torch.ones(2**20), CPU)
+    assert 90 < timing.peak_mb(work, CPU) < 140
+    assert timing.resident_mb("VmRSS") > 64
+
+
+def test_peak_is_measured_in_a_process_of_its_own():
+    found = timing.peak_apart("experiments.peak", net="vgg_small", what="cheap suite", batch=1, threads=1)
+    assert 0 < found["mb"] < 500
+    with pytest.raises(RuntimeError, match=r"unknown_net.*no preset"):
+        timing.peak_apart("experiments.peak", net="unknown_net", what="gradcam", batch=1)
+
+
+# -- duels ----------------------------------------------------------------------------------------
+
+
+def test_the_cheap_suite_is_read_off_the_methods():
+    names = {method.name for method in duels.cheap_suite(tiny())}
+    assert {"gradcam", "hirescam", "eigencam", "dff", "conceptor_gradcam"} <= names
+    assert not names & {"scorecam", "ablationcam", "cam", "constant", "sealed_eigencam", "fullgrad"}
+    assert "cam" in {method.name for method in duels.cheap_suite(tiny(hidden=(), pooled=True))}
+
+
+def test_suite_is_measured_against_a_forward_and_against_pytorch_grad_cam(setting):
+    every, same, against, both = duels.suite_duels(setting)
+    assert every.name == f"cheap suite, {len(duels.cheap_suite(setting.net))} methods"
+    assert same.theirs == every.theirs and against.ours == same.ours and both.theirs == against.theirs
+    assert all(len(d.ours) == 2 and d.images == 3 and min(d.ours + d.theirs) > 0 for d in (every, same, against, both))
+
+
+@pytest.mark.parametrize(
+    "name, library", [("gradcam", "captum"), ("layercam", "torchcam"), ("scorecam", "pytorch_grad_cam")]
+)
+def test_duel_compares_time_and_maps(name, library, setting):
+    (peer,) = [peer for peer in adapters.counterparts(name) if peer.name.startswith(library)]
+    found = duels.duel(METHODS[name], peer, setting)
+    assert found.images == (1 if name == "scorecam" else 3)
+    assert found.difference < 1e-3 and len(found.ours) == len(found.theirs) == 2
+    assert found.speedup.low <= found.speedup.middle <= found.speedup.high
+
+
+def test_a_peer_that_fails_is_told(setting):
+    found = duels.duel(METHODS["gradcam"], adapters.captum("LRP"), setting)
+    assert found.note == "does not run: TypeError" and not found.ours
+
+
+def test_lift_is_measured_from_the_layer_on(setting):
+    assert duels.lift_duel(setting).against == "two head passes and one head-backward"
+    refusing = tiny()
+    refusing.head.append(torch.nn.Softmax(1))
+    assert duels.lift_duel(Setting(refusing, photos(2)[0])) is None
+
+
+def test_dead_images_leave_one_mask_each(setting):
+    few = peak.work_of("scorecam", setting, one_alive=True)()[0]
+    whole = peak.work_of("scorecam", setting)()[0]
+    torch.testing.assert_close(few[0], whole[0])
+    assert torch.count_nonzero(few[1:]) == 0
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def test_command_leaves_numbers_page_and_bars(tmp_path, monkeypatch, capsys):
+    presets = Registry("preset")
+    presets["tiny"] = tiny
+    monkeypatch.setattr(benchmark.models, "PRESETS", presets)
+    few = {name: adapters.COUNTERPARTS[name] for name in ("gradcam", "hirescam", "eigencam")}
+    monkeypatch.setattr(adapters, "COUNTERPARTS", few)
+    monkeypatch.setattr(benchmark, "peak_apart", lambda *_, what, **__: {"mb": len(what)})
+    benchmark.main(Benchmark(nets=["tiny"], devices=["cpu"], batch=2, rounds=1, out=str(tmp_path)))
+    kept = json.loads((tmp_path / "benchmark.json").read_text())
+    (one,) = kept["measured"]
+    assert kept["versions"]["torch"] and kept["options"]["batch"] == 2
+    assert len(one["duels"]) == 4 + 1 + 6 and one["memory"]["cheap suite"] == len("cheap suite")
+    page = (tmp_path / "benchmark.md").read_text()
+    assert "| `gradcam` | captum.LayerGradCam |" in page and "GFLOP/s" in page and "budget 256 MiB" in page
+    assert (tmp_path / "benchmark.png").stat().st_size > 5000 and (tmp_path / "benchmark.pdf").is_file()
+    assert "LayerGradCam" in capsys.readouterr().out
+
+
+def test_page_tells_what_did_not_run():
+    failed = Duel("lrp_epsilon", "captum.LRP", 8, note="does not run: TypeError")
+    one = benchmark.Measured("tiny", "cpu", 8, 1, 1e9, 10**9, [failed])
+    about = dict(machine="a machine", load=1.0, versions={"torch": "2"})
+    assert "| `lrp_epsilon` | captum.LRP | 8 | | | | | does not run: TypeError |" in benchmark_pages.markdown(
+        [one], about
+    )
+    assert math.isclose(one.limit, 1.0)
+    assert benchmark_pages.chart([one]).axes
