@@ -16,34 +16,23 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import ArgumentParser
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from theory.claims import CLAIMS, Verdict, judge
+from theory.claims import CLAIMS, Verdict
 from theory.drawing import draw_all
-from theory.runs import FULL, QUICK, Run
+from theory.judging import default_workers, judge_all, one_thread
+from theory.runs import FULL, QUICK
 
 
 def parser() -> ArgumentParser:
     """The command line."""
     built = ArgumentParser(prog="python -m theory", description=__doc__.splitlines()[0])
-    built.add_argument("--quick", action="store_true", help="fewer draws and geometries, no convergence in V")
+    built.add_argument("--quick", action="store_true", help="fewer draws and geometries")
     built.add_argument("--seed", type=int, default=0, help="fixes every random draw")
     built.add_argument("--out", type=Path, default=Path("runs/theory"), help="folder for results and figures")
     built.add_argument("--claims", nargs="+", choices=list(CLAIMS), default=list(CLAIMS), help="which claims")
+    built.add_argument("--workers", type=int, help="processes; default: a core each, 1 if quick or on a GPU")
     built.add_argument("--no_figures", action="store_true", help="write results.json and table.md only")
     return built
-
-
-def judge_all(claims: list[str], run: Run, console: Console) -> list[Verdict]:
-    """Each claim's verdict; a progress bar on a terminal, nothing elsewhere."""
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("", total=len(claims) * run.geometries)
-        verdicts = []
-        for done, claim in enumerate(claims):
-            progress.update(task, description=f"{claim} ", completed=done * run.geometries)
-            verdicts.append(judge(claim, replace(run, tick=lambda: progress.advance(task))))
-    return verdicts
 
 
 def table(verdicts: list[Verdict]) -> str:
@@ -96,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     console = Console()
     run = replace(QUICK if chosen.quick else FULL, seed=chosen.seed)
-    verdicts = judge_all(chosen.claims, run, console)
+    workers = chosen.workers or (1 if chosen.quick else default_workers())  # to start one costs 3 s
+    verdicts = judge_all(chosen.claims, run, console, workers)
     for verdict in verdicts:
         print(report(verdict))
     settings = {"seed": run.seed, "draws": run.draws, "geometries": run.geometries, "device": run.device.type}
@@ -109,4 +99,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    one_thread()
     sys.exit(main())

@@ -242,7 +242,7 @@ def simulate(run: Run, variants: dict = VARIANTS, patch_norm=biased_patch_norm) 
             for quantity in QUANTITIES:
                 label = ("beyond", name, width, quantity)
                 images, widths = _images(run, len(rows) % 10), (width, width)  # the same for every variant
-                draws = run.draws // 2 if width < 10 else run.draws // 8
+                draws = 2 * run.draws if width < 10 else run.draws // 8  # narrow heads have heavy tails
                 maps = signed_maps(variant, images, ROWS, widths, draws, run.generator(*label))
                 reading = read_quantity(quantity, variant, maps, images[0].norm(dim=0), widths)
                 exact = quantity in variant.exact

@@ -190,7 +190,7 @@ def _insertion_score(run: Run, index: int, net: BlindScore, hidden: Tensor, anyw
     rank[order] = torch.arange(1, len(order) + 1, device=order.device)
     inserted = rank.reshape(hidden.shape) <= torch.arange(len(order) + 1, device=order.device)[:, None, None]
     curve = net(net.stem.image * inserted[:, None])
-    if not hidden.any() or float(curve.std()) == 0:
+    if not hidden.any() or float(curve.max() - curve.min()) < 1e-6:  # flat: nothing but rounding to test
         return []
     keys = torch.rand(run.draws // 4, hidden.numel(), generator=generator, device=order.device)
     is_seen = keys.argsort(1) < len(order)  # a random arrangement of n seen and U unseen steps
