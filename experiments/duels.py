@@ -68,6 +68,11 @@ class Duel:
         return ratio(self.theirs, self.ours)
 
     @property
+    def share(self) -> Ratio:
+        """Our time as a multiple of the other's."""
+        return ratio(self.ours, self.theirs)
+
+    @property
     def seconds(self) -> tuple[float, float]:
         """Medians per image, ours and theirs."""
         return median(self.ours), median(self.theirs)

@@ -142,6 +142,20 @@ def test_and_not_is_applied_without_being_formed(names):
         close(through_and_not(rows, f * x, f * y), rows @ and_not(q, p))
 
 
+def test_and_not_of_a_batch_on_several_threads():
+    """Where torch's own batched LU fails: 196 cells, two threads."""
+    x, y = (torch.randn(3, 196, 200, generator=torch.Generator().manual_seed(s)).double() for s in (1, 2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        formed = and_not(x @ x.mT, y @ y.mT)
+        rows = torch.ones(3, 1, 196).double()
+        close(through_and_not(rows, x, y), rows @ formed)
+    finally:
+        torch.set_num_threads(threads)
+    close(formed[1], and_not((x @ x.mT)[1], (y @ y.mT)[1]))
+
+
 def test_and_not_through_states_that_are_all_zero_is_zero():
     nothing = torch.zeros(2, 5, 3).double()
     rows = torch.ones(2, 1, 5).double()

@@ -80,15 +80,19 @@ def and_not(q: Tensor, p: Tensor) -> Tensor:
 
     Never singular: NOT B knows every direction. Where a row and column of Q are 0, so are the result's, exactly.
     """
-    eye = torch.eye(q.shape[-1], dtype=torch.float64, device=q.device)
-    return torch.linalg.solve(eye + q @ (eye + p), q)
+    system = _with_identity(q @ _with_identity(p))
+    if q.ndim == 2:
+        return torch.linalg.solve(system, q)
+    # One by one: torch 2.15 with MKL and several threads fails on batches of LU (n = 196, "entry to DLASWP").
+    each = zip(system.flatten(0, -3), q.expand(system.shape).flatten(0, -3), strict=True)
+    return torch.stack([torch.linalg.solve(one, right) for one, right in each]).view(system.shape)
 
 
 def through_and_not(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
     """v C for v (B, m, n), C = C1 AND NOT C2 (B, n, n) the conceptors of states and opposed (B, n, T), apertures absorbed.
 
-    With Q = X X^T and P = Y Y^T, C = (I + Q (I + P))^-1 Q = X (I + X^T (I + P) X)^-1 X^T: the smaller system is
-    solved, and C is never formed. Rows in which all states of the batch are 0 take no part, and get exactly 0.
+    With Q = X X^T and I + Y Y^T = L L^T, C = X (I + X^T L L^T X)^-1 X^T = Q L (I + L^T Q L)^-1 L^-1: the smaller
+    system is solved, and C is never formed. Rows in which all states of the batch are 0 take no part, and get exactly 0.
     """
     known = (states != 0).any(-1).any(0)
     x, y, v = without_empty(states[:, known]), without_empty(opposed[:, known]), vectors[..., known]
@@ -97,8 +101,10 @@ def through_and_not(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
         core = torch.linalg.cholesky(_with_identity(x.mT @ x + across.mT @ across))
         through = torch.cholesky_solve((v @ x).mT, core).mT @ x.mT
     else:
-        q = x @ x.mT
-        through = torch.linalg.solve(_with_identity(q @ _with_identity(y @ y.mT)), q @ v.mT).mT
+        q, lower = x @ x.mT, torch.linalg.cholesky(_with_identity(y @ y.mT))
+        core = torch.linalg.cholesky(_with_identity(lower.mT @ q @ lower))
+        inner = torch.cholesky_solve(torch.linalg.solve_triangular(lower, v.mT, upper=False), core)
+        through = (q @ (lower @ inner)).mT
     out = torch.zeros_like(vectors)
     out[..., known] = through
     return out

@@ -12,7 +12,7 @@ def ratio(top: Tensor, bottom: Tensor) -> Tensor:
     tensor([0.2500, 0.0000])
     """
     zero = bottom == 0
-    return torch.where(zero, 0.0, top / torch.where(zero, 1.0, bottom))
+    return (top / bottom.masked_fill(zero, 1)).masked_fill(zero, 0)
 
 
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ COUNTERPARTS: dict[str, tuple[tuple[str, str, dict], ...]] = {
     "xgradcam": (("pytorch_grad_cam", "XGradCAM", {}), ("torchcam", "XGradCAM", {})),
     "hirescam": (("pytorch_grad_cam", "HiResCAM", {}), ("captum", "LayerGradientXActivation", {})),
     "layercam": (("pytorch_grad_cam", "LayerCAM", {}), ("torchcam", "LayerCAM", {})),
+    "gradcam_elementwise": (("pytorch_grad_cam", "GradCAMElementWise", {}),),
     "scorecam": (("pytorch_grad_cam", "ScoreCAM", {}),),
     "scorecam_torchcam": (("torchcam", "ScoreCAM", {}),),
     "ablationcam": (("pytorch_grad_cam", "AblationCAM", {}),),

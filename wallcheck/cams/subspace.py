@@ -72,7 +72,8 @@ def kpcacam(ev: Evidence) -> Tensor:
     """
     fibres = fibres_of(ev.activations)
     fibres = fibres - fibres.mean(1, keepdim=True)
-    kernel = torch.tanh(fibres @ fibres.transpose(1, 2) / fibres.shape[2] + 1) - torch.tanh(fibres.new_ones(()))
+    one = fibres.new_ones(1, 1, 1)
+    kernel = torch.baddbmm(one, fibres, fibres.mT, alpha=1 / fibres.shape[2]).tanh_() - one.tanh()
     kernel = kernel - kernel.mean(1, keepdim=True)
     kernel = kernel - kernel.mean(2, keepdim=True)
     value, vector = leading(kernel)
