@@ -16,8 +16,9 @@ import pandas as pd
 from experiments import flags
 from wallcheck.cams import METHODS, PAPER
 from wallcheck.results import interval, merge
+from wallcheck.writing import write_text
 
-FIGURES = ("main", "gallery", "leakage", "prediction", "families")
+FIGURES = ("main", "gallery", "leakage", "prediction", "sources", "controls", "training")
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
 
 
@@ -41,10 +42,16 @@ def main(options: Update) -> None:
     text = replaced(readme.read_text(), "paper-table", paper_table(merge(options.run)))
     if options.all_methods:
         text = replaced(text, "all-table", all_table(merge(options.all_methods)))
-    readme.write_text(text)
-    for path in sorted(Path(options.run, "figures").glob("*.png")):
-        if path.stem.split("--")[0] in FIGURES:
-            shutil.copy(path, Path("docs") / path.name)
+    write_text(readme, text)
+    wanted = [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
+    if options.all_methods:
+        wanted.append(Path(options.all_methods, "figures", "families.png"))
+    for path in wanted:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing; draw it with python -m experiments.figures --run {path.parents[1]}"
+            )
+        shutil.copy(path, Path("docs") / path.name)
 
 
 def paper_table(rows: pd.DataFrame) -> str:
