@@ -44,6 +44,21 @@ def test_doctests_of(module):
     assert doctest.testmod(import_module(f"theory.{module}")).failed == 0
 
 
+def test_the_guided_text_computes_what_it_says():
+    import doctest
+
+    assert doctest.testfile(str(THEORY / "README.md"), module_relative=False).failed == 0
+
+
+def test_the_guided_text_shows_existing_figures():
+    import re
+
+    shown = re.findall(r"\]\((figures/[^)]+)\)", (THEORY / "README.md").read_text())
+    assert len(shown) >= 9
+    for figure in shown:
+        assert 0 < (THEORY / figure).stat().st_size < 200_000
+
+
 def test_unknown_module_lists_the_known_ones():
     with pytest.raises(AttributeError, match="any_backbone"):
         theory.no_such_claim  # noqa: B018

@@ -75,9 +75,10 @@ def width(data: dict) -> Figure:
     ax.errorbar(
         rows["m"], rows["simulated"], yerr=2 * rows["error"], fmt="o", ms=4, color=ORANGE, label="simulation ± 2 s.e."
     )
-    ax.set(
-        xscale="log", xlabel="width m (filters V, or units d)", ylabel=r"$\kappa(m)\,/\,\sqrt{m/2}$", ylim=(0.15, 1.08)
-    )
+    ax.set_xscale("log", base=2)
+    shown = [1, 2, 4, 8, 16, 32, 64, 128]
+    ax.set_xticks(shown, [str(m) for m in shown])
+    ax.set(xlabel="width m (filters V, or units d)", ylabel=r"$\kappa(m)\,/\,\sqrt{m/2}$", ylim=(0.15, 1.08))
     ax.legend(loc="lower right")
     return picture
 
@@ -179,7 +180,7 @@ def families(data: dict) -> Figure:
         left.errorbar(offsets, ratio, yerr=error, fmt=marker, ms=3, lw=0.7, color=colour)
     left.axhline(1, color=BLACK, lw=0.8, ls="--")
     left.set(ylabel="mean / theory", xticks=range(len(methods)))
-    left.set_xticklabels([method.replace("-CAM", "\n-CAM").replace("ResCAM", "Res\nCAM") for method in methods])
+    left.set_xticklabels([method.replace("-CAM", "-\nCAM").replace("ResCAM", "Res-\nCAM") for method in methods])
     rows = [row for row in data["rows"] if "n_living" in row]
     grid = np.arange(1, 7)
     right.plot(grid, 1 - 0.5**grid, "o", ms=9, mfc="none", color=BLUE, label=r"theory: $1-2^{-nk}$")
