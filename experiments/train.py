@@ -74,4 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, LookupError) as error:
+        sys.exit(f"experiments.train: {error}")
