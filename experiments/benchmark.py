@@ -15,6 +15,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from experiments import benchmark_pages, flags
+from experiments.disagreements import PACKAGES
 from experiments.duels import Duel, Setting, duel, lift_duel, pairs, suite_duels
 from experiments.peak import images_of, work_of
 from experiments.settling import drawn
@@ -144,7 +146,7 @@ def write(out: Path, options: Benchmark, found: list[Measured]) -> None:
         machine=f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         load=os.getloadavg()[0],
-        versions=versions(),
+        versions=versions() | {package: version(package) for package in PACKAGES.values()},
         options=asdict(options),
     )
     write_text(

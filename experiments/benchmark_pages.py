@@ -81,9 +81,9 @@ def _seconds(duel: Duel) -> str:
 
 def chart(found: list["Measured"]) -> Figure:
     """How many times faster, one bar per method and library, the range of the rounds as a line."""
-    panels = [(one, [d for d in one.duels if d.ours and d.against.partition(".")[0] in COLOURS]) for one in found]
+    panels = [(one, [d for d in one.duels if d.ours and library_of(d)]) for one in found]
     longest = max((len(duels) for _, duels in panels), default=1)
-    figure = Figure(figsize=(4.2 * len(panels), 1.2 + 0.19 * longest), layout="constrained")
+    figure = Figure(figsize=(4.2 * max(len(panels), 1.5), 1.2 + 0.19 * longest), layout="constrained")
     for axes, (one, duels) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _bars(axes, duels)
         axes.set_title(f"{one.net}, {one.device}", loc="left", fontsize=9)
@@ -92,22 +92,29 @@ def chart(found: list["Measured"]) -> Figure:
     return figure
 
 
+def library_of(duel: Duel) -> str | None:
+    """The library a duel is against; None for one against our own forward."""
+    start = duel.against.partition(".")[0].partition(",")[0]
+    return {label: name for name, label in LABELS.items()}.get(start, start if start in COLOURS else None)
+
+
 def _bars(axes, duels: list[Duel]) -> None:
     ratios = [duel.speedup for duel in duels]
     axes.barh(
         range(len(duels)),
-        [r.middle for r in ratios],
+        [r.middle - 1 for r in ratios],
+        left=1,  # as fast as the other
         xerr=[[r.middle - r.low for r in ratios], [r.high - r.middle for r in ratios]],
-        color=[COLOURS[duel.against.partition(".")[0]] for duel in duels],
+        color=[COLOURS[library_of(duel)] for duel in duels],
         error_kw=dict(lw=0.8, ecolor=GREY),
     )
     for place, found in enumerate(ratios):
-        axes.text(found.high * 1.1, place, f"{found.middle:.3g}", va="center", fontsize=6.5)
+        axes.text(max(found.high, 1) * 1.1, place, f"{found.middle:.3g}", va="center", fontsize=6.5)
     axes.set_yticks(range(len(duels)), [duel.name for duel in duels], fontsize=7)
-    axes.invert_yaxis()
+    axes.set_ylim(len(duels) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.axvline(1, color="black", lw=0.8)
-    axes.set_xlim(right=max((r.high for r in ratios), default=1) * 2.5)
+    axes.set_xlim(min((r.low for r in ratios), default=1) * 0.8, max((r.high for r in ratios), default=1) * 2.5)
     axes.set_xlabel("times faster than", fontsize=8)
     axes.tick_params(axis="x", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -148,3 +148,6 @@ def test_page_tells_what_did_not_run():
     )
     assert math.isclose(one.limit, 1.0)
     assert benchmark_pages.chart([one]).axes
+    assert benchmark_pages.library_of(failed) == "captum"
+    assert benchmark_pages.library_of(Duel("cheap", "pytorch-grad-cam, one after another", 8)) == "pytorch_grad_cam"
+    assert benchmark_pages.library_of(Duel("cheap", "one forward to the target layer", 8)) is None
