@@ -289,6 +289,11 @@ class ShardWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.run, self.progress = run, progress
 
+    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Lightning only notes a SIGTERM, for checkpoints; here nothing is lost by ending at once.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def write_on_batch_end(self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx) -> None:
         write_shard(self.run, prediction)
         if self.progress is not None:
