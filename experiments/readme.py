@@ -18,7 +18,7 @@ from wallcheck.cams import METHODS, PAPER
 from wallcheck.results import interval, merge
 from wallcheck.writing import write_text
 
-FIGURES = ("main", "gallery", "leakage", "prediction", "sources", "controls", "training")
+FIGURES = ("main", "leakage", "prediction", "sources", "controls", "training")
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
 
 
