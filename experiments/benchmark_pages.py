@@ -42,7 +42,7 @@ def _section(one: "Measured") -> list[str]:
         "",
         f"## {one.net} on {one.device}: {one.batch} images at once, {one.threads} threads",
         "",
-        f"A matrix product runs at {one.rate / 1e9:.0f} GFLOP/s here, one forward to the target layer takes "
+        f"A large matrix product or convolution runs at {one.rate / 1e9:.0f} GFLOP/s here, one forward to the target layer takes "
         f"{one.operations / 2e9:.3g} G multiply-adds: not under {one.limit:.2g} s per image by that rate.",
     ]
     if forward:
