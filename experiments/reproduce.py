@@ -1,6 +1,6 @@
 """The whole study in one command: data, training, certificate, audit, theory, figures.
 
-    python -m experiments.reproduce                   about ten minutes on two cores; `make reproduce` calls it
+    python -m experiments.reproduce                   five to six minutes on two free cores; `make reproduce` calls it
     python -m experiments.reproduce --out runs/other --seed 1 --train_count 20000 --epochs 10
 
 Leaves one folder: manifest.json, rows/, examples/, leakage.csv (the audit); walled/ and unwalled/ (nets, logs);
