@@ -16,9 +16,9 @@ from wallcheck.cams.pooled import gradcam
 from wallcheck.cams.pooled_paths import NOISE_TORCHCAM
 from wallcheck.cams.pooled_paths import noise as image_noise
 from wallcheck.cams.rescoring import noise as mask_noise
-from wallcheck.evidence import Evidence, chain
+from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
-from wallcheck.models import BlindNet, vgg
+from wallcheck.models import BlindNet, chain, vgg
 from wallcheck.numerics import unit_range
 
 Pair = tuple[Tensor, Tensor]
@@ -77,7 +77,7 @@ def of_grad_cam(ev: Evidence, explainer: str, layers: list[int] | None = None, t
 
     with undisturbed(ev.seed), torch.enable_grad():
         stand_in = StandIn(ev.net)
-        chosen = [list(chain(stand_in.net.features))[n] for n in ([-1] if layers is None else layers)]
+        chosen = [chain(stand_in.net.features)[n] for n in ([-1] if layers is None else layers)]
         explain = getattr(library, explainer)(stand_in, chosen)
         classes = [ClassifierOutputTarget(t) for t in ev.targets.tolist()]
         maps = explain(ev.images, classes) if targets else explain(ev.images)
@@ -86,7 +86,7 @@ def of_grad_cam(ev: Evidence, explainer: str, layers: list[int] | None = None, t
 
 def stage_modules(ev: Evidence) -> list[int]:
     """Numbers of the modules whose outputs are the last of each resolution."""
-    modules = list(chain(ev.net.features))
+    modules = chain(ev.net.features)
     return [next(n for n, module in enumerate(modules) if module is layer.module) for layer in stages(ev)]
 
 
@@ -184,7 +184,7 @@ def of_torchcam(ev: Evidence, extractor, layers: list[int] | None = None, before
     """What a torchcam class returns, one map per layer; before(cam): what is done to it first."""
     with undisturbed(ev.seed), torch.enable_grad():
         stand_in = StandIn(ev.net)
-        modules = list(chain(stand_in.net.features))
+        modules = chain(stand_in.net.features)
         with extractor(stand_in, [modules[n] for n in ([-1] if layers is None else layers)], **options) as cam:
             before(cam)
             return [maps.detach() for maps in cam(ev.targets.tolist(), stand_in(ev.images))]

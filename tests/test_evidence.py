@@ -86,6 +86,14 @@ def test_one_forward_to_the_layer_and_one_backward_serve_all(evidence):
     assert calls.by_name["linear"] == 2 * 2  # and two linear layers: once for the logits, once for the gradient
 
 
+@pytest.mark.parametrize("name", ["gradient", "inputxgradient", "guidedbp", "deeplift", "fullgrad"])
+def test_a_method_that_runs_the_whole_net_finds_the_predicted_class_on_its_way(name):
+    evidence = Evidence(trained_tiny(), photos(3, seed=1)[0])
+    METHODS[name](evidence)
+    assert "activations" not in vars(evidence)  # no pass of its own for the class
+    assert torch.equal(evidence.targets, trained_tiny()(evidence.images).argmax(1))
+
+
 def test_a_net_in_training_mode_is_explained_in_eval_mode_and_handed_back():
     net = tiny(dropout=0.5).train()
     evidence = Evidence(net, photos(3)[0])

@@ -243,6 +243,15 @@ def test_activations_that_do_not_fit_are_refused():
         tiny().logits_from(torch.zeros(1, 8, 5, 12))
 
 
+class Backwards(nn.Sequential):
+    """A Sequential that runs in an order of its own."""
+
+    def forward(self, images):
+        for module in reversed(self):
+            images = module(images)
+        return images
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
@@ -251,6 +260,7 @@ def test_activations_that_do_not_fit_are_refused():
         (nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"), "reads elsewhere"),
         (nn.Conv2d(3, 3, 3, padding="same"), "pads by name"),
         (nn.InstanceNorm2d(3), "receptive field of InstanceNorm2d is not known"),
+        (Backwards(nn.Conv2d(3, 3, 3), nn.ReLU()), "receptive field of Backwards is not known"),
     ],
 )
 def test_layers_of_unknown_reach_are_refused(module, message):

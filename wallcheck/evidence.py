@@ -6,7 +6,7 @@ autograd, in chunks that fit a memory budget.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from wallcheck.geometry import Regions, Wall
-from wallcheck.head import Split, split_head
-from wallcheck.models import BlindNet, in_mode, lean_cells, lean_features
+from wallcheck.models import BlindNet, Split, chain, in_mode, lean_cells, lean_features, split_head
 
 T = TypeVar("T")
 
@@ -115,7 +114,7 @@ class Evidence:
             for module in chain(self.net.features):
                 before = steps[-1][1]
                 steps.append((module, module(before.clone() if getattr(module, "inplace", False) else before)))
-            scores = self.explained(self.net.logits_from(steps[-1][1]))
+            scores = self.explained_here(self.net.logits_from(steps[-1][1]))
             gradients = torch.autograd.grad(scores.sum(), [output for _, output in steps])
         return tuple(Traced(module, output.detach(), g) for (module, output), g in zip(steps, gradients, strict=True))
 
@@ -165,6 +164,13 @@ class Evidence:
             other.__dict__.pop(name, None)
         other._target, other._kept = target, {}
         return other
+
+    def explained_here(self, logits: Tensor) -> Tensor:
+        """`explained` for logits (B, D) of the evidence's own images, which also tell the predicted class where none
+        is known yet: a method that runs the whole net anyway need not run it twice."""
+        if self._given is None and "logits" not in self.__dict__:
+            self.__dict__.setdefault("targets", logits.detach().argmax(1))
+        return self.explained(logits)
 
     def at(self, images: Tensor) -> "Evidence":
         """The same question asked of other images (B, 3, H, W): net, targets and seed are kept."""
@@ -291,16 +297,6 @@ class Evidence:
         if len(given) and (given.min() < 0 or given.max() >= classes):
             raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
         return given.long()
-
-
-def chain(features: nn.Module) -> Iterator[nn.Module]:
-    """The modules of nested Sequentials in forward order; any other module counts as one step, and so does a
-    Sequential whose forward is its own."""
-    if isinstance(features, nn.Sequential) and type(features).forward is nn.Sequential.forward:
-        for module in features:
-            yield from chain(module)
-    else:
-        yield features
 
 
 def _first(value: int | tuple[int, int]) -> int:

@@ -13,8 +13,7 @@ from torch.func import functional_call
 
 from wallcheck.cams._rules import AFFINE, HANDED_BACK, MAXIMUM, SHAPE, Rule, origin_ray, straight
 from wallcheck.evidence import Evidence
-from wallcheck.head import chain
-from wallcheck.models import BlindNet, in_mode
+from wallcheck.models import BlindNet, chain, in_mode
 from wallcheck.numerics import ratio
 
 WEIGHTED = (nn.Linear, nn.Conv2d)
@@ -43,8 +42,8 @@ def image_slope(ev: Evidence, rule: Rule, *, with_reference: bool = False, first
     leaf = ev.images.detach().requires_grad_()
     with in_mode(ev.net), torch.enable_grad():
         rows = torch.cat([leaf, torch.zeros_like(leaf[:1])]) if with_reference else leaf
-        rows = through(chain(ev.net.head), ev.handed(through(chain(ev.net.features), rows, rule, first)), rule)
-        (slope,) = torch.autograd.grad(ev.explained(rows[: len(leaf)]).sum(), leaf)
+        rows = through(chain(ev.net.head), seen_cells(ev.net, rows, rule, first), rule)
+        (slope,) = torch.autograd.grad(ev.explained_here(rows[: len(leaf)]).sum(), leaf)
     return slope
 
 
@@ -54,9 +53,14 @@ def excitation(ev: Evidence, start: Callable[[Tensor, Tensor], Tensor]) -> Tenso
     *before, last = chain(ev.net.head)
     leaf = ev.images.detach().requires_grad_()
     with in_mode(ev.net), torch.enable_grad():
-        top = through(before, ev.handed(through(chain(ev.net.features), leaf, positive)), positive)
+        top = through(before, seen_cells(ev.net, leaf, positive), positive)
         (slope,) = torch.autograd.grad(top, leaf, start(last.weight.detach()[ev.targets], top.detach()))
     return ev.images * slope
+
+
+def seen_cells(net: BlindNet, images: Tensor, rule: Rule, first: Rule | None = None) -> Tensor:
+    """What the head reads of images, with slopes by the rule; only the part of them that it can see is computed."""
+    return net._hand_over(through(chain(net.features), images[(..., *net.visible)], rule, first), net._first)
 
 
 def through(modules: list[nn.Module], rows: Tensor, rule: Rule, first: Rule | None = None) -> Tensor:

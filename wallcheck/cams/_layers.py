@@ -4,9 +4,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from wallcheck.evidence import Evidence, Traced, chain
+from wallcheck.evidence import Evidence, Traced
 from wallcheck.maps import upsample
-from wallcheck.models import BlindNet
+from wallcheck.models import BlindNet, chain
 
 KNOWN = (nn.Conv2d, nn.BatchNorm2d)
 

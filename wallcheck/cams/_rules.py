@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
 from wallcheck.evidence import Evidence
-from wallcheck.head import chain
-from wallcheck.models import BlindNet, in_mode
+from wallcheck.models import BlindNet, chain, in_mode
 from wallcheck.numerics import ratio
 
 Rule = Callable[[nn.Module, Tensor], Tensor]  # module, rows -> its output, with another slope

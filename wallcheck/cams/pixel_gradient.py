@@ -158,6 +158,7 @@ def won(weights: Tensor, values: Tensor) -> Tensor:
 def image_gradient(ev: Evidence, images: Tensor) -> Tensor:
     """d y / d images (B, 3, H, W); only what the head can see is computed, the rest is 0."""
     leaf = images.detach().requires_grad_()
+    explained = ev.explained_here if images is ev.images else ev.explained
     with in_mode(ev.net), torch.enable_grad():
-        (slope,) = torch.autograd.grad(ev.explained(ev.net(leaf)).sum(), leaf)
+        (slope,) = torch.autograd.grad(explained(ev.net(leaf)).sum(), leaf)
     return slope

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from wallcheck.cams._masks import chances_through, upsample
 from wallcheck.cams._method import cam_method
-from wallcheck.evidence import Evidence, chain
-from wallcheck.models import in_mode
+from wallcheck.evidence import Evidence
+from wallcheck.models import chain, in_mode
 from wallcheck.numerics import ratio, weighted_sum
 
 POLYCAM = dict(family="rescoring", verdict="may_leak", grid="pixels")

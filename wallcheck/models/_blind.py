@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wallcheck.geometry import Layer, Regions, Wall, Window, crop, regions
+from wallcheck.models._chain import chain
 
 POINTWISE = (nn.ReLU, nn.Identity, nn.Dropout, nn.BatchNorm2d, nn.LeakyReLU, nn.GELU, nn.SiLU)
 
@@ -96,10 +97,8 @@ class BlindNet(nn.Module):
 def layers_of(features: nn.Module) -> tuple[Layer, ...]:
     """The windows of a chain of convolutions, pools and point-wise modules, in forward order."""
     layers: list[Layer] = []
-    for module in features if isinstance(features, nn.Sequential) else [features]:
-        if isinstance(module, nn.Sequential):
-            layers += layers_of(module)
-        elif isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
+    for module in chain(features):
+        if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
             layers.append(_layer(module))
         elif not isinstance(module, POINTWISE):
             raise ValueError(

@@ -1,19 +1,24 @@
 """The features once more, for rescoring: the same cells from fewer bytes.
 
 A rectification commutes with a max-pool, so it is done after it, in place, on a quarter of the values; a
-2 x 2 pool is two maxima of strided views; and a pool makes only the rows and columns that a seen
-cell still looks at. BlindNet itself keeps its plain chain of modules, which autograd and hooks rely on.
+2 x 2 pool is two maxima of strided views; and a pool, or a convolution where that saves enough, makes only
+the rows and columns that a seen cell still looks at. BlindNet itself keeps its plain chain of modules, which
+autograd and hooks rely on.
 """
 
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, pad
 
 from wallcheck.geometry import lengths, seen_by
 from wallcheck.models._blind import BlindNet
+from wallcheck.models._chain import chain
 
 Step = Callable[[Tensor], Tensor]
+
+WORTH = 1 / 20  # of a map's rows or columns: less is not worth the copy that leaves them out
 
 
 def lean_features(net: BlindNet) -> Step:
@@ -39,7 +44,7 @@ def _in_turn(steps: list[Step]) -> Step:
 
 def _steps(net: BlindNet, whole: bool) -> Iterator[Step]:
     """The modules of the features, rectification after pooling; in place only on what a step has just made."""
-    modules, fresh, windows = _flat(net.features), False, 0
+    modules, fresh, windows = chain(net.features), False, 0
     while modules:
         module = modules.pop(0)
         if type(module) is nn.ReLU and modules and _halves(modules[0]):
@@ -48,6 +53,8 @@ def _steps(net: BlindNet, whole: bool) -> Iterator[Step]:
         windows += isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d))
         if _halves(module):
             yield _halving(*(net.image_size if whole else _needed(net, windows)))
+        elif type(module) is nn.Conv2d and not whole:
+            yield _narrowing(module, _needed(net, windows))
         else:
             yield torch.relu_ if type(module) is nn.ReLU and fresh else module
         fresh = _halves(module) or type(module) is nn.Conv2d
@@ -62,6 +69,33 @@ def _halving(rows: int, columns: int) -> Step:
         return torch.maximum(flat[..., 0::2], flat[..., 1::2])
 
     return halve
+
+
+def _narrowing(conv: nn.Conv2d, needed: tuple[int, int]) -> Step:
+    """The convolution, of whose result rows and columns beyond those needed are not made where they are many.
+
+    Padded at the start alone, it ends where the map does: what padding at a cut would have made of the last
+    rows, no seen cell looks at.
+    """
+    if conv.stride != (1, 1):
+        return conv
+    sides = list(zip(needed, conv.kernel_size, conv.padding, conv.dilation, strict=True))
+
+    def narrow(maps: Tensor) -> Tensor:
+        read = [count + (size - 1) * dilation - before for count, size, before, dilation in sides]
+        cut = [
+            each <= length and count <= (1 - WORTH) * length
+            for each, length, (count, *_) in zip(read, maps.shape[2:], sides, strict=True)
+        ]
+        if not any(cut):
+            return conv(maps)
+        kept = [each if there else length for each, there, length in zip(read, cut, maps.shape[2:], strict=True)]
+        before = [start if there else 0 for there, (_, _, start, _) in zip(cut, sides, strict=True)]
+        around = [0 if there else start for there, (_, _, start, _) in zip(cut, sides, strict=True)]
+        padded = pad(maps[:, :, : kept[0], : kept[1]], (before[1], 0, before[0], 0))
+        return conv2d(padded, conv.weight, conv.bias, 1, around, conv.dilation, conv.groups)
+
+    return narrow
 
 
 def _needed(net: BlindNet, done: int) -> tuple[int, int]:
@@ -83,8 +117,3 @@ def _halves(module: nn.Module) -> bool:
         return False
     wanted = ((module.kernel_size, 2), (module.stride, 2), (module.padding, 0), (module.dilation, 1))
     return all(given in (size, (size, size)) for given, size in wanted)
-
-
-def _flat(features: nn.Module) -> list[nn.Module]:
-    """The modules of nested nn.Sequential in the order they run; anything else is one module."""
-    return [m for each in features for m in _flat(each)] if type(features) is nn.Sequential else [features]

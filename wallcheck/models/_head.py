@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wallcheck.models._chain import chain
+
 # Linear, and deaf to what other channels do; identity in eval mode counts.
 CHANNELWISE = (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
@@ -70,8 +72,3 @@ def split_head(head: nn.Module) -> Split | None:
     if len(modules) == len(pool) or type(modules[len(pool)]) is not nn.Linear:
         return None
     return Split(nn.Sequential(*pool), modules[len(pool)], nn.Sequential(*modules[len(pool) + 1 :]))
-
-
-def chain(head: nn.Module) -> list[nn.Module]:
-    """The modules of nested nn.Sequential in the order they run; a head of another kind is one module."""
-    return [inner for module in head for inner in chain(module)] if type(head) is nn.Sequential else [head]
