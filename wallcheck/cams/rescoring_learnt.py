@@ -11,6 +11,8 @@ from wallcheck.numerics import weighted_sum
 
 STEPS = 100
 RATE = 0.1
+BETAS = 0.9, 0.999  # Adam's memory of slopes and of their squares
+FLOOR = 1e-8  # in units of the slope, Adam's published epsilon
 
 
 @cam_method(
@@ -35,15 +37,24 @@ def opticam(ev: Evidence) -> Tensor:
 
 
 def learnt_weights(ev: Evidence, which: Tensor, maps: Tensor) -> Tensor:
-    """(n, K): softmax(u) after Adam, for the images of these numbers and their maps (n, K, h, w)."""
-    logits = torch.zeros(maps.shape[:2]).to(maps).requires_grad_()
-    adam = torch.optim.Adam([logits], lr=RATE, maximize=True)
+    """(n, K): softmax(u) after Adam (Kingma and Ba 2015), for the images of these numbers and their maps (n, K, h, w)."""
     images = ev.images[which][(..., *ev.net.visible)]
+    u, mean, square = (torch.zeros(maps.shape[:2]).to(maps) for _ in range(3))
+    for step in range(1, STEPS + 1):
+        slope = slope_of_weights(ev, which, images, maps, u)
+        mean = BETAS[0] * mean + (1 - BETAS[0]) * slope
+        square = BETAS[1] * square + (1 - BETAS[1]) * slope.square()
+        spread = (square / (1 - BETAS[1] ** step)).sqrt()
+        u = u + RATE * mean / (1 - BETAS[0] ** step) / (spread + FLOOR)
+    return u.softmax(1)
+
+
+def slope_of_weights(ev: Evidence, which: Tensor, images: Tensor, maps: Tensor, u: Tensor) -> Tensor:
+    """(n, K): d y(x * N(U(sum_k softmax(u)_k A_k))) / d u, from the visible parts of the images."""
+    leaf = u.detach().requires_grad_()
     with in_mode(ev.net), torch.enable_grad():
-        for _ in range(STEPS):
-            cells = stretched(weighted_sum(logits.softmax(1), maps), ev.net.image_size)
-            masks = upsample(cells, ev.net.image_size)[(..., *ev.net.visible)]
-            answers = ev.net.head(ev.net.seen_cells(images * masks[:, None]))
-            (logits.grad,) = torch.autograd.grad(ev.of_target(answers, which).sum(), logits)
-            adam.step()
-    return logits.detach().softmax(1)
+        cells = stretched(weighted_sum(leaf.softmax(1), maps), ev.net.image_size)
+        masks = upsample(cells, ev.net.image_size)[(..., *ev.net.visible)]
+        answers = ev.net.head(ev.net.seen_cells(images * masks[:, None]))
+        (slope,) = torch.autograd.grad(ev.of_target(answers, which).sum(), leaf)
+    return slope
