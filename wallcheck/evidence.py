@@ -6,7 +6,7 @@ autograd, in chunks that fit a memory budget.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -223,12 +223,20 @@ class Evidence:
     def rescore_visible(self, parts: Callable[[slice], Tensor], count: int) -> Tensor:
         """Logits (count, D) of `count` images of which parts(slice) builds the net's visible part alone.
 
-        The features run in small portions, the head on all together: its weights are read once.
+        The features run in small portions, the head on all of them that the budget can hold: its weights are read once.
         """
+        held = self.chunk(self.net.channels * int(self.wall.seen.sum()))
         with in_mode(self.net), torch.no_grad():
-            pieces = (slice(start, min(start + self.portion, count)) for start in range(0, count, self.portion))
-            cells = torch.cat([self._seen_cells(parts(piece)) for piece in pieces])
-            return torch.cat([self.net.head(some) for some in cells.split(self.chunk(cells[0].numel()))])
+            return torch.cat([self.net.head(self._cells_of(parts, some)) for some in slices(0, count, held)])
+
+    def _cells_of(self, parts: Callable[[slice], Tensor], which: slice) -> Tensor:
+        """What the head reads of the images that parts(slice) builds, portion by portion into one tensor."""
+        cells = None
+        for piece in slices(which.start, which.stop, self.portion):
+            some = self._seen_cells(parts(piece))
+            cells = some.new_empty(which.stop - which.start, *some.shape[1:]) if cells is None else cells
+            cells[piece.start - which.start : piece.stop - which.start] = some
+        return cells
 
     @cached_property
     def _features(self) -> Callable[[Tensor], Tensor]:
@@ -297,6 +305,11 @@ class Evidence:
         if len(given) and (given.min() < 0 or given.max() >= classes):
             raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
         return given.long()
+
+
+def slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    """start .. stop in slices of `size`, the last one shorter."""
+    return (slice(begin, min(begin + size, stop)) for begin in range(start, stop, size))
 
 
 def _first(value: int | tuple[int, int]) -> int:

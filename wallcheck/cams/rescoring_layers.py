@@ -1,5 +1,7 @@
 """Rescoring at several layers: Score-CAM-like maps of every resolution, multiplied from deep to shallow (Poly-CAM)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from wallcheck.cams._masks import chances_through, upsample
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.models import chain, in_mode
-from wallcheck.numerics import ratio, weighted_sum
+from wallcheck.numerics import ratio
 
 POLYCAM = dict(family="rescoring", verdict="may_leak", grid="pixels")
 SOURCE = "Englebert et al. 2022 (Poly-CAM), {}; masks as in the authors' code"
@@ -20,14 +22,14 @@ def polycam_plus(ev: Evidence) -> Tensor:
     return merged(ev, ev.once(shown))
 
 
-@cam_method(**POLYCAM, source=SOURCE.format("PCAM-"), cost="2F+sum_l K_l F")
+@cam_method(**POLYCAM, source=SOURCE.format("PCAM-"), cost="3F+sum_l K_l F")
 def polycam_minus(ev: Evidence) -> Tensor:
     """w_k = relu(p(x) - p(x * (1 - M_k))): what is lost when this map's place is hidden. See `merged`."""
     whole = ev.of_target(ev.logits.softmax(1))[:, None]
     return merged(ev, [(whole - without).clamp(min=0) for without in ev.once(hidden)])
 
 
-@cam_method(**POLYCAM, source=SOURCE.format("PCAM+-"), cost="2F+2 sum_l K_l F")
+@cam_method(**POLYCAM, source=SOURCE.format("PCAM+-"), cost="4F+2 sum_l K_l F")
 def polycam(ev: Evidence) -> Tensor:
     """w_k = relu(p(x * M_k) + p(x) - p(x * (1 - M_k))): both at once. See `merged`."""
     whole = ev.of_target(ev.logits.softmax(1))[:, None]
@@ -35,43 +37,42 @@ def polycam(ev: Evidence) -> Tensor:
     return merged(ev, [(alone + whole - without).clamp(min=0) for alone, without in pairs])
 
 
-def layers(ev: Evidence) -> list[Tensor]:
-    """Activations (B, K_l, h_l, w_l) of the last layer of every resolution, shallow to deep; the target layer last."""
-    kept, maps = [], ev.images
+def layers(ev: Evidence, image: int) -> list[Tensor]:
+    """Activations (K_l, h_l, w_l) of one image in the last layer of every resolution, shallow to deep; the target layer
+    last. Together they are large, so no more than one image's are held."""
+    kept, maps = [], ev.images[image : image + 1]
     with in_mode(ev.net), torch.no_grad():
-        for module in chain(ev.net.features):
+        for number, module in enumerate(chain(ev.net.features)):
             before, maps = maps, module(maps)
-            if maps.shape[2:] != before.shape[2:] and before is not ev.images:
-                kept.append(before)
-    return [*kept, maps]
+            if number and maps.shape[2:] != before.shape[2:]:
+                kept.append(before[0])
+    return [*kept, maps[0]]
 
 
 def shown(ev: Evidence) -> list[Tensor]:
     """Per layer, (B, K_l): the explained class's probability with only the place of a channel shown, p(x * M_k)."""
-    return [torch.stack([chances_through(ev, i, each) for i, each in enumerate(masks(maps))]) for maps in layers(ev)]
+    return each_layer(ev, lambda image, cells: chances_through(ev, image, cells))
 
 
 def hidden(ev: Evidence) -> list[Tensor]:
     """Per layer, (B, K_l): the explained class's probability with the place of a channel hidden, p(x * (1 - M_k))."""
-    answers = []
-    for maps in layers(ev):
-        without = [chances_through(ev, i, each, paint=lambda x, m: x * (1 - m)) for i, each in enumerate(masks(maps))]
-        answers.append(torch.stack(without))
-    return answers
+    return each_layer(ev, lambda image, cells: chances_through(ev, image, cells, paint=lambda x, m: x * (1 - m)))
+
+
+def each_layer(ev: Evidence, answers: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+    """Per layer, (B, K_l): answers(image, masks (K_l, h_l, w_l)) of each image."""
+    by_image = [[answers(image, masks(maps)) for maps in layers(ev, image)] for image in range(len(ev.images))]
+    return [torch.stack(layer) for layer in zip(*by_image, strict=True)]
 
 
 def masks(maps: Tensor) -> Tensor:
-    """Cells (B, K, h, w) of M_k = U(clip((A_k - q) / r, 0, 1)), q and r the 0.1 and 99.9 % quantiles of A_k.
+    """Cells (K, h, w) of M_k = U(clip((A_k - q) / r, 0, 1)), q and r the 0.1 and 99.9 % quantiles of A_k.
 
     The authors' code divides by r, not by r - q. A map with r = 0 has the mask 0.
     """
-    low, high = (quantile(maps, share)[..., None, None] for share in (TAIL, 1 - TAIL))
-    return ratio(maps - low, high.clamp(min=0)).clamp(0, 1)
-
-
-def quantile(maps: Tensor, share: float) -> Tensor:
-    """(B, K): a quantile of each map, linear between neighbouring values; image by image, as torch limits its size."""
-    return torch.stack([each.flatten(1).quantile(share, dim=1) for each in maps])
+    tails = torch.tensor([TAIL, 1 - TAIL]).to(maps)
+    low, high = torch.stack([each.flatten().quantile(tails) for each in maps], 1)[..., None, None]  # a sort of one map
+    return ratio(maps - low, high.clamp(min=0)).clamp_(0, 1)
 
 
 def merged(ev: Evidence, weights: list[Tensor]) -> Tensor:
@@ -81,7 +82,11 @@ def merged(ev: Evidence, weights: list[Tensor]) -> Tensor:
     deeper cell; 0 where that local mean is 0. The product is zero only where some factor is: a
     gated deepest map would repair it, but R_L is Score-CAM-like and leaks.
     """
-    maps = [weighted_sum(w, a).clamp(min=0) for w, a in zip(weights, layers(ev), strict=True)]
+    by_image = [
+        [torch.einsum("k,khw->hw", w[image], maps) for w, maps in zip(weights, layers(ev, image), strict=True)]
+        for image in range(len(ev.images))
+    ]
+    maps = [torch.stack(layer).clamp(min=0) for layer in zip(*by_image, strict=True)]
     product = maps[-1]
     for here in reversed(maps[:-1]):
         size = tuple(here.shape[1:])

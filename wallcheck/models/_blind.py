@@ -53,6 +53,12 @@ class BlindNet(nn.Module):
         """Rows and columns of the part of an image that decides every logit."""
         return slice(*self._rows), slice(*self._columns)
 
+    @property
+    def channels(self) -> int:
+        """K of the target layer."""
+        convolutions = [module for module in self.features.modules() if isinstance(module, nn.Conv2d)]
+        return convolutions[-1].out_channels if convolutions else 3
+
     def seen_cells(self, parts: Tensor) -> Tensor:
         """What the head reads, from the visible part of images alone: net(x) = head(seen_cells(x[..., *visible]))."""
         return self._hand_over(self._run_features(parts), self._first)
