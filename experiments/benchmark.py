@@ -1,8 +1,9 @@
 """Time and memory of wallcheck's methods beside pytorch-grad-cam, torchcam and captum.
 
-    python -m experiments.benchmark                          both networks, CPU and GPU if there is one; half an hour on two cores
+    python -m experiments.benchmark                          both networks, CPU and GPU if there is one; an hour on two cores
     python -m experiments.benchmark --nets vgg_small --rounds 9
-    python -m experiments.benchmark --full                   methods that rescore every channel on all images; hours
+    python -m experiments.benchmark --full                   methods that rescore every channel on all images, and
+                                                             whole where memory is measured; many hours
 
 One process, the same net, images and threads; every pair runs in turn, in both orders, and the ratio is taken within each round.
 Each time includes all work from the image on. Maps are compared in the same run. Memory of a CPU is measured in
@@ -36,8 +37,7 @@ from wallcheck.writing import write_text
 
 Tell = Callable[[int, int, str], None]
 ALONE = ("cheap suite", "pytorch_grad_cam.GradCAM", "liftcam", "ablationcam")
-KIN = ("scorecam", "scorecam_torchcam", "gscorecam", "groupcam")  # Score-CAM's; --full adds those that take longer
-KIN_FULL = ("sscam", "iscam", "polycam", "opticam")
+KIN = ("scorecam", "scorecam_torchcam", "sscam", "iscam", "gscorecam", "groupcam", "clustercam", "polycam", "opticam")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Benchmark:
         threads: of torch; its own choice if 0.
         budget_mb: memory that one chunk of rescoring may take.
         memory: measure memory too.
-        full: also run what takes hours whole, methods that rescore every channel on all images.
+        full: run methods that rescore every channel on all images and whole, which takes hours.
         out: folder of the results.
     """
 
@@ -61,7 +61,7 @@ class Benchmark:
     devices: list[str] = field(default_factory=list)
     batch: int = 8
     rounds: int = 5
-    seconds: float = 60
+    seconds: float = 240
     threads: int = 0
     budget_mb: float = BUDGET_MB
     memory: bool = True
@@ -108,17 +108,16 @@ def duels_of(setting: Setting, tell: Tell) -> Iterator[Duel]:
     tell(1, len(both) + 2, "LIFT-CAM")
     if (lift := lift_duel(setting)) is not None:
         yield lift
-    for number, (ours, peer) in enumerate(both):
-        tell(number + 2, len(both) + 2, f"{ours.name} / {peer.name}")
-        yield duel(ours, peer, setting)
+    for number, pair in enumerate(both):
+        tell(number + 2, len(both) + 2, f"{pair.ours} / {pair.library}.{pair.explainer}")
+        yield duel(pair, setting)
 
 
 def memory_of(name: str, setting: Setting, options: Benchmark, tell: Tell) -> Iterator[tuple[str, float]]:
     """Name of a piece of work and its MiB above the loaded model, at the benchmark's batch."""
-    kin = KIN + (KIN_FULL if options.full else ())
-    for number, what in enumerate(ALONE + kin):
-        tell(number, len(ALONE + kin), f"{name}: memory of {what}")
-        about = dict(one_alive=what in kin and not options.full)
+    for number, what in enumerate(ALONE + KIN):
+        tell(number, len(ALONE + KIN), f"{name}: memory of {what}")
+        about = dict(brief=what in KIN and not options.full)
         if setting.device.type == "cpu":
             settings = dict(batch=options.batch, budget_mb=options.budget_mb, threads=options.threads)
             yield what, peak_apart("experiments.peak", net=name, what=what, **settings, **about)["mb"]

@@ -1,6 +1,7 @@
 """What the benchmark measures: wallcheck's methods and other libraries' on the same net and images."""
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from statistics import median
@@ -8,9 +9,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from experiments.comparisons import FORM_OF, FORMS
+from experiments.comparisons import COMPARISONS, Comparison
 from experiments.settling import gap
-from experiments.timing import Ratio, alternate, ratio
+from experiments.timing import Ratio, alternate, ratio, seconds_of
 from wallcheck import adapters
 from wallcheck.adapters._stand_in import StandIn, undisturbed
 from wallcheck.cams import METHODS, Method
@@ -93,11 +94,14 @@ def peers_of(methods: list[Method], library: str) -> dict[str, Method]:
     return {name: peers[0] for name, peers in found.items() if peers}
 
 
-def pairs(net: BlindNet) -> Iterator[tuple[Method, Method]]:
-    """Our methods that are defined on the net, each with each library's counterpart."""
-    for name in adapters.COUNTERPARTS:
-        if not METHODS[name].refuses(net):
-            yield from ((METHODS[name], peer) for peer in adapters.counterparts(name))
+def pairs(net: BlindNet) -> Iterator[Comparison]:
+    """Each explainer of each library beside the nearest of our methods, where that is defined on the net."""
+    met: set[tuple[str, str]] = set()
+    for one in COMPARISONS:  # the nearest stand first
+        sides = {(one.library, one.ours), (one.library, one.explainer)}
+        if one.case in ("plain", "pooled head") and not sides & met and not METHODS[one.ours].refuses(net):
+            met |= sides
+            yield one
 
 
 def settled_evidence(setting: Setting, images: Tensor) -> Evidence:
@@ -117,20 +121,35 @@ def adapter_seconds(setting: Setting) -> float:
     return median(alternate([empty], 5, 10, setting.device)[0])
 
 
-def duel(ours: Method, peer: Method, setting: Setting) -> Duel:
-    """One method, forward included, against one library's; a peer that does not run is told in the note."""
+def duel(pair: Comparison, setting: Setting) -> Duel:
+    """One method, forward included, against one library's; a peer that does not run, or would for too long, is told
+    in the note."""
+    ours = METHODS[pair.ours]
     images = setting.images_for(ours)
-    library = peer.name.partition(".")[0]
-    theirs_on, about = settled_evidence(setting, images), (ours.name, peer.name, len(images))
+    theirs_on, about = settled_evidence(setting, images), (ours.name, f"{pair.library}.{pair.explainer}", len(images))
+    if (expected := least_seconds(ours, theirs_on)) > setting.seconds and not setting.full:
+        return Duel(*about, note=f"left out: {expected:.0f} s a call, see --full")
     try:
-        there = peer(theirs_on)
+        difference = gap(*pair.maps(theirs_on))
     except Exception as error:  # another library's, of any kind
         return Duel(*about, note=f"does not run: {type(error).__name__}")
-    difference = gap(FORMS[FORM_OF[library]](theirs_on, ours(setting.evidence(images))), there)
-    own, its = setting.time(lambda: ours(setting.evidence(images)), lambda: peer(theirs_on))
+    own, its = setting.time(lambda: ours(setting.evidence(images)), lambda: pair.theirs_on(theirs_on))
     spent = adapter_seconds(setting)
     per_image = [[t / len(images) for t in own], [max(t - spent, 1e-9) / len(images) for t in its]]
     return Duel(*about, *per_image, difference, note="" if len(own) > 1 else "one round")
+
+
+def least_seconds(method: Method, evidence: Evidence) -> float:
+    """What the masked images of a method that rescores every channel many times take at the pace of one image; 0 for
+    other methods."""
+    times = re.search(r"(\d+)K F", method.cost)
+    if times is None:
+        return 0.0
+    masked = [evidence.images[0]] * 4
+    spent = seconds_of(
+        lambda: evidence.rescore_images(lambda piece: torch.stack(masked[piece]), 4), evidence.images.device
+    )
+    return int(times[1]) * evidence.activations.shape[1] * len(evidence.images) * spent / 4
 
 
 def suite_duels(setting: Setting) -> list[Duel]:

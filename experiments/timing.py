@@ -18,6 +18,8 @@ from wallcheck.models import BlindNet
 
 Work = Callable[[], object]
 
+LONG = 20  # seconds of a round; lazy imports and thread pools take one or two
+
 
 class Ratio(NamedTuple):
     """Median of the rounds' ratios, the smallest and the largest."""
@@ -33,8 +35,8 @@ class Ratio(NamedTuple):
 def alternate(works: Sequence[Work], rounds: int, seconds: float, device: torch.device) -> list[list[float]]:
     """Seconds of each work in each round; in a round all works run, in turn forwards and backwards.
 
-    A first round warms up and is dropped, unless it takes `seconds` by itself. No round is begun that
-    would not end within `seconds`; at least one is kept.
+    A first round warms up and is dropped, unless it takes so long that what is set up once is nothing beside it. No
+    round is begun that would not end within `seconds`; at least one is kept.
     """
     took: list[list[float]] = [[] for _ in works]
     start, order = time.perf_counter(), list(range(len(works)))
@@ -44,7 +46,8 @@ def alternate(works: Sequence[Work], rounds: int, seconds: float, device: torch.
         spent = time.perf_counter() - start
         if spent * (number + 2) / (number + 1) > seconds:
             break
-    return [times[1:] or times for times in took]
+    warm = sum(times[0] for times in took) > LONG
+    return [times if warm else times[1:] or times for times in took]
 
 
 def seconds_of(work: Work, device: torch.device) -> float:

@@ -8,9 +8,10 @@ import torch
 
 from experiments import benchmark, benchmark_pages, duels, peak, timing
 from experiments.benchmark import Benchmark
+from experiments.comparisons import Comparison
 from experiments.duels import Duel, Setting
 from tests.nets import photos, tiny
-from wallcheck import adapters
+from wallcheck import adapters, evidence
 from wallcheck.cams import METHODS
 from wallcheck.registry import Registry
 
@@ -92,15 +93,37 @@ def test_suite_is_measured_against_a_forward_and_against_pytorch_grad_cam(settin
     "name, library", [("gradcam", "captum"), ("layercam", "torchcam"), ("scorecam", "pytorch_grad_cam")]
 )
 def test_duel_compares_time_and_maps(name, library, setting):
-    (peer,) = [peer for peer in adapters.counterparts(name) if peer.name.startswith(library)]
-    found = duels.duel(METHODS[name], peer, setting)
+    found = duels.duel(pair_of(name, library, setting.net), setting)
     assert found.images == (1 if name == "scorecam" else 3)
     assert found.difference < 1e-3 and len(found.ours) == len(found.theirs) == 2
     assert found.speedup.low <= found.speedup.middle <= found.speedup.high
 
 
+def pair_of(name, library, net):
+    (found,) = [one for one in duels.pairs(net) if (one.ours, one.library) == (name, library)]
+    return found
+
+
+def test_each_explainer_of_a_library_is_met_once_by_the_nearest_method():
+    met = list(duels.pairs(tiny()))
+    explainers = [(one.library, one.explainer) for one in met]
+    assert len(set(explainers)) == len(met) == len({(one.library, one.ours) for one in met})
+    assert ("torchcam", "ScoreCAM") in explainers and pair_of("scorecam_torchcam", "torchcam", tiny())
+    assert "cam" not in {one.ours for one in met}
+    assert pair_of("cam", "torchcam", tiny(hidden=(), pooled=True))
+
+
+def test_what_would_take_too_long_is_left_out_and_told(setting, monkeypatch):
+    pair = pair_of("iscam", "torchcam", setting.net)
+    assert duels.duel(pair, setting).ours
+    monkeypatch.setattr(duels, "seconds_of", lambda work, device: 4.0)
+    found = duels.duel(pair, setting)  # 10 scales of 8 channels, four images in 4 s
+    assert found.note == "left out: 80 s a call, see --full" and not found.ours
+
+
 def test_a_peer_that_fails_is_told(setting):
-    found = duels.duel(METHODS["gradcam"], adapters.captum("LRP"), setting)
+    lrp = Comparison("gradcam", "captum", "LRP", "equal", adapters.captum("LRP"), "as it is")
+    found = duels.duel(lrp, setting)
     assert found.note == "does not run: TypeError" and not found.ours
 
 
@@ -111,11 +134,18 @@ def test_lift_is_measured_from_the_layer_on(setting):
     assert duels.lift_duel(Setting(refusing, photos(2)[0])) is None
 
 
-def test_dead_images_leave_one_mask_each(setting):
-    few = peak.work_of("scorecam", setting, one_alive=True)()[0]
-    whole = peak.work_of("scorecam", setting)()[0]
-    torch.testing.assert_close(few[0], whole[0])
-    assert torch.count_nonzero(few[1:]) == 0
+def test_a_brief_run_sends_a_few_portions_through_the_features(monkeypatch):
+    net, calls = tiny(), []
+    monkeypatch.setattr(
+        evidence, "lean_cells", lambda net: lambda parts: calls.append(len(parts)) or net.seen_cells(parts)
+    )
+    portions = {}
+    for kind in (peak.Brief, evidence.Evidence):
+        calls.clear()
+        METHODS["scorecam"](kind(net, photos(1)[0], budget_mb=0.02))
+        portions[kind] = list(calls)
+    assert portions[peak.Brief] == portions[evidence.Evidence][: peak.Brief.RUN]
+    assert len(portions[evidence.Evidence]) > peak.Brief.RUN
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -125,8 +155,8 @@ def test_command_leaves_numbers_page_and_bars(tmp_path, monkeypatch, capsys):
     presets = Registry("preset")
     presets["tiny"] = tiny
     monkeypatch.setattr(benchmark.models, "PRESETS", presets)
-    few = {name: adapters.COUNTERPARTS[name] for name in ("gradcam", "hirescam", "eigencam")}
-    monkeypatch.setattr(adapters, "COUNTERPARTS", few)
+    few = tuple(one for one in duels.COMPARISONS if one.ours in ("gradcam", "hirescam", "eigencam"))
+    monkeypatch.setattr(duels, "COMPARISONS", few)
     monkeypatch.setattr(benchmark, "peak_apart", lambda *_, what, **__: {"mb": len(what)})
     benchmark.main(Benchmark(nets=["tiny"], devices=["cpu"], batch=2, rounds=1, out=str(tmp_path)))
     kept = json.loads((tmp_path / "benchmark.json").read_text())
