@@ -9,9 +9,11 @@ from torch import nn
 
 from tests.heads import CHAINS, CHANNELS, ROWS, class_scores, evidence_of, with_head
 from tests.nets import CLASSES, tiny, trained_tiny
+from wallcheck.auditing import applicable
 from wallcheck.cams import METHODS, _rules
 from wallcheck.cams.ablation import ablation_drops
 from wallcheck.cams.attribution import exact_shap_weights, lasso, sampled_shapley
+from wallcheck.models import chain, vgg_small
 
 # -- identities -----------------------------------------------------------------------------------
 
@@ -70,15 +72,40 @@ def test_a_permutation_and_its_reverse_are_exact_for_interactions_of_two_channel
     net = copy.deepcopy(tiny()).double()
     net.head = Pairs()
     ev = evidence_of(net)
-    torch.testing.assert_close(sampled_shapley(ev, 2), exact_shap_weights(ev), rtol=1e-9, atol=1e-9)
+    each = ev.handed(ev.activations).sum((2, 3))
+    by_hand = (ev.targets + 1)[:, None] * each * each.sum(1, keepdim=True)
+    for weights in (sampled_shapley(ev, 2), exact_shap_weights(ev)):
+        torch.testing.assert_close(weights, by_hand, rtol=1e-9, atol=1e-9)
+
+
+def test_channels_that_do_the_same_have_the_same_exact_shapley_value():
+    """The exact sum is symmetric; a sample of permutations only nearly so."""
+    ev = evidence_of(with_head("two layers"))
+    by_channel = ev.net.head[1].weight.data.view(16, CHANNELS, -1)
+    by_channel[:, 5] = by_channel[:, 2]
+    ev.activations[:, 5] = ev.activations[:, 2]
+    exact, sampled = exact_shap_weights(ev), sampled_shapley(ev, 64)
+    torch.testing.assert_close(exact[:, 5], exact[:, 2], rtol=1e-12, atol=1e-14)
+    assert ((sampled[:, 5] - sampled[:, 2]).abs() > 1e-3 * exact[:, 2].abs()).any()
 
 
 def test_exact_shapley_values_stop_at_twelve_channels():
-    with pytest.raises(ValueError, match="shapcam"):
-        exact_shap_weights(evidence_of(tiny(plan=(6, "M", 13))))
+    method, net = METHODS["shapcam_exact"], tiny(plan=(6, "M", 13)).train()
+    with pytest.raises(
+        ValueError, match=r"shapcam_exact is not .*has 13 channels.*2\^13 head passes.*at 12 channels; use shapcam"
+    ):
+        method(evidence_of(net))
+    assert net.training
+    assert method.refuses(tiny(plan=(6, "M", 12))) is None
 
 
-@pytest.mark.parametrize("name", ["ablationcam", "liftcam", "shapcam", "lrpcam", "relevancecam"])
+def test_exact_shapley_values_are_left_out_of_an_audit_of_all_methods():
+    chosen = {method.name for method in applicable(vgg_small(), None)}
+    assert "shapcam" in chosen and "shapcam_exact" not in chosen
+    assert "shapcam_exact" in {method.name for method in applicable(tiny(), None)}
+
+
+@pytest.mark.parametrize("name", ["ablationcam", "liftcam", "shapcam", "shapcam_exact", "lrpcam", "relevancecam"])
 def test_a_channel_the_head_does_not_hear_has_weight_exactly_0(name):
     """Channel 3 lives on unseen cells only: whatever it shows there must not light up."""
     net = copy.deepcopy(tiny())
@@ -100,7 +127,7 @@ def test_a_head_without_rules_is_refused_by_name(name):
             METHODS[name](evidence_of(with_head(head)))
 
 
-@pytest.mark.parametrize("name", ["ablationcam", "fdcam", "reciprocam", "shapcam", "limecam"])
+@pytest.mark.parametrize("name", ["ablationcam", "fdcam", "reciprocam", "shapcam", "shapcam_exact", "limecam"])
 def test_any_head_can_be_asked(name):
     assert METHODS[name](evidence_of(with_head("unknown"))).isfinite().all()
 
@@ -136,7 +163,7 @@ def test_gradient_times_activation_is_captums_lrp(name):
 
 def _unnested(head):
     """Fresh copies without in-place work, which captum cannot hook."""
-    for module in _rules.chain(copy.deepcopy(head)):
+    for module in chain(copy.deepcopy(head)):
         if hasattr(module, "inplace"):
             module.inplace = False
         yield module

@@ -1,6 +1,7 @@
 """Twins of attribution through the head: shares worked out unit by unit, for heads Flatten, Linear, ReLU, ..., Linear."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -121,6 +122,22 @@ def slow_shapcam(net, image, target, seed):
                 phi[k] += (after - before) / 64
                 before = after
     return sum(phi[k] * A[k] for k in range(len(A)))
+
+
+@twin_of("shapcam_exact")
+def slow_shapcam_exact(net, image, target, seed):
+    A, _, _ = parts(net, image, target)
+    K, total = len(A), torch.zeros_like(A[0])
+    sets = [frozenset(S) for size in range(K + 1) for S in combinations(range(K), size)]
+    y = {S: score_of(net, with_only(A, S), target).item() for S in sets}
+    for k in range(K):
+        phi = 0.0
+        for S in sets:
+            if k not in S:
+                share = math.factorial(len(S)) * math.factorial(K - len(S) - 1) / math.factorial(K)
+                phi += share * (y[S | {k}] - y[S])
+        total += phi * A[k]
+    return total
 
 
 @twin_of("limecam")

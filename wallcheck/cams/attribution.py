@@ -13,11 +13,22 @@ from torch import Tensor, nn
 from wallcheck.cams import _rules as rules
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
+from wallcheck.models import BlindNet
 from wallcheck.numerics import ratio, weighted_sum
 
 PERMUTATIONS = 64
 EXACT_CHANNELS = 12  # 2^12 head passes per image
 LASSO_SWEEPS = 2**12
+
+
+def needs_few_channels(net: BlindNet) -> str | None:
+    """Why a sum over all sets of channels is out of reach for net; None for at most EXACT_CHANNELS of them."""
+    if net.channels <= EXACT_CHANNELS:
+        return None
+    return (
+        f"its target layer has {net.channels} channels, whose sets take 2^{net.channels} head passes, and the exact sum stops "
+        f"at {EXACT_CHANNELS} channels; use shapcam, which samples permutations"
+    )
 
 
 @cam_method(
@@ -97,6 +108,21 @@ def shapcam(ev: Evidence) -> Tensor:
 
 @cam_method(
     family="ablation",
+    source=f"Jung and Oh 2021 (SHAP-CAM), the exact sum over all sets of channels, for at most {EXACT_CHANNELS}",
+    cost="1F+2^K f",
+    verdict="may_leak",
+    refuses=needs_few_channels,
+)
+def shapcam_exact(ev: Evidence) -> Tensor:
+    """w_k = sum over sets S without k of |S|! (K - |S| - 1)! / K! (y(S and k) - y(S)), channels outside the set 0.
+
+    Complete, sum_k w_k = y(A) - y(0), and symmetric: channels that do the same in every set weigh the same.
+    """
+    return weighted_sum(exact_shap_weights(ev), ev.activations)
+
+
+@cam_method(
+    family="ablation",
     source="Jung and Oh 2021 (LIME-CAM), captum's defaults: K samples of Bernoulli(1/2), exp(-d^2 / 2) of the cosine "
     "distance d, Lasso with alpha 0.01",
     cost="1F+K f",
@@ -130,23 +156,16 @@ def sampled_shapley(ev: Evidence, permutations: int) -> Tensor:
 
 
 def exact_shap_weights(ev: Evidence) -> Tensor:
-    """(B, K): sum over sets S without k of |S|! (K - |S| - 1)! / K! (y(S and k) - y(S)); 2^K head passes.
-
-    Raises ValueError for more than 12 channels.
-    """
+    """(B, K): the mean gain of each channel over all K! orders, by set: 2^K head passes."""
     channels = ev.activations.shape[1]
-    if channels > EXACT_CHANNELS:
-        raise ValueError(
-            f"exact Shapley values of {channels} channels need 2^{channels} head passes, this function stops at "
-            f"2^{EXACT_CHANNELS}; use the method shapcam, which samples permutations"
-        )
     device = ev.images.device
     sets = torch.arange(2**channels, device=device)[:, None] >> torch.arange(channels, device=device) & 1
     share = [factorial(s) * factorial(channels - s - 1) / factorial(channels) for s in range(channels)]
     share = torch.tensor([0.0, *share, 0.0], dtype=torch.float64, device=device)
     size = sets.sum(1, keepdim=True)
     signed = torch.where(sets == 1, share[size], -share[size + 1])  # share[s + 1] belongs to s others
-    return (ev.rescore_channels(sets).double() @ signed).to(ev.activations.dtype)
+    weights = ev.rescore_channels(sets).double() @ signed
+    return weights.to(ev.activations.dtype).masked_fill(ev.silent, 0)
 
 
 def lasso(features: Tensor, answers: Tensor, kernel: Tensor, alpha: float) -> Tensor:

@@ -70,7 +70,7 @@ def masks(maps: Tensor) -> Tensor:
 
     The authors' code divides by r, not by r - q. A map with r = 0 has the mask 0.
     """
-    tails = torch.tensor([TAIL, 1 - TAIL]).to(maps)
+    tails = torch.tensor([TAIL, 1 - TAIL], dtype=maps.dtype, device=maps.device)
     low, high = torch.stack([each.flatten().quantile(tails) for each in maps], 1)[..., None, None]  # a sort of one map
     return ratio(maps - low, high.clamp(min=0)).clamp_(0, 1)
 

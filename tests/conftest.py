@@ -1,0 +1,32 @@
+"""The audit command on files of the tests' own, for the tests of what it answers to bad input."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.nets import trained_tiny
+from tests.sets import write_photographs
+from wallcheck import models
+from wallcheck.cli import main
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    return write_photographs(tmp_path / "photographs", 5)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return models.save(trained_tiny(), tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def wallcheck(model, photographs, tmp_path, capsys):
+    """The audit command on a folder; returns status, the one line on stderr, and the run folder."""
+
+    def command(*more, images=photographs, out=tmp_path / "run", methods=("gradcam", "hirescam")):
+        arguments = ["audit", str(model), "--images", str(images), "--out", str(out), "--methods", *methods]
+        status = main([*arguments, "--batch_size", "2", *more])
+        return status, capsys.readouterr().err, Path(out)
+
+    return command
