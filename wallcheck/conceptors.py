@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 NULL = 1e-10  # a conceptor's singular values have no unit; one below this is a direction it does not know
 
@@ -91,37 +92,52 @@ def and_not(q: Tensor, p: Tensor) -> Tensor:
 def through_and_not(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
     """v C for v (B, m, n), C = C1 AND NOT C2 (B, n, n) the conceptors of states and opposed (B, n, T), apertures absorbed.
 
-    With Q = X X^T and I + Y Y^T = L L^T, C = X (I + X^T L L^T X)^-1 X^T = Q L (I + L^T Q L)^-1 L^-1: the smaller
-    system is solved, and C is never formed. Rows in which all states of the batch are 0 take no part, and get exactly 0.
+    One matrix after the other, each no larger than its own states: rows in which all of these are 0 take no part, and
+    get exactly 0.
     """
-    known = (states != 0).any(-1).any(0)
-    x, y, v = without_empty(states[:, known]), without_empty(opposed[:, known]), vectors[..., known]
-    if x.shape[-1] <= x.shape[-2]:
-        across = y.mT @ x
-        core = torch.linalg.cholesky(_with_identity(x.mT @ x + across.mT @ across))
-        through = torch.cholesky_solve((v @ x).mT, core).mT @ x.mT
+    return torch.stack([_through_one(*each) for each in zip(vectors, states, opposed, strict=True)])
+
+
+def _through_one(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
+    """v C for v (m, n) and states X, opposed Y (n, T).
+
+    With Q = X X^T and I + Y Y^T = L L^T, C = X (I + X^T L L^T X)^-1 X^T = Q L (I + L^T Q L)^-1 L^-1: the smaller
+    system is solved, and C is never formed.
+    """
+    known = (states != 0).any(-1)
+    x, y, v = without_empty(states[known]), without_empty(opposed[known]), vectors[:, known]
+    if x.shape[1] <= x.shape[0]:
+        across = y.T @ x
+        core = torch.linalg.cholesky(_with_identity(x.T @ x + across.T @ across))
+        through = torch.cholesky_solve((v @ x).T, core).T @ x.T
     else:
-        q, lower = x @ x.mT, torch.linalg.cholesky(_with_identity(y @ y.mT))
-        core = torch.linalg.cholesky(_with_identity(lower.mT @ q @ lower))
-        inner = torch.cholesky_solve(torch.linalg.solve_triangular(lower, v.mT, upper=False), core)
-        through = (q @ (lower @ inner)).mT
+        q, lower = x @ x.T, torch.linalg.cholesky(_with_identity(y @ y.T))
+        core = torch.linalg.cholesky(_with_identity(lower.T @ q @ lower))
+        inner = torch.cholesky_solve(torch.linalg.solve_triangular(lower, v.T, upper=False), core)
+        through = (q @ (lower @ inner)).T
     out = torch.zeros_like(vectors)
-    out[..., known] = through
+    out[:, known] = through
     return out
 
 
 def absorbing(states: Tensor) -> Tensor:
     """(B, n, T) -> (B, 1, 1): the factor f of states X with which C = Q (Q + I)^-1, Q = f^2 X X^T, has the best aperture."""
-    states = without_empty(without_empty(states).mT).mT
-    small = states if states.shape[-2] <= states.shape[-1] else states.mT  # X X^T and X^T X have the same strengths
-    return best_aperture(torch.linalg.eigvalsh(small @ small.mT))[:, None, None]
+    strengths = pad_sequence([_strengths(one) for one in states], batch_first=True)
+    return best_aperture(strengths)[:, None, None]
+
+
+def _strengths(states: Tensor) -> Tensor:
+    """Eigenvalues of X X^T for states X (n, T), some of those that are 0 left out."""
+    rows = without_empty(without_empty(states).T).T
+    small = rows if rows.shape[0] <= rows.shape[1] else rows.T  # X X^T and X^T X have the same strengths
+    return torch.linalg.eigvalsh(small @ small.T)
 
 
 def without_empty(states: Tensor) -> Tensor:
-    """States (B, n, T) without the columns that are 0 throughout the batch; one column is always kept."""
-    columns = (states != 0).any(1).any(0)
+    """States (..., n, T) without the columns that are 0 throughout; one column is always kept."""
+    columns = (states != 0).flatten(0, -2).any(0)
     columns[:1] = True
-    return states if columns.all() else states[:, :, columns]
+    return states if columns.all() else states[..., columns]
 
 
 def _with_identity(matrix: Tensor) -> Tensor:

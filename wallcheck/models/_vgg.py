@@ -134,6 +134,12 @@ def vgg_small(num_classes: int = 10, walled: bool = True, seed: int = 0) -> Blin
     return vgg(SMALL_PLAN, 96, num_classes, hidden=(128,), wall=wall, seed=seed)
 
 
+def vgg_small_pooled(num_classes: int = 10, walled: bool = True, seed: int = 0) -> BlindNet:
+    """vgg_small whose head averages the seen cells and has one Linear: the net on which CAM is defined."""
+    wall = {"side": "bottom", "cells": 8} if walled else None
+    return vgg(SMALL_PLAN, 96, num_classes, wall=wall, pooled=True, seed=seed)
+
+
 def vgg16_walls(num_classes: int = 1000, walled: bool = True, seed: int = 0) -> BlindNet:
     """The network of Taimeskhanov, Sicre and Garreau (2024): VGG16, 224 px, 14 x 14 cells of 256 channels.
 
@@ -146,4 +152,5 @@ def vgg16_walls(num_classes: int = 1000, walled: bool = True, seed: int = 0) -> 
 
 
 PRESETS["vgg_small"] = vgg_small
+PRESETS["vgg_small_pooled"] = vgg_small_pooled
 PRESETS["vgg16_walls"] = vgg16_walls
