@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck.cams import METHODS
@@ -142,3 +143,10 @@ def test_any_method_can_be_sealed_by_any_reach(evidence):
 def test_sealing_a_net_without_wall_changes_nothing():
     ev = Evidence(tiny(wall=None), photos(2, seed=1)[0])
     assert torch.equal(METHODS["sealed_gradcam"](ev), METHODS["gradcam"](ev))
+
+
+def test_threads_of_linear_algebra_are_handed_back(evidence):
+    METHODS["eigencam"](evidence)  # loads what it needs
+    before = [pool["num_threads"] for pool in threadpool_info()]
+    METHODS["eigencam"](evidence)
+    assert [pool["num_threads"] for pool in threadpool_info()] == before

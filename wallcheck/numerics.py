@@ -1,5 +1,7 @@
 """The few operations whose behaviour at zero and at ties is decided once."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,9 +45,18 @@ def leading(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     if symmetric.device.type != "cpu" or not len(symmetric):
         values, vectors = torch.linalg.eigh(symmetric)
         return values[:, -1], vectors[..., -1]
-    from scipy.linalg import eigh
+    from scipy.linalg import eigh  # before the pools are looked for: it brings one
 
     last = [symmetric.shape[-1] - 1] * 2
-    found = [eigh(one, subset_by_index=last, check_finite=False) for one in symmetric.numpy()]
+    with _pools().limit(limits=1, user_api="blas"):  # threads of SciPy's own would fight torch's, which wait busily
+        found = [eigh(one, subset_by_index=last, check_finite=False) for one in symmetric.numpy()]
     values, vectors = zip(*found, strict=True)
     return torch.from_numpy(np.concatenate(values)), torch.from_numpy(np.stack(vectors)[..., 0])
+
+
+@cache
+def _pools():
+    """The thread pools of the linear algebra libraries that are loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
