@@ -132,7 +132,7 @@ def speed(measured: dict) -> str:
         for library in against:
             found = duels.get((name, library))
             if found and found.ours:
-                facts.append(f"`{name}` {found.speedup} times {library}")
+                facts.append(f"`{name}` {found.speedup} times faster than {library}")
     threads = f"{measured['threads']} thread{'s' * (measured['threads'] > 1)}"
     memory = f"; memory of the suite {measured['memory']['cheap suite']:.0f} MiB" if measured["memory"] else ""
     return f"* `{measured['net']}`, {measured['device']}, {threads}: {', '.join(facts)}{memory}."
