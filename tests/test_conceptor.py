@@ -23,6 +23,7 @@ from wallcheck.conceptors import (
     negation,
     saturated,
     through_and_not,
+    through_or,
     widened,
 )
 from wallcheck.evidence import Evidence
@@ -142,6 +143,13 @@ def test_and_not_is_applied_without_being_formed(names):
         close(through_and_not(rows, f * x, f * y), rows @ and_not(q, p))
 
 
+@pytest.mark.parametrize("names", PAIRS)
+def test_or_is_applied_without_being_formed(names):
+    x, y = (torch.stack([z, 2 * z]).double() for z in PAIRS[names])
+    rows = torch.randn(2, 3, x.shape[1], generator=torch.Generator().manual_seed(0)).double()
+    close(through_or(rows, x, y), rows @ disjunction(saturated(x @ x.mT), saturated(y @ y.mT)))
+
+
 def test_and_not_of_a_batch_on_several_threads():
     """Where torch's own batched LU fails: 196 cells, two threads."""
     x, y = (torch.randn(3, 196, 200, generator=torch.Generator().manual_seed(s)).double() for s in (1, 2))
@@ -258,6 +266,19 @@ def test_channel_weights_leave_nothing_to_subtract_between_channels(evidence):
 
     close(filters(positive, negative), filters(positive, 0 * negative))
     assert (filters(positive.mT, negative.mT) - filters(positive.mT, 0 * negative.mT)).abs().max() > 1e-3
+
+
+def test_either_side_counts_for_or(evidence):
+    """Turning the evidence over turns the map over, which no AND NOT would."""
+
+    def side(sign):
+        return conceptor_cam(lambda ev: sign * gradcam_evidence(ev), intra=False, combined=through_or)(evidence)
+
+    def alike(one, other):
+        return torch.nn.functional.cosine_similarity(one.flatten(1), other.flatten(1))
+
+    assert (alike(side(1), -side(-1)) > 0.5).all()
+    assert torch.count_nonzero(conceptor_cam(lambda ev: -ev.activations, combined=through_or)(evidence)) > 0
 
 
 def test_opposition_alone_gives_the_empty_map(evidence):

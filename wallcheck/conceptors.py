@@ -98,6 +98,12 @@ def through_and_not(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
     return torch.stack([_through_one(*each) for each in zip(vectors, states, opposed, strict=True)])
 
 
+def through_or(vectors: Tensor, states: Tensor, other: Tensor) -> Tensor:
+    """v C, C = C1 OR C2 of states and other (B, n, T), apertures absorbed: correlations add up, so the states stand
+    side by side. Rows in which all of both are 0 get exactly 0."""
+    return through_and_not(vectors, torch.cat([states, other], -1), torch.zeros_like(other[..., :1]))
+
+
 def _through_one(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
     """v C for v (m, n) and states X, opposed Y (n, T).
 

@@ -44,12 +44,20 @@ def and_not(positive, negative):
     return F @ np.linalg.inv(eye + F.T @ (eye + P) @ F) @ F.T
 
 
-def filtered(E, positive, negative, inter=True, intra=True):
+def either(positive, negative):
+    """C OR B = NOT (NOT C AND NOT B); NOT is I - C, and AND of two that know every direction (C^-1 + B^-1 - I)^-1."""
+    R, eye = correlation(positive), np.eye(len(positive))
+    a = aperture_of(np.linalg.eigvalsh(R))
+    C, B = (a * a * M @ np.linalg.inv(a * a * M + eye) for M in (R, correlation(negative)))
+    return eye - np.linalg.inv(np.linalg.inv(eye - C) + np.linalg.inv(eye - B) - eye)
+
+
+def filtered(E, positive, negative, inter=True, intra=True, combined=and_not):
     shape, (E, positive, negative) = E.shape[1:], (t.flatten(1).numpy() for t in (E, positive, negative))
     if inter:
-        E = and_not(positive, negative) @ E
+        E = combined(positive, negative) @ E
     if intra:
-        E = E @ and_not(positive.T, negative.T)
+        E = E @ combined(positive.T, negative.T)
     return torch.from_numpy(E.sum(0)).view(shape)
 
 
@@ -73,6 +81,12 @@ def pooled_evidence(A, G):
 def slow_conceptor_gradcam(net, image, target, seed):
     A, G, _ = parts(net, image, target)
     return by_cell(pooled_evidence(A, G))
+
+
+@twin_of("conceptor_gradcam_or")
+def slow_conceptor_gradcam_or(net, image, target, seed):
+    A, G, _ = parts(net, image, target)
+    return by_cell(pooled_evidence(A, G), combined=either)
 
 
 @twin_of("conceptor_gradcam_channels")

@@ -11,12 +11,14 @@ can be the base. No code of the authors was found. The rest is ours:
 * positive and pseudo-negative states are relu(E) and relu(-E) (`by_cell`), or the activations of each
   channel times relu(v_k) and relu(-v_k), v_k = sum_u E_k(u) (`by_channel`);
 * inter-channel: states are cells, a K x K conceptor; intra-channel: states are channels, Z x Z;
-* each is (positive) AND NOT (pseudo-negative), at one aperture: the one at which the positive
-  conceptor's ||C||_F^2 changes fastest with log aperture (Jaeger 2014), so that weak opposition weighs little;
+* each is (positive) AND NOT (pseudo-negative), or with `combined=through_or` (positive) OR (pseudo-negative), at one
+  aperture: the one at which the positive conceptor's ||C||_F^2 changes fastest with log aperture (Jaeger 2014), so
+  that weak opposition weighs little;
 * map = sum_k [C_inter E C_intra]_k, signed.
 
-No positive evidence gives the zero map. With channel weights of `by_cell` the positive and negative
-channels are different ones, so between channels AND NOT changes nothing; within them it does.
+No positive evidence gives the zero map, unless it is OR. With channel weights of `by_cell` the positive and negative
+channels are different ones, so between channels AND NOT changes nothing; within them it does. (positive) AND
+(pseudo-negative) has no method: between such channels it is 0, and within them wherever there are fewer channels than cells.
 """
 
 from collections.abc import Callable
@@ -27,11 +29,12 @@ from wallcheck.cams._method import Method, cam_method
 from wallcheck.cams._rules import deeplift
 from wallcheck.cams.attribution import liftcam
 from wallcheck.cams.pooled import plusplus_weights
-from wallcheck.conceptors import absorbing, through_and_not
+from wallcheck.conceptors import absorbing, through_and_not, through_or
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio
 
 States = Callable[[Evidence, Tensor], tuple[Tensor, Tensor]]
+Boolean = Callable[[Tensor, Tensor, Tensor], Tensor]  # rows, states for and against -> rows through the conceptor
 
 
 def by_cell(ev: Evidence, evidence: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,10 +54,12 @@ def conceptor(
     inter: bool = True,
     intra: bool = True,
     states: States = by_cell,
+    combined: Boolean = through_and_not,
 ) -> Callable[[Evidence], Tensor]:
     """The base, a method or a function Evidence -> evidence (B, K, h, w), filtered by conceptors.
 
-    inter, intra: which of the two relations to use; with neither the map is the base's.
+    inter, intra: which of the two relations to use; with neither the map is the base's. combined: how the conceptors
+    of the states for and against become one, `through_and_not` or `through_or`.
     """
     evidence_of = shared_among_channels(base) if isinstance(base, Method) else base
 
@@ -65,10 +70,10 @@ def conceptor(
         positive, negative = scale * positive, scale * negative
         row = positive.new_ones(len(positive), 1, positive.shape[1])  # the sum over channels, from the left
         if inter:
-            row = through_and_not(row, positive, negative)
+            row = combined(row, positive, negative)
         row = row @ evidence.flatten(2).double()
         if intra:
-            row = through_and_not(row, positive.mT, negative.mT)
+            row = combined(row, positive.mT, negative.mT)
         return row.view(len(row), *evidence.shape[2:]).to(evidence.dtype)
 
     return filtered
@@ -110,6 +115,10 @@ CONCEPTOR = dict(family="conceptor", source="Qian et al. 2022 after the abstract
 
 for name, evidence in (("gradcam", gradcam_evidence), ("gradcampp", gradcampp_evidence)):
     cam_method(**CONCEPTOR, name=f"conceptor_{name}", cost="1F+1b", verdict="may_leak")(conceptor(evidence))
+
+conceptor_gradcam_or = cam_method(**CONCEPTOR, name="conceptor_gradcam_or", cost="1F+1b", verdict="may_leak")(
+    conceptor(gradcam_evidence, combined=through_or)
+)
 
 conceptor_liftcam = cam_method(
     **CONCEPTOR, name="conceptor_liftcam", cost="1F+2f+1b", verdict="may_leak", refuses=liftcam.refuses
