@@ -54,6 +54,7 @@ class Benchmark:
         budget_mb: memory that one chunk of rescoring may take.
         memory: measure memory too.
         full: run methods that rescore every channel on all images and whole, which takes hours.
+        redraw: measure nothing; draw page and bars of the benchmark.json in `out` anew.
         out: folder of the results.
     """
 
@@ -66,6 +67,7 @@ class Benchmark:
     budget_mb: float = BUDGET_MB
     memory: bool = True
     full: bool = False
+    redraw: bool = False
     out: str = "runs/benchmark"
 
 
@@ -126,6 +128,8 @@ def memory_of(name: str, setting: Setting, options: Benchmark, tell: Tell) -> It
 
 
 def main(options: Benchmark) -> None:
+    if options.redraw:
+        return draw(Path(options.out), json.loads(Path(options.out, "benchmark.json").read_text()))
     if options.threads:
         torch.set_num_threads(options.threads)
     devices = options.devices or ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -148,10 +152,15 @@ def write(out: Path, options: Benchmark, found: list[Measured]) -> None:
         versions=versions() | {package: version(package) for package in PACKAGES.values()},
         options=asdict(options),
     )
-    write_text(
-        out / "benchmark.json", json.dumps(about | {"measured": [asdict(one) for one in found]}, indent=1) + "\n"
-    )
-    write_text(out / "benchmark.md", benchmark_pages.markdown(found, about))
+    kept = about | {"measured": [asdict(one) for one in found]}
+    write_text(out / "benchmark.json", json.dumps(kept, indent=1) + "\n")
+    draw(out, kept)
+
+
+def draw(out: Path, kept: dict) -> None:
+    """Page and bars of what benchmark.json holds."""
+    found = [Measured(**one | {"duels": [Duel(**each) for each in one["duels"]]}) for one in kept["measured"]]
+    write_text(out / "benchmark.md", benchmark_pages.markdown(found, kept))
     for kind in ("png", "pdf"):
         benchmark_pages.chart(found).savefig(out / f"benchmark.{kind}", dpi=200)
 

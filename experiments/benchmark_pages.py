@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 COLOURS = {"pytorch_grad_cam": ORANGE, "torchcam": BLUE, "captum": GREEN}
 LABELS = {"pytorch_grad_cam": "pytorch-grad-cam", "torchcam": "torchcam", "captum": "captum"}
 
+BRIEF = (
+    "Of the masked images of a rescoring method the first four portions go through the features and the others are given "
+    "copies of what came out, which holds as much and takes a fraction of the time (`--full` runs all):"
+)
+
 
 def markdown(found: list["Measured"], about: dict) -> str:
     libraries = ", ".join(
@@ -30,11 +35,11 @@ def markdown(found: list["Measured"], about: dict) -> str:
         "behind those above 0.001 stands in docs/disagreements.md.",
     ]
     for one in found:
-        page += [*_section(one)]
+        page += [*_section(one, about)]
     return "\n".join(page) + "\n"
 
 
-def _section(one: "Measured") -> list[str]:
+def _section(one: "Measured", about: dict) -> list[str]:
     forward = next((d.seconds[1] for d in one.duels if d.against == "one forward to the target layer"), None)
     suite = [d for d in one.duels if d.difference is None and not d.note.startswith("does not run")]
     methods = [d for d in one.duels if d not in suite]
@@ -62,7 +67,8 @@ def _section(one: "Measured") -> list[str]:
     if one.memory:
         lines += [
             "",
-            f"Memory above the loaded model at its peak, {one.batch} images at once, rescoring budget {one.budget_mb:g} MiB:",
+            f"Memory above the loaded model at its peak, {one.batch} images at once, rescoring budget {one.budget_mb:g} MiB. "
+            + ("" if about["options"]["full"] else BRIEF),
         ]
         lines += ["", "| what | MiB |", "|---|---|", *(f"| {what} | {mb:.0f} |" for what, mb in one.memory.items())]
     return lines

@@ -109,7 +109,7 @@ GRAD_CAM = (
         "GradCAMPlusPlus",
         "1e-6 is added to 2 G^2 + G^3 sum A, which is smaller where |G| < 1e-3: weights then follow G^3",
         case="small gradients",
-        settled=settling.plusplus_with_epsilon,
+        settled=variant("gradcampp_epsilon", PGC, grad_cam("GradCAMPlusPlus")),
     ),
     *(
         pair(
@@ -153,7 +153,7 @@ GRAD_CAM = (
         "FullGrad",
         "every channel is stretched to [0, 1] by itself, where the authors stretch a layer at once",
         theirs_on=settling.fullgrad_of_grad_cam,
-        settled=settling.fullgrad_by_channel,
+        settled=variant("fullgrad_by_channel", PGC, settling.fullgrad_of_grad_cam),
     ),
     pair(
         "refinecam",

@@ -125,11 +125,6 @@ def plusplus_weights(A: Tensor, G: Tensor, eps: float = 1e-6) -> Tensor:
     return (alpha * G.clamp(min=0)).where(G != 0, 0.0).sum((2, 3))
 
 
-def plusplus_with_epsilon(ev: Evidence) -> Pair:
-    maps = torch.einsum("bk,bkhw->bhw", plusplus_weights(ev.activations, ev.gradient), ev.activations.double())
-    return displayed(maps.float(), ev.net.image_size), adapters.pytorch_grad_cam("GradCAMPlusPlus")(ev)
-
-
 def either_sign(ours: str, theirs: Callable[[Evidence], Tensor]) -> Callable[[Evidence], Pair]:
     """Our map or its negative, displayed, whichever is nearer to theirs, image by image."""
 
@@ -154,16 +149,6 @@ def ablated_far_below(ev: Evidence, batch: int = 32) -> Pair:
     weights = (ev.score[:, None] - scores) / ev.score[:, None]
     maps = torch.einsum("bk,bkhw->bhw", weights, A)
     return displayed(maps, ev.net.image_size), adapters.pytorch_grad_cam("AblationCAM")(ev)
-
-
-def fullgrad_by_channel(ev: Evidence) -> Pair:
-    image, *layers = ev.trace
-    total = unit_range((image.output * image.gradient).abs()).sum(1)
-    for layer in layers:
-        if isinstance(layer.module, nn.Conv2d):
-            terms = unit_range((layer.module.bias.detach()[:, None, None] * layer.gradient).abs())
-            total = total + upsample(terms.flatten(0, 1), ev.net.image_size).unflatten(0, terms.shape[:2]).sum(1)
-    return unit_range(total), fullgrad_of_grad_cam(ev)
 
 
 def refined_after_enlarging(ev: Evidence) -> Pair:

@@ -92,7 +92,13 @@ class Evidence:
 
     @cached_property
     def targets(self) -> Tensor:
-        """(B,): the class explained; the arg-max logit where none was given."""
+        """(B,): the class explained; the arg-max logit where none was given. ValueError where what is explained is no
+        single class (see `explaining`), so that no method passes the class's map off as the explanation asked for."""
+        if self._target is not None:
+            raise ValueError(
+                "what is explained here is a function of all logits, and this method asks for one class; "
+                "use a method that goes by the score, its gradient or rescored channels alone"
+            )
         return self.logits.argmax(1) if self._given is None else self._given
 
     @cached_property
@@ -158,9 +164,10 @@ class Evidence:
 
     def explaining(self, target: Callable[[Tensor], Tensor]) -> "Evidence":
         """The same images, explaining target(logits (B, D)) -> (B,) instead of a logit: score, gradient and trace
-        are the target's, activations and logits are shared. Doors that ask for one logit are not changed."""
+        are the target's, activations and logits are shared. There is no `targets`: a method that asks for one class is
+        answered with a ValueError."""
         other = copy.copy(self)
-        for name in ("score", "gradient", "trace"):
+        for name in ("score", "gradient", "trace", "targets"):
             other.__dict__.pop(name, None)
         other._target, other._kept = target, {}
         return other
@@ -168,14 +175,14 @@ class Evidence:
     def explained_here(self, logits: Tensor) -> Tensor:
         """`explained` for logits (B, D) of the evidence's own images, which also tell the predicted class where none
         is known yet: a method that runs the whole net anyway need not run it twice."""
-        if self._given is None and "logits" not in self.__dict__:
+        if self._given is None and self._target is None and "logits" not in self.__dict__:
             self.__dict__.setdefault("targets", logits.detach().argmax(1))
         return self.explained(logits)
 
     def at(self, images: Tensor) -> "Evidence":
         """The same question asked of other images (B, 3, H, W): net, targets and seed are kept."""
         other = Evidence(self.net, images, seed=self.seed, budget_mb=self.budget_mb)
-        other._given, other._target = self.targets, self._target
+        other._given, other._target = None if self._target else self.targets, self._target
         return other
 
     def of_target(self, logits: Tensor, owner: Tensor | None = None) -> Tensor:

@@ -10,11 +10,20 @@ from tests.reference.local import enlarge, last_of_each_size, layercams, stretch
 
 @twin_of("winsorcam")
 def slow_winsorcam(net, image, target, seed):
+    return winsorised(net, image, target, lambda a: sum(a) / len(a))
+
+
+@twin_of("winsorcam_max")
+def slow_winsorcam_max(net, image, target, seed):
+    return winsorised(net, image, target, max)
+
+
+def winsorised(net, image, target, importance):
     layers = [(A, G) for module, A, G in tensors(net, image, target) if isinstance(module, torch.nn.Conv2d)]
     importances, maps = [], []
     for A, G in layers:
         a = [g.mean().item() for g in G]
-        importances.append(max(sum(a) / len(a), 0.0))
+        importances.append(max(importance(a), 0.0))
         maps.append(enlarge(stretch(sum(w * c for w, c in zip(a, A, strict=True)).clamp(min=0)), net.image_size))
     live = [value for value in importances if value > 0]
     total = torch.zeros(net.image_size, dtype=torch.float64)

@@ -130,6 +130,17 @@ def slow_fullgrad(net, image, target, seed):
     return total
 
 
+@twin_of("fullgrad_by_channel")
+def slow_fullgrad_by_channel(net, image, target, seed):
+    (_, x, Gx), *layers = tensors(net, image, target)
+    total = sum(stretch((x[c] * Gx[c]).abs()) for c in range(3))
+    for module, _, G in layers:
+        if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+            for b, g in zip(module.bias, G, strict=True):
+                total = total + enlarge(stretch((b.item() * g).abs()), x.shape[1:])
+    return total
+
+
 @twin_of("simple_fullgrad")
 def slow_simple_fullgrad(net, image, target, seed):
     (_, x, Gx), *layers = tensors(net, image, target)

@@ -251,6 +251,11 @@ def slow_lrp_alpha_beta(net, image, target, seed):
     return slow_relevance(net, image, target, lambda W, b, x, R: 2 * shares(W, b, x, R, 1) - shares(W, b, x, R, -1))
 
 
+@twin_of("lrp_alpha1_beta0")
+def slow_lrp_alpha1_beta0(net, image, target, seed):
+    return slow_relevance(net, image, target, lambda W, b, x, R: shares(W, b, x, R, 1))
+
+
 def slow_excitation(net, image, target, sign):
     trail, _ = forward(net, image)
     (_, W, _), v = trail.pop()

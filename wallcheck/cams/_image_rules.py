@@ -17,6 +17,7 @@ from wallcheck.models import BlindNet, chain, in_mode
 from wallcheck.numerics import ratio
 
 WEIGHTED = (nn.Linear, nn.Conv2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 RULED = (*AFFINE, *SHAPE, *MAXIMUM, nn.ReLU)
 
 
@@ -28,8 +29,12 @@ def unruled(net: BlindNet) -> str | None:
 
 
 def unexcited(net: BlindNet) -> str | None:
-    """For Method.refuses: as `unruled`, and excitation backprop starts at a last Linear layer."""
-    last = chain(net.head)[-1]
+    """For Method.refuses: as `unruled`; excitation backprop starts at a last Linear layer, and probabilities have no
+    rule through a norm, whose shift is a bias of either sign."""
+    modules = (*chain(net.features), *chain(net.head))
+    if norms := {type(module).__name__ for module in modules if isinstance(module, NORMS)}:
+        return f"it holds {', '.join(sorted(norms))}; fold norms into the layers before them"
+    last = modules[-1]
     return unruled(net) or (None if isinstance(last, nn.Linear) else f"its head ends in {type(last).__name__}")
 
 

@@ -39,7 +39,7 @@ def fdcam(ev: Evidence) -> Tensor:
     s_k = y(only the group of k) + y - y(without the group of k).
 
     The group of k: channels whose cosine with k exceeds the 0.95 quantile of k's cosines; a dead channel's
-    is empty. Equal weights become 0 under n, and no channel's weight is below -1/2.
+    is empty, and so is that of a channel that shares its largest cosine with a twentieth of all or more. Equal weights become 0 under n, and no channel's weight is below -1/2.
     """
     group = similar_channels(ev.activations, quantile=0.95)
     switched = ev.rescore_channels(group) + ev.score[:, None] - ev.rescore_channels(~group)

@@ -3,7 +3,7 @@
 Qian et al. 2022 (arXiv 2201.08636; IEEE TIP). Known of the paper here is what its abstract says:
 conceptors, freed from recurrent nets, model relations between channels (inter-channel) and within
 them (intra-channel); Boolean operations combine positive and pseudo-negative evidence; any CAM method
-can be the base. No code of the authors was found. The rest is ours:
+can be the base (here: any whose map is on the cells). No code of the authors was found. The rest is ours:
 
 * evidence E (B, K, h, w), per channel and cell, that sums over channels to the base map: w_k A_k for a
   base with channel weights, G * A for HiResCAM, and for any other method its map shared out among the
@@ -18,7 +18,8 @@ can be the base. No code of the authors was found. The rest is ours:
 
 No positive evidence gives the zero map, unless it is OR. With channel weights of `by_cell` the positive and negative
 channels are different ones, so between channels AND NOT changes nothing; within them it does. (positive) AND
-(pseudo-negative) has no method: between such channels it is 0, and within them wherever there are fewer channels than cells.
+(pseudo-negative) has no method: between such channels it is 0, and within them it is 0 but for chance where there are fewer
+channels than cells, since two small subspaces share no direction.
 """
 
 from collections.abc import Callable
@@ -58,9 +59,16 @@ def conceptor(
 ) -> Callable[[Evidence], Tensor]:
     """The base, a method or a function Evidence -> evidence (B, K, h, w), filtered by conceptors.
 
+    A base whose map is on the pixels has no cells to relate: ValueError.
+
     inter, intra: which of the two relations to use; with neither the map is the base's. combined: how the conceptors
     of the states for and against become one, `through_and_not` or `through_or`.
     """
+    if isinstance(base, Method) and base.grid != "cells":
+        raise ValueError(
+            f"{base.name} gives a map of pixels, conceptors relate the cells and channels of the target layer; "
+            f"choose a base whose grid is 'cells'"
+        )
     evidence_of = shared_among_channels(base) if isinstance(base, Method) else base
 
     def filtered(ev: Evidence) -> Tensor:

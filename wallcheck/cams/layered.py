@@ -21,20 +21,32 @@ PERCENTILE = 80
 SCALES = (1, 2, 3)
 
 
-@cam_method(
-    **PIXELS, family="pooled", source="Winsor-CAM 2025 (arXiv 2507.10846), p = 80", cost="1F+1B", verdict="may_leak"
-)
-def winsorcam(ev: Evidence) -> Tensor:
-    """sum over convolutions of w_l U(N(relu(sum_k a_k A_k))), a = mean_u G, A before the ReLU.
+def winsorised_sum(importance_of: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Tensor]:
+    """Winsor-CAM with importance_of(channel weights (B, K)) -> (B,) as a layer's importance."""
 
-    w_l is the layer's winsorised importance, see `winsorised`; importance is relu(mean_k a_k). A
-    layer of importance 0 adds nothing. p = 80 is ours: the paper leaves it to the user.
-    """
-    layers = [layer for layer in ev.trace if isinstance(layer.module, torch.nn.Conv2d)]
-    weights = [layer.gradient.mean((2, 3)) for layer in layers]
-    maps = [unit_range(weighted_sum(a, layer.output).clamp(min=0)) for a, layer in zip(weights, layers, strict=True)]
-    importance = winsorised(torch.stack([a.mean(1).clamp(min=0) for a in weights], 1))
-    return sum(w[:, None, None] * on_image(map_, ev) for w, map_ in zip(importance.T, maps, strict=True))
+    def summed(ev: Evidence) -> Tensor:
+        """sum over convolutions of w_l U(N(relu(sum_k a_k A_k))), a = mean_u G, A before the ReLU.
+
+        w_l is the layer's winsorised importance, see `winsorised`. A layer of importance 0 adds nothing.
+        """
+        layers = [layer for layer in ev.trace if isinstance(layer.module, torch.nn.Conv2d)]
+        weights = [layer.gradient.mean((2, 3)) for layer in layers]
+        maps = [
+            unit_range(weighted_sum(a, layer.output).clamp(min=0)) for a, layer in zip(weights, layers, strict=True)
+        ]
+        importance = winsorised(torch.stack([importance_of(a).clamp(min=0) for a in weights], 1))
+        return sum(w[:, None, None] * on_image(map_, ev) for w, map_ in zip(importance.T, maps, strict=True))
+
+    return summed
+
+
+WINSOR = PIXELS | dict(family="pooled", cost="1F+1B", verdict="may_leak")
+WINSOR_SOURCE = (
+    "Winsor-CAM 2025 (arXiv 2507.10846), importance relu({}_k a_k); p = 80 is ours, the paper leaves it to the user"
+)
+
+cam_method(**WINSOR, name="winsorcam", source=WINSOR_SOURCE.format("mean"))(winsorised_sum(lambda a: a.mean(1)))
+cam_method(**WINSOR, name="winsorcam_max", source=WINSOR_SOURCE.format("max"))(winsorised_sum(lambda a: a.amax(1)))
 
 
 def winsorised(importance: Tensor) -> Tensor:

@@ -13,13 +13,13 @@ LOCAL = dict(family="local", cost="1F+1b", verdict="zero")
 
 @cam_method(**LOCAL, source="Draelos and Carin 2020, eq. 4")
 def hirescam(ev: Evidence) -> Tensor:
-    """sum_k G_k(u) A_k(u). Sums to y - bias when the head is linear."""
+    """sum_k G_k(u) A_k(u). Sums to y - bias when the head is linear. 0 where all channels are dead or G is 0."""
     return (ev.gradient * ev.activations).sum(1)
 
 
 @cam_method(**LOCAL, source="Jiang et al. 2021, eq. 6-7, one layer, no tanh")
 def layercam(ev: Evidence) -> Tensor:
-    """sum_k relu(G_k(u)) A_k(u)."""
+    """sum_k relu(G_k(u)) A_k(u); 0 where no channel speaks for the class."""
     return (ev.gradient.clamp(min=0) * ev.activations).sum(1)
 
 
@@ -33,7 +33,7 @@ def gradcam_elementwise(ev: Evidence) -> Tensor:
 def normgrad(ev: Evidence) -> Tensor:
     """||G(u)|| ||A(u)||, norms over channels: the Frobenius norm of cell u's share of a 1 x 1 layer's gradient.
 
-    Never negative: it says how much a cell matters, not for or against the class.
+    Never negative, and 0 where either factor is: it says how much a cell matters, not for or against the class.
     """
     return ev.gradient.norm(dim=1) * ev.activations.norm(dim=1)
 

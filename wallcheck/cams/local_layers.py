@@ -101,6 +101,17 @@ def fullgrad(ev: Evidence) -> Tensor:
 
 
 @cam_method(
+    **LOCAL,
+    source="grad-cam 1.5.7, FullGrad: every channel is rescaled by itself and enlarged with half-pixel centres",
+)
+def fullgrad_by_channel(ev: Evidence) -> Tensor:
+    """sum_c N(|x_c G_c|) + sum over layers and channels of U(N(|b_k G_k|)): a faint channel counts as much as a strong
+    one. A channel without any slope adds 0."""
+    image, *biases = [unit_range(term.abs()).sum(1) for term in full_gradient(ev)]
+    return image + sum(on_image(map_, ev) for map_ in biases)
+
+
+@cam_method(
     **LOCAL, source="Srinivas and Fleuret, authors' SimpleFullGrad: gradients before each ReLU, biases left out"
 )
 def simple_fullgrad(ev: Evidence) -> Tensor:

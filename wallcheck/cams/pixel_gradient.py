@@ -130,6 +130,16 @@ def lrp_alpha_beta(ev: Evidence) -> Tensor:
 
 
 @cam_method(
+    **RULED,
+    source="Bach et al. 2015, eq. 60, alpha 1, beta 0; the positive bias takes part; pixels by the sign of x_i w_ij",
+    cost="1F+1B",
+)
+def lrp_alpha1_beta0(ev: Evidence) -> Tensor:
+    """R_i = sum_j (x_i w_ij)+ / z_j+ R_j; a unit without positive contributions hands nothing back."""
+    return (ev.images * rules.image_slope(ev, rules.alpha_beta(1.0))).sum(1)
+
+
+@cam_method(
     **EXCITED,
     source="Zhang et al. 2016, eq. 5; continued to signed pixels by the sign of x_i w_ij",
     cost="1F+1B",

@@ -14,7 +14,7 @@ from wallcheck.numerics import ratio, weighted_sum
     family="pooled", source="Selvaraju et al. 2017, eq. 1-2, logit score, no ReLU", cost="1F+1b", verdict="may_leak"
 )
 def gradcam(ev: Evidence) -> Tensor:
-    """sum_k mean_u G_k(u) A_k."""
+    """sum_k mean_u G_k(u) A_k. A dead channel adds 0, whatever its weight; the sign of y plays no part."""
     weights = ev.gradient.mean((2, 3))
     return weighted_sum(weights, ev.activations)
 
@@ -25,7 +25,8 @@ def gradcam(ev: Evidence) -> Tensor:
 def gradcampp(ev: Evidence) -> Tensor:
     """w_k = sum_u alpha_k(u) relu(G_k(u)), alpha = G^2 / (2 G^2 + G^3 sum_v A(v)).
 
-    alpha relu(G) is relu(G) / (2 + G sum A) wherever G > 0, which needs no epsilon. The factor
+    For A >= 0, as behind a ReLU, alpha relu(G) is relu(G) / (2 + G sum A), which needs no epsilon; with negative
+    activations the denominator can vanish, as in the paper. A dead channel adds 0. The factor
     exp(y) of the paper's exponential score cancels only in the weights' common scale, and is left out.
     """
     return weighted_sum(plusplus_weights(ev.activations, ev.gradient), ev.activations)
@@ -36,6 +37,22 @@ def plusplus_weights(activations: Tensor, gradient: Tensor) -> Tensor:
     positive = gradient.clamp(min=0)
     mass = activations.sum((2, 3), keepdim=True)
     return (positive / (2 + positive * mass)).sum((2, 3))
+
+
+@cam_method(
+    family="pooled",
+    source="grad-cam 1.5.7, GradCAMPlusPlus: 1e-6 added to alpha's denominator",
+    cost="1F+1b",
+    verdict="leaks",
+)
+def gradcampp_epsilon(ev: Evidence) -> Tensor:
+    """w_k = sum_u alpha_k(u) relu(G_k(u)), alpha = G^2 / (2 G^2 + G^3 sum_v A(v) + 1e-6).
+
+    The epsilon has the unit of G^2: where |G| is below 1e-3, as in wide heads, weights go with G^3.
+    """
+    positive = ev.gradient.clamp(min=0)
+    alpha = positive**2 / (2 * positive**2 + positive**3 * ev.activations.sum((2, 3), keepdim=True) + 1e-6)
+    return weighted_sum((alpha * positive).sum((2, 3)), ev.activations)
 
 
 @cam_method(

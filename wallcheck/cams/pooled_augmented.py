@@ -28,7 +28,7 @@ SALT = 5
     verdict="may_leak",
 )
 def augmented_gradcam(ev: Evidence) -> Tensor:
-    """argmin_h sum_l ||D T_l h - g_l||^2 / 2 + 8 (0.002 TV(h) + 0.0001 ||h||^2 / 2): (B, H, W).
+    """50 steps towards argmin_h sum_l ||D T_l h - g_l||^2 / 2 + 8 (0.002 TV(h) + 0.0001 ||h||^2 / 2): (B, H, W).
 
     T_l turns (up to 0.5 rad) and shifts (up to 30/224 of a side), T_0 does nothing; D averages the
     pixels of each cell; g_l is relu(Grad-CAM) of the turned image over its maximum, 0 where nothing

@@ -27,7 +27,7 @@ def noise(ev: Evidence, count: int, salt: int) -> Iterator[Tensor]:
 
 
 def spread(images: Tensor) -> Tensor:
-    """SmoothGrad's standard deviation, 0.15 of each image's range: (B, 1, 1, 1); 0 for a constant image."""
+    """SmoothGrad's standard deviation, 0.15 of each image's range over pixels and colours: (B, 1, 1, 1)."""
     return SPREAD * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
 
 
@@ -124,7 +124,8 @@ def expected_gradcam(ev: Evidence) -> Tensor:
     The paper's: Expected Gradients in place of the gradient, smoothed by a kernel around x, starts
     that know the data. Ours: the kernel is SmoothGrad's normal, z = x + 0.15 range(x) n; a start is
     noise with the mean and deviation of x's own colours; one t per draw. For a linear head
-    the weights sum to E[y(z) - y(x')] / h w: completeness. A constant image gives 0.
+    the weights sum to E[y(z) - y(x')] / h w: completeness. An image of one value in all pixels and
+    colours gives 0, to the rounding of its mean: start and end are the image.
     """
     weights = torch.zeros_like(ev.activations[:, :, 0, 0])
     for start, point, end in expected_paths(ev):

@@ -26,7 +26,7 @@ def reciprocam(ev: Evidence) -> Tensor:
 
 @cam_method(
     family="ablation",
-    source="Byun and Lee 2022 (Recipro-CAM), softmax, 3 x 3 spread, as their first code",
+    source="Byun and Lee 2022 (Recipro-CAM), softmax, 3 x 3 spread, an option of their code",
     cost="1F+Z f",
     verdict="zero_but_offset_and_rim",
 )

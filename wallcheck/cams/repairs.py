@@ -56,7 +56,7 @@ def gradient_reach(ev: Evidence, grid: str) -> Tensor:
 
 
 def cell_reach(ev: Evidence) -> Tensor:
-    """(B, h, w): probes are |noise| in the target layer, of sizes from 0.1 to 10 times its rms, per image or not."""
+    """(B, h, w): probes are |noise| in the target layer, of standard deviations from 0.1 to 10."""
     own = (ev.gradient != 0).any(1)
     drawn = probes(ev, (PROBES, *ev.activations.shape[1:]), salt=51).abs()
     return own | reached(ev, drawn, ev.net.logits_from)

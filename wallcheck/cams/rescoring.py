@@ -62,7 +62,7 @@ def scorecam_authors(ev: Evidence) -> Tensor:
 def scorecam_torchcam(ev: Evidence) -> Tensor:
     """w = softmax_k y(x * M_k), M_k = U(N(A_k)): the mask need not reach 1, nor 0, at any pixel.
 
-    torchcam subtracts the score of the unmasked image, which cancels as any baseline does.
+    A dead channel's mask is all zero, as in `scorecam`. torchcam subtracts the score of the unmasked image, which cancels as any baseline does.
     """
     scores = torch.stack([scores_through(ev, i, unit_range(maps)) for i, maps in each(ev)])
     return weighted_sum(scores.softmax(1), ev.activations)

@@ -33,7 +33,11 @@ def eigencam_uncentred(ev: Evidence) -> Tensor:
     verdict="zero_but_offset",
 )
 def eigengradcam(ev: Evidence) -> Tensor:
-    """X v_1 with rows X(u) = G(u) * A(u), centred: unseen rows were 0 and become -mean(X) v_1, one constant."""
+    """X v_1 with rows X(u) = G(u) * A(u), centred: unseen rows were 0 and become -mean(X) v_1, one constant.
+
+    The sign rule makes it positive where the evidence against the class has the larger extreme; grad-cam leaves the
+    sign, and so which images leak, to LAPACK.
+    """
     return first_direction(ev.gradient * ev.activations, centred=True)
 
 
@@ -56,7 +60,11 @@ def eigengradcam_uncentred(ev: Evidence) -> Tensor:
     verdict="zero_but_offset",
 )
 def segeigencam(ev: Evidence) -> Tensor:
-    """X v_1 with rows X(u) = |G(u)| * A(u), centred."""
+    """X v_1 with rows X(u) = |G(u)| * A(u), centred.
+
+    Behind a ReLU X >= 0, so v_1 >= 0 and the unseen constant is -mean(X) v_1 <= 0 under the sign rule unless most
+    seen cells are as bright as the brightest: with half of the cells unseen it was never met positive.
+    """
     return first_direction(ev.gradient.abs() * ev.activations, centred=True)
 
 
@@ -90,7 +98,8 @@ def fem(ev: Evidence) -> Tensor:
 
 
 @cam_method(
-    **EIGEN, source="Fuad et al. 2020, k = 2; binary maps weighted by the channel's mean, as printed and in xplique"
+    **EIGEN,
+    source="Fuad et al. 2020, k = 2; binary maps weighted by the channel's mean, our reading of the text and xplique's (which has >= for >)",
 )
 def fem_binary(ev: Evidence) -> Tensor:
     """sum_k mean(A_k) [A_k > mean + 2 std]: where many channels are outstanding, however strongly."""
@@ -99,7 +108,7 @@ def fem_binary(ev: Evidence) -> Tensor:
 
 @cam_method(**EIGEN, source="Karjauv and Albayrak 2024 (LaFAM), eq. 2")
 def lafam(ev: Evidence) -> Tensor:
-    """The mean over channels: every channel weighs the same."""
+    """The mean over channels: every channel weighs the same. 0 for a dead layer."""
     return ev.activations.mean(1)
 
 

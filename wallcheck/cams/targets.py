@@ -41,7 +41,8 @@ def against_rivals(ev: Evidence) -> Callable[[Tensor], Tensor]:
 def finer(base: Method) -> Callable[[Evidence], Tensor]:
     """base, explaining the logit against its three nearest rivals.
 
-    With p_j not detached the gradient also says how the rivals' shares change; with two classes
+    A base that asks for the class itself (masked images, probabilities) cannot explain a contrast and raises
+    ValueError. With p_j not detached the gradient also says how the rivals' shares change; with two classes
     it is the difference of the two logits, with one class the logit itself.
     """
     return lambda ev: base(ev.explaining(against_rivals(ev)))
