@@ -167,12 +167,15 @@ def test_command_leaves_numbers_page_and_bars(tmp_path, monkeypatch, capsys):
     assert "| `gradcam` | captum.LayerGradCam |" in page and "GFLOP/s" in page and "budget 256 MiB" in page
     assert (tmp_path / "benchmark.png").stat().st_size > 5000 and (tmp_path / "benchmark.pdf").is_file()
     assert "LayerGradCam" in capsys.readouterr().out
+    (tmp_path / "benchmark.md").unlink()
+    benchmark.main(Benchmark(redraw=True, out=str(tmp_path)))
+    assert (tmp_path / "benchmark.md").read_text() == page
 
 
 def test_page_tells_what_did_not_run():
     failed = Duel("lrp_epsilon", "captum.LRP", 8, note="does not run: TypeError")
     one = benchmark.Measured("tiny", "cpu", 8, 1, 1e9, 10**9, [failed])
-    about = dict(machine="a machine", load=1.0, versions={"torch": "2"})
+    about = dict(machine="a machine", load=1.0, versions={"torch": "2"}, options=dict(full=False))
     assert "| `lrp_epsilon` | captum.LRP | 8 | | | | | does not run: TypeError |" in benchmark_pages.markdown(
         [one], about
     )
