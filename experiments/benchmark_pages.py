@@ -41,7 +41,7 @@ def markdown(found: list["Measured"], about: dict) -> str:
 
 def _section(one: "Measured", about: dict) -> list[str]:
     forward = next((d.seconds[1] for d in one.duels if d.against == "one forward to the target layer"), None)
-    suite = [d for d in one.duels if d.difference is None and not d.note.startswith("does not run")]
+    suite = [d for d in one.duels if d.ours and d.difference is None]
     methods = [d for d in one.duels if d not in suite]
     lines = [
         "",

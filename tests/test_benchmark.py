@@ -172,13 +172,12 @@ def test_command_leaves_numbers_page_and_bars(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "benchmark.md").read_text() == page
 
 
-def test_page_tells_what_did_not_run():
-    failed = Duel("lrp_epsilon", "captum.LRP", 8, note="does not run: TypeError")
+@pytest.mark.parametrize("note", ["does not run: TypeError", "left out: 300 s a call, see --full"])
+def test_page_tells_what_did_not_run(note):
+    failed = Duel("lrp_epsilon", "captum.LRP", 8, note=note)
     one = benchmark.Measured("tiny", "cpu", 8, 1, 1e9, 10**9, [failed])
     about = dict(machine="a machine", load=1.0, versions={"torch": "2"}, options=dict(full=False))
-    assert "| `lrp_epsilon` | captum.LRP | 8 | | | | | does not run: TypeError |" in benchmark_pages.markdown(
-        [one], about
-    )
+    assert f"| `lrp_epsilon` | captum.LRP | 8 | | | | | {note} |" in benchmark_pages.markdown([one], about)
     assert math.isclose(one.limit, 1.0)
     assert benchmark_pages.chart([one]).axes
     assert benchmark_pages.library_of(failed) == "captum"
