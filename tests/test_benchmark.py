@@ -137,7 +137,7 @@ def test_lift_is_measured_from_the_layer_on(setting):
 def test_a_brief_run_sends_a_few_portions_through_the_features(monkeypatch):
     net, calls = tiny(), []
     monkeypatch.setattr(
-        evidence, "lean_cells", lambda net: lambda parts: calls.append(len(parts)) or net.seen_cells(parts)
+        evidence, "lean_cells", lambda net, spare_mb: lambda parts: calls.append(len(parts)) or net.seen_cells(parts)
     )
     portions = {}
     for kind in (peak.Brief, evidence.Evidence):

@@ -230,9 +230,9 @@ class Evidence:
     def rescore_visible(self, parts: Callable[[slice], Tensor], count: int) -> Tensor:
         """Logits (count, D) of `count` images of which parts(slice) builds the net's visible part alone.
 
-        The features run in small portions, the head on all of them that the budget can hold: its weights are read once.
+        The features run in small portions, the head on many of them together: its weights are read less often.
         """
-        held = self.chunk(self.net.channels * int(self.wall.seen.sum()))
+        held = self.chunk(self.net.channels * int(self.wall.seen.sum()), self.budget_mb / 8)
         with in_mode(self.net), torch.no_grad():
             return torch.cat([self.net.head(self._cells_of(parts, some)) for some in slices(0, count, held)])
 
@@ -251,7 +251,7 @@ class Evidence:
 
     @cached_property
     def _seen_cells(self) -> Callable[[Tensor], Tensor]:
-        return lean_cells(self.net)
+        return lean_cells(self.net, spare_mb=self.budget_mb / 4)
 
     @cached_property
     def portion(self) -> int:

@@ -72,7 +72,7 @@ def masks(maps: Tensor) -> Tensor:
     """
     tails = torch.tensor([TAIL, 1 - TAIL], dtype=maps.dtype, device=maps.device)
     low, high = torch.stack([each.flatten().quantile(tails) for each in maps], 1)[..., None, None]  # a sort of one map
-    return ratio(maps - low, high.clamp(min=0)).clamp_(0, 1)
+    return (maps - low).mul_(ratio(torch.ones_like(high), high.clamp(min=0))).clamp_(0, 1)
 
 
 def merged(ev: Evidence, weights: list[Tensor]) -> Tensor:

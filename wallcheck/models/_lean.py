@@ -2,7 +2,8 @@
 
 A rectification commutes with a max-pool, so it is done after it, in place, on a quarter of the values; a
 2 x 2 pool is two maxima of strided views; and a pool, or a convolution where that saves enough, makes only
-the rows and columns that a seen cell still looks at. BlindNet itself keeps its plain chain of modules, which
+the rows and columns that a seen cell still looks at. Given memory to spare, wide convolutions go Winograd's way, which
+alone is not to the bit but to float32 rounding. BlindNet itself keeps its plain chain of modules, which
 autograd and hooks rely on.
 """
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from wallcheck.geometry import lengths, seen_by
+from wallcheck.models import _winograd
 from wallcheck.models._blind import BlindNet
 from wallcheck.models._chain import chain
 
@@ -26,9 +28,12 @@ def lean_features(net: BlindNet) -> Step:
     return _in_turn(list(_steps(net, whole=True)))
 
 
-def lean_cells(net: BlindNet) -> Step:
-    """net.seen_cells for use without autograd: visible parts (n, 3, r, c) -> what the head reads."""
-    features = _in_turn(list(_steps(net, whole=False)))
+def lean_cells(net: BlindNet, spare_mb: float = 0) -> Step:
+    """net.seen_cells for use without autograd: visible parts (n, 3, r, c) -> what the head reads.
+
+    spare_mb: MiB that weights transformed for wide convolutions may take; with 0 the result is the same to the bit.
+    """
+    features = _in_turn(list(_steps(net, whole=False, spare_mb=spare_mb)))
     return lambda parts: net._hand_over(features(parts), net._first)
 
 
@@ -42,7 +47,7 @@ def _in_turn(steps: list[Step]) -> Step:
     return run
 
 
-def _steps(net: BlindNet, whole: bool) -> Iterator[Step]:
+def _steps(net: BlindNet, whole: bool, spare_mb: float = 0) -> Iterator[Step]:
     """The modules of the features, rectification after pooling; in place only on what a step has just made."""
     modules, fresh, windows = chain(net.features), False, 0
     while modules:
@@ -54,7 +59,10 @@ def _steps(net: BlindNet, whole: bool) -> Iterator[Step]:
         if _halves(module):
             yield _halving(*(net.image_size if whole else _needed(net, windows)))
         elif type(module) is nn.Conv2d and not whole:
-            yield _narrowing(module, _needed(net, windows))
+            size = 16 / 9 * module.weight.numel() * 4 / 2**20  # MiB of its transformed weights
+            wide = size <= spare_mb and _winograd.pays(module)
+            spare_mb -= size * wide
+            yield (_wide if wide else _narrowing)(module, _needed(net, windows))
         else:
             yield torch.relu_ if type(module) is nn.ReLU and fresh else module
         fresh = _halves(module) or type(module) is nn.Conv2d
@@ -69,6 +77,17 @@ def _halving(rows: int, columns: int) -> Step:
         return torch.maximum(flat[..., 0::2], flat[..., 1::2])
 
     return halve
+
+
+def _wide(conv: nn.Conv2d, needed: tuple[int, int]) -> Step:
+    """The rows and columns needed of a wide convolution, by `_winograd`."""
+    weights = _winograd.transformed(conv.weight)
+
+    def convolved(maps: Tensor) -> Tensor:
+        rows, columns = (min(count, length) for count, length in zip(needed, maps.shape[2:], strict=True))
+        return _winograd.convolved(maps, weights, conv.bias, rows, columns)
+
+    return convolved
 
 
 def _narrowing(conv: nn.Conv2d, needed: tuple[int, int]) -> Step:
