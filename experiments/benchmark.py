@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark                          both networks, CPU and GPU if there is one; an hour on two cores
     python -m experiments.benchmark --nets vgg_small --rounds 9
+    python -m experiments.benchmark --nets "[vgg16_walls]" --only "[suite,scorecam]"       measure these again, keep the rest
     python -m experiments.benchmark --full                   methods that rescore every channel on all images, and
                                                              whole where memory is measured; many hours
 
@@ -14,7 +15,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -54,6 +55,7 @@ class Benchmark:
         budget_mb: memory that one chunk of rescoring may take.
         memory: measure memory too.
         full: run methods that rescore every channel on all images and whole, which takes hours.
+        only: works to measure again, "suite", "lift" or names of methods; the others are kept from the benchmark.json in `out`.
         redraw: measure nothing; draw page and bars of the benchmark.json in `out` anew.
         out: folder of the results.
     """
@@ -67,6 +69,7 @@ class Benchmark:
     budget_mb: float = BUDGET_MB
     memory: bool = True
     full: bool = False
+    only: list[str] = field(default_factory=list)
     redraw: bool = False
     out: str = "runs/benchmark"
 
@@ -91,34 +94,42 @@ class Measured:
         return self.operations / self.rate
 
 
-def measure(name: str, device: str, options: Benchmark, tell: Tell) -> Measured:
+def measure(name: str, device: str, options: Benchmark, tell: Tell, before: Measured | None = None) -> Measured:
+    """before: what is kept of it where only some works are asked for."""
     net = drawn(models.PRESETS[name]()).to(device)
     setting = Setting(
         net, images_of(net, options.batch), options.rounds, options.seconds, options.budget_mb, options.full
     )
     rate, count = matrix_rate(setting.device), operations(net, setting.images)
-    duels = list(duels_of(setting, lambda done, total, what: tell(done, total, f"{name}, {device}: {what}")))
-    memory = dict(memory_of(name, setting, options, tell)) if options.memory else {}
-    return Measured(name, device, options.batch, torch.get_num_threads(), rate, count, duels, memory, options.budget_mb)
+    now = list(
+        duels_of(setting, options.only, lambda done, total, what: tell(done, total, f"{name}, {device}: {what}"))
+    )
+    duels = {(d.name.partition(",")[0], d.against): d for d in [*(before.duels if before else ()), *now]}
+    memory = before.memory if before else {}
+    if options.memory:
+        memory = memory | dict(memory_of(name, setting, options, tell))
+    about = options.batch, torch.get_num_threads(), rate, count
+    return Measured(name, device, *about, list(duels.values()), memory, options.budget_mb)
 
 
-def duels_of(setting: Setting, tell: Tell) -> Iterator[Duel]:
-    """The suite, LIFT-CAM, then each method against each library that has it."""
-    both = list(pairs(setting.net))
-    tell(0, len(both) + 2, "the cheap suite")
-    yield from suite_duels(setting)
-    tell(1, len(both) + 2, "LIFT-CAM")
-    if (lift := lift_duel(setting)) is not None:
-        yield lift
-    for number, pair in enumerate(both):
-        tell(number + 2, len(both) + 2, f"{pair.ours} / {pair.library}.{pair.explainer}")
-        yield duel(pair, setting)
+def duels_of(setting: Setting, only: Sequence[str], tell: Tell) -> Iterator[Duel]:
+    """The suite, LIFT-CAM, then each method against each library that has it; those in `only`, if it names any."""
+    works: list[tuple[str, Callable[[], Sequence[Duel]]]] = [
+        ("suite", lambda: suite_duels(setting)),
+        ("lift", lambda: lift_duel(setting)),
+    ]
+    works += [(pair.ours, lambda pair=pair: [duel(pair, setting)]) for pair in pairs(setting.net)]
+    works = [(what, work) for what, work in works if not only or what in only]
+    for number, (what, work) in enumerate(works):
+        tell(number, len(works), what)
+        yield from work()
 
 
 def memory_of(name: str, setting: Setting, options: Benchmark, tell: Tell) -> Iterator[tuple[str, float]]:
     """Name of a piece of work and its MiB above the loaded model, at the benchmark's batch."""
-    for number, what in enumerate(ALONE + KIN):
-        tell(number, len(ALONE + KIN), f"{name}: memory of {what}")
+    works = [what for what in ALONE + KIN if not options.only or what.removeprefix("cheap ") in options.only]
+    for number, what in enumerate(works):
+        tell(number, len(works), f"{name}: memory of {what}")
         about = dict(brief=what in KIN and not options.full)
         if setting.device.type == "cpu":
             settings = dict(batch=options.batch, budget_mb=options.budget_mb, threads=options.threads)
@@ -135,12 +146,12 @@ def main(options: Benchmark) -> None:
     devices = options.devices or ["cpu"] + ["cuda"] * torch.cuda.is_available()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    found: list[Measured] = []
+    found = kept_in(out) if options.only else {}
     with progress_bar() as tell:
         for device in devices:
             for name in options.nets:
-                found.append(measure(name, device, options, tell))
-                write(out, options, found)  # what is measured is kept if a later part fails
+                found[name, device] = measure(name, device, options, tell, found.get((name, device)))
+                write(out, options, list(found.values()))  # what is measured is kept if a later part fails
     Console(width=None if sys.stdout.isatty() else 140).print(Markdown((out / "benchmark.md").read_text()))
 
 
@@ -157,9 +168,20 @@ def write(out: Path, options: Benchmark, found: list[Measured]) -> None:
     draw(out, kept)
 
 
+def kept_in(out: Path) -> dict[tuple[str, str], Measured]:
+    """(net, device) -> what benchmark.json holds of it."""
+    if not (out / "benchmark.json").is_file():
+        raise FileNotFoundError(f"{out} holds no benchmark.json to measure works of anew; leave out --only first")
+    return {(one.net, one.device): one for one in measured_in(json.loads((out / "benchmark.json").read_text()))}
+
+
+def measured_in(kept: dict) -> list[Measured]:
+    return [Measured(**one | {"duels": [Duel(**each) for each in one["duels"]]}) for one in kept["measured"]]
+
+
 def draw(out: Path, kept: dict) -> None:
     """Page and bars of what benchmark.json holds."""
-    found = [Measured(**one | {"duels": [Duel(**each) for each in one["duels"]]}) for one in kept["measured"]]
+    found = measured_in(kept)
     write_text(out / "benchmark.md", benchmark_pages.markdown(found, kept))
     for kind in ("png", "pdf"):
         benchmark_pages.chart(found).savefig(out / f"benchmark.{kind}", dpi=200)

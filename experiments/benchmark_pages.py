@@ -34,6 +34,10 @@ def markdown(found: list["Measured"], about: dict) -> str:
         "median (smallest-largest). *Difference*: largest between the maps in the library's own form, as a share of the peak; what is "
         "behind those above 0.001 stands in docs/disagreements.md.",
     ]
+    if about["options"]["only"]:
+        page[-1] += (
+            f" Measured again in a later run (`--only`), the rest being kept: {', '.join(about['options']['only'])}."
+        )
     for one in found:
         page += [*_section(one, about)]
     return "\n".join(page) + "\n"

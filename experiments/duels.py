@@ -186,11 +186,12 @@ def together(methods: list[Method], evidence: Evidence) -> list[Tensor]:
     return [method(evidence) for method in methods]
 
 
-def lift_duel(setting: Setting) -> Duel | None:
-    """LIFT-CAM's attribution, the layer being known, against two head passes and one backward through the head."""
+def lift_duel(setting: Setting) -> list[Duel]:
+    """LIFT-CAM's attribution, the layer being known, against two head passes and one backward through the head; nothing
+    where it is not defined."""
     lift = METHODS["liftcam"]
     if lift.refuses(setting.net):
-        return None
+        return []
     known = settled_evidence(setting, setting.images)
 
     def asked() -> Evidence:
@@ -209,4 +210,4 @@ def lift_duel(setting: Setting) -> Duel | None:
     own, its = setting.time(lambda: lift(asked()), passes)
     count = len(setting.images)
     about = "two head passes and one head-backward"
-    return Duel("liftcam, from the layer on", about, count, [t / count for t in own], [t / count for t in its])
+    return [Duel("liftcam, from the layer on", about, count, [t / count for t in own], [t / count for t in its])]

@@ -128,10 +128,11 @@ def test_a_peer_that_fails_is_told(setting):
 
 
 def test_lift_is_measured_from_the_layer_on(setting):
-    assert duels.lift_duel(setting).against == "two head passes and one head-backward"
+    (lift,) = duels.lift_duel(setting)
+    assert lift.against == "two head passes and one head-backward"
     refusing = tiny()
     refusing.head.append(torch.nn.Softmax(1))
-    assert duels.lift_duel(Setting(refusing, photos(2)[0])) is None
+    assert not duels.lift_duel(Setting(refusing, photos(2)[0]))
 
 
 def test_a_brief_run_sends_a_few_portions_through_the_features(monkeypatch):
@@ -167,6 +168,16 @@ def test_command_leaves_numbers_page_and_bars(tmp_path, monkeypatch, capsys):
     assert "| `gradcam` | captum.LayerGradCam |" in page and "GFLOP/s" in page and "budget 256 MiB" in page
     assert (tmp_path / "benchmark.png").stat().st_size > 5000 and (tmp_path / "benchmark.pdf").is_file()
     assert "LayerGradCam" in capsys.readouterr().out
+    again = Benchmark(nets=["tiny"], devices=["cpu"], batch=2, rounds=1, out=str(tmp_path), only=["hirescam", "suite"])
+    benchmark.main(again)
+    (other,) = json.loads((tmp_path / "benchmark.json").read_text())["measured"]
+    changed = {d["name"].partition(",")[0] for d, e in zip(one["duels"], other["duels"], strict=True) if d != e}
+    assert changed == {"hirescam", "cheap suite", next(d["name"] for d in one["duels"] if d["name"].startswith("the "))}
+    assert other["memory"] == one["memory"]
+    page = (tmp_path / "benchmark.md").read_text()
+    assert "the rest being kept: hirescam, suite." in page
+    with pytest.raises(FileNotFoundError, match="leave out --only first"):
+        benchmark.main(Benchmark(only=["suite"], out=str(tmp_path / "none")))
     (tmp_path / "benchmark.md").unlink()
     benchmark.main(Benchmark(redraw=True, out=str(tmp_path)))
     assert (tmp_path / "benchmark.md").read_text() == page
@@ -176,7 +187,7 @@ def test_command_leaves_numbers_page_and_bars(tmp_path, monkeypatch, capsys):
 def test_page_tells_what_did_not_run(note):
     failed = Duel("lrp_epsilon", "captum.LRP", 8, note=note)
     one = benchmark.Measured("tiny", "cpu", 8, 1, 1e9, 10**9, [failed])
-    about = dict(machine="a machine", load=1.0, versions={"torch": "2"}, options=dict(full=False))
+    about = dict(machine="a machine", load=1.0, versions={"torch": "2"}, options=dict(full=False, only=[]))
     assert f"| `lrp_epsilon` | captum.LRP | 8 | | | | | {note} |" in benchmark_pages.markdown([one], about)
     assert math.isclose(one.limit, 1.0)
     assert benchmark_pages.chart([one]).axes
