@@ -2,7 +2,7 @@
 
     python -m experiments.benchmark                          both networks, CPU and GPU if there is one; an hour on two cores
     python -m experiments.benchmark --nets vgg_small --rounds 9
-    python -m experiments.benchmark --nets "[vgg16_walls]" --only "[suite,scorecam]"       measure these again, keep the rest
+    python -m experiments.benchmark --nets vgg16_walls --only suite scorecam      measure these again, keep the rest
     python -m experiments.benchmark --full                   methods that rescore every channel on all images, and
                                                              whole where memory is measured; many hours
 
