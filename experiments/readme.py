@@ -27,6 +27,7 @@ TOLD = {
     "scorecam": ["pytorch_grad_cam.ScoreCAM"],
     "scorecam_torchcam": ["torchcam.ScoreCAM"],
 }
+NETS = {"walled": "trained", "untrained": "untrained"}
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
 
 
@@ -97,7 +98,7 @@ def all_table(rows: pd.DataFrame, pooled: pd.DataFrame | None = None) -> str:
         "cost",
         "expected",
         *(f"{s}: mass on unseen cells" for s in SETS.values()),
-        *(f"maps with any, {net}" for net in ("trained", "untrained")),
+        *(f"maps with any, {label}{images_of(rows, net)}" for net, label in NETS.items()),
     ]
     lines, elsewhere = [], set() if pooled is None else set(pooled["method"].unique())
     present = set(rows["method"].unique())
@@ -111,13 +112,17 @@ def all_table(rows: pd.DataFrame, pooled: pd.DataFrame | None = None) -> str:
     return markdown(heads, lines) + told
 
 
+def images_of(rows: pd.DataFrame, net: str) -> str:
+    """How many images, where an audit that was stopped has fewer of this net than of the walled one."""
+    counts = rows[rows["images"] == "stack_mix"].groupby("net")["image"].nunique()
+    return "" if counts[net] == counts["walled"] else f" (first {counts[net]} images)"
+
+
 def described(method: Method, rows: pd.DataFrame) -> list[str]:
     """One line of the long table, but for the name."""
     on = "grid" if method.grid == "cells" else "image"
     mass = [cell(rows, "walled", s, method.name, "rectified", on, "leak_mass") for s in SETS]
-    anywhere = [
-        pick(rows, net, "stack_mix", method.name, "rectified", on, "leak_any") for net in ("walled", "untrained")
-    ]
+    anywhere = [pick(rows, net, "stack_mix", method.name, "rectified", on, "leak_any") for net in NETS]
     return [method.family, method.cost, method.verdict, *mass, *(f"{interval(a)['mean']:.0%}" for a in anywhere)]
 
 

@@ -26,7 +26,16 @@ def test_finer_over_any_base_explains_the_contrast_or_says_that_it_cannot(name):
 
 def test_methods_that_go_by_gradient_or_rescored_channels_explain_a_contrast():
     evidence = Evidence(trained_tiny(), photos(2, seed=5)[0])
-    for name in ("gradcam", "layercam", "liftcam", "ablationcam", "shapcam", "fullgrad", "gradient", "conceptor_gradcam"):
+    for name in (
+        "gradcam",
+        "layercam",
+        "liftcam",
+        "ablationcam",
+        "shapcam",
+        "fullgrad",
+        "gradient",
+        "conceptor_gradcam",
+    ):
         assert finer(METHODS[name])(evidence).isfinite().all()
     for name in ("scorecam", "groupcam", "opticam", "relevancecam", "rise", "excitationbp"):
         with pytest.raises(ValueError, match="asks for one class"):

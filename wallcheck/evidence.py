@@ -251,7 +251,7 @@ class Evidence:
 
     @cached_property
     def _seen_cells(self) -> Callable[[Tensor], Tensor]:
-        return lean_cells(self.net, spare_mb=self.budget_mb / 4)
+        return lean_cells(self.net, spare_mb=self.budget_mb / 5)
 
     @cached_property
     def portion(self) -> int:

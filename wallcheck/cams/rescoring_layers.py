@@ -61,7 +61,12 @@ def hidden(ev: Evidence) -> list[Tensor]:
 
 def each_layer(ev: Evidence, answers: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
     """Per layer, (B, K_l): answers(image, masks (K_l, h_l, w_l)) of each image."""
-    by_image = [[answers(image, masks(maps)) for maps in layers(ev, image)] for image in range(len(ev.images))]
+    by_image = []
+    for image in range(len(ev.images)):
+        left, found = layers(ev, image), []
+        while left:  # deep to shallow, and let go: the shallow layers, done last, are the large ones
+            found.insert(0, answers(image, masks(left.pop())))
+        by_image.append(found)
     return [torch.stack(layer) for layer in zip(*by_image, strict=True)]
 
 
