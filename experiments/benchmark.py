@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -147,11 +147,12 @@ def main(options: Benchmark) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     found = kept_in(out) if options.only else {}
+    told = replace(options, only=again(out, options.only)) if options.only else options
     with progress_bar() as tell:
         for device in devices:
             for name in options.nets:
                 found[name, device] = measure(name, device, options, tell, found.get((name, device)))
-                write(out, options, list(found.values()))  # what is measured is kept if a later part fails
+                write(out, told, list(found.values()))  # what is measured is kept if a later part fails
     Console(width=None if sys.stdout.isatty() else 140).print(Markdown((out / "benchmark.md").read_text()))
 
 
@@ -173,6 +174,11 @@ def kept_in(out: Path) -> dict[tuple[str, str], Measured]:
     if not (out / "benchmark.json").is_file():
         raise FileNotFoundError(f"{out} holds no benchmark.json to measure works of anew; leave out --only first")
     return {(one.net, one.device): one for one in measured_in(json.loads((out / "benchmark.json").read_text()))}
+
+
+def again(out: Path, only: Sequence[str]) -> list[str]:
+    """All works of a benchmark that were measured again, in this run or in one before."""
+    return list(dict.fromkeys([*json.loads((out / "benchmark.json").read_text())["options"]["only"], *only]))
 
 
 def measured_in(kept: dict) -> list[Measured]:

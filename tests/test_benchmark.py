@@ -176,6 +176,7 @@ def test_command_leaves_numbers_page_and_bars(tmp_path, monkeypatch, capsys):
     assert other["memory"] == one["memory"]
     page = (tmp_path / "benchmark.md").read_text()
     assert "the rest being kept: hirescam, suite." in page
+    assert benchmark.again(tmp_path, ["suite", "lift"]) == ["hirescam", "suite", "lift"]
     with pytest.raises(FileNotFoundError, match="leave out --only first"):
         benchmark.main(Benchmark(only=["suite"], out=str(tmp_path / "none")))
     (tmp_path / "benchmark.md").unlink()
