@@ -91,8 +91,10 @@ def test_verdict(name, evidence):
     unseen = maps[:, hidden]
     if method.verdict in ("zero", "zero_but_bleed"):  # the layers of these nets look past their cells
         assert torch.count_nonzero(unseen) == 0
+        assert maps.flatten(1).any(1).all()
     elif method.verdict == "zero_but_offset":
         assert torch.equal(unseen, unseen[:, :1].expand_as(unseen))
+        assert (maps.amax((1, 2)) > maps.amin((1, 2))).all()
     elif method.verdict == "zero_but_offset_and_rim":
         beside = torch.nn.functional.max_pool2d(1.0 * ~hidden[None], 3, stride=1, padding=1)[0] > 0
         assert (far := maps[:, ~beside]).numel() > 0
@@ -176,9 +178,10 @@ def test_dead_net_gives_a_finite_map(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_constant_image_and_negative_score_are_finite(name):
+def test_constant_images_and_negative_score_are_finite(name):
     net = suited(name, trained_tiny())
-    images = torch.cat([torch.zeros(1, 3, 24, 24), photos(1)[0]])
-    worst = Evidence(net, images).logits.argmin(1)
-    maps = METHODS[name](Evidence(net, images, targets=worst))
-    assert maps.isfinite().all()
+    coloured = torch.tensor([0.7, -0.3, 1.2]).view(1, 3, 1, 1).expand(-1, -1, 24, 24)
+    images = torch.cat([torch.zeros(1, 3, 24, 24), photos(1)[0], coloured])
+    evidence = Evidence(net, images, targets=Evidence(net, images).logits.argmin(1))
+    assert evidence.score[1] < 0
+    assert METHODS[name](evidence).isfinite().all()

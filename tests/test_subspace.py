@@ -8,7 +8,7 @@ from tests.nets import photos, tiny, trained_tiny
 from wallcheck.cams import METHODS
 from wallcheck.cams._blur import blurred, gaussian
 from wallcheck.cams.factor import decomcam_with, extreme_fibres, factors, principal_maps
-from wallcheck.cams.repairs import declared_reach, gradient_reach, sealed
+from wallcheck.cams.repairs import PROBES, declared_reach, gradient_reach, probes, reached, sealed
 from wallcheck.cams.subspace import fibres_of
 from wallcheck.evidence import Evidence
 
@@ -113,16 +113,31 @@ def test_gradient_reach_finds_the_wall_without_being_told(wall):
 
 
 def test_probes_find_what_saturated_units_hide():
-    """All hidden units of the head are off for this image: its own gradient is 0 everywhere, the probes' is not."""
-    net = tiny()
-    images = photos(1, seed=1)[0]
-    first = net.head[1]
-    with torch.no_grad():
-        first.bias -= net.activations(images).abs().sum() * first.weight.abs().max()
-    ev = Evidence(net, images)
+    """All hidden units of the head are off for this image and for small probes; large ones turn some on."""
+    ev = saturated(2.0)
     assert torch.count_nonzero(ev.gradient) == 0
-    net.head[1].bias.data.fill_(-0.1)
-    assert gradient_reach(ev, "cells")[0][~ev.unseen].all()
+    assert not reached(ev, ev.images, ev.net).any()
+    drawn = probes(ev, (PROBES, *ev.activations.shape[1:]), salt=51).abs()
+    alone = [reached(ev, probe[None], ev.net.logits_from).any() for probe in drawn]
+    assert not alone[0] and alone[-1]
+    for grid in ("cells", "pixels"):
+        assert torch.equal(gradient_reach(ev, grid)[0], declared_reach(ev, grid)), grid
+
+
+def test_what_is_saturated_for_every_probe_is_sealed():
+    """The limit of the probes: biases far beyond what the largest moves seal the whole map."""
+    ev = saturated(100.0)
+    for grid in ("cells", "pixels"):
+        assert not gradient_reach(ev, grid).any(), grid
+
+
+def saturated(share):
+    """A photograph on a net whose hidden units are all off for it: biases lowered by share of the largest input."""
+    net, images = tiny(), photos(1, seed=1)[0]
+    with torch.no_grad():
+        hidden = net.head[1](net.head[0](net.activations(images)[:, :, ~Evidence(net, images).unseen]))
+        net.head[1].bias -= share * hidden.max()
+    return Evidence(net, images)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name.startswith("sealed_")])

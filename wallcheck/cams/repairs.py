@@ -49,7 +49,8 @@ def gradient_reach(ev: Evidence, grid: str) -> Tensor:
 
     One image's gradient misses what its saturated ReLUs hide, so random probes are asked too: the
     cell is sealed when none of them, with random weights on all logits, moves anything there. Where no
-    path leads, no probe can find one, so nothing unseen is ever opened. The probes are the same for
+    path leads, no probe can find one, so nothing unseen is ever opened; a seen cell behind units that are saturated
+    for every probe too is sealed with the rest. The probes are the same for
     every image.
     """
     return ev.once(cell_reach if grid == "cells" else pixel_reach)
