@@ -43,31 +43,23 @@ def slow_gradcam(net, image, target, seed):
     return sum(G[k].sum() / G[k].numel() * A[k] for k in range(len(A)))
 
 
-@twin_of("gradcampp_epsilon")
-def slow_gradcampp_epsilon(net, image, target, seed):
-    A, G, _ = parts(net, image, target)
-    total = torch.zeros_like(A[0])
-    for k in range(len(A)):
-        weight = 0.0
-        for g in G[k].flatten().tolist():
-            if g != 0:
-                weight += g**2 / (2 * g**2 + A[k].sum().item() * g**3 + 1e-6) * max(g, 0.0)
-        total += weight * A[k]
-    return total
-
-
 @twin_of("gradcampp")
-def slow_gradcampp(net, image, target, seed):
+def slow_gradcampp(net, image, target, seed, epsilon=0.0):
     A, G, _ = parts(net, image, target)
     total = torch.zeros_like(A[0])
     for k in range(len(A)):
         weight = 0.0
         for g in G[k].flatten().tolist():
             if g != 0:
-                alpha = g**2 / (2 * g**2 + A[k].sum().item() * g**3)
+                alpha = g**2 / (2 * g**2 + A[k].sum().item() * g**3 + epsilon)
                 weight += alpha * max(g, 0.0)
         total += weight * A[k]
     return total
+
+
+@twin_of("gradcampp_epsilon")
+def slow_gradcampp_epsilon(net, image, target, seed):
+    return slow_gradcampp(net, image, target, seed, epsilon=1e-6)
 
 
 @twin_of("xgradcam")
