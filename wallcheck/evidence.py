@@ -251,6 +251,7 @@ class Evidence:
 
     @cached_property
     def _seen_cells(self) -> Callable[[Tensor], Tensor]:
+        """Weights of wide convolutions may take a fifth of the budget: the default holds all of VGG16's that gain by it."""
         return lean_cells(self.net, spare_mb=self.budget_mb / 5)
 
     @cached_property

@@ -91,30 +91,29 @@ def _wide(conv: nn.Conv2d, needed: tuple[int, int]) -> Step:
 
 
 def _narrowing(conv: nn.Conv2d, needed: tuple[int, int]) -> Step:
-    """The convolution, of whose result rows and columns beyond those needed are not made where they are many.
-
-    Padded at the start alone, it ends where the map does: what padding at a cut would have made of the last
-    rows, no seen cell looks at.
-    """
+    """The convolution, of whose result rows and columns beyond those needed are not made where they are many."""
     if conv.stride != (1, 1):
         return conv
     sides = list(zip(needed, conv.kernel_size, conv.padding, conv.dilation, strict=True))
 
     def narrow(maps: Tensor) -> Tensor:
-        read = [count + (size - 1) * dilation - before for count, size, before, dilation in sides]
-        cut = [
-            each <= length and count <= (1 - WORTH) * length
-            for each, length, (count, *_) in zip(read, maps.shape[2:], sides, strict=True)
-        ]
-        if not any(cut):
+        rows, columns = cut = [_cut(length, *side) for length, side in zip(maps.shape[2:], sides, strict=True)]
+        if cut == [(length, 0, around) for length, around in zip(maps.shape[2:], conv.padding, strict=True)]:
             return conv(maps)
-        kept = [each if there else length for each, there, length in zip(read, cut, maps.shape[2:], strict=True)]
-        before = [start if there else 0 for there, (_, _, start, _) in zip(cut, sides, strict=True)]
-        around = [0 if there else start for there, (_, _, start, _) in zip(cut, sides, strict=True)]
-        padded = pad(maps[:, :, : kept[0], : kept[1]], (before[1], 0, before[0], 0))
-        return conv2d(padded, conv.weight, conv.bias, 1, around, conv.dilation, conv.groups)
+        padded = pad(maps[:, :, : rows[0], : columns[0]], (columns[1], 0, rows[1], 0))
+        return conv2d(padded, conv.weight, conv.bias, 1, (rows[2], columns[2]), conv.dilation, conv.groups)
 
     return narrow
+
+
+def _cut(length: int, needed: int, size: int, padding: int, dilation: int) -> tuple[int, int, int]:
+    """Along one axis: how much of the input is read, the padding at its start alone, and that at both ends.
+
+    Padded at the start alone, a convolution ends where the map does: what padding at a cut would have made of
+    the last rows, no seen cell looks at.
+    """
+    read = needed + (size - 1) * dilation - padding
+    return (read, padding, 0) if read <= length and needed <= (1 - WORTH) * length else (length, 0, padding)
 
 
 def _needed(net: BlindNet, done: int) -> tuple[int, int]:
