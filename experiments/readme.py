@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments import flags
-from experiments.duels import Duel
+from experiments.benchmark.duels import Duel
 from wallcheck.cams import METHODS, PAPER, Method
 from wallcheck.results import interval, merge
 from wallcheck.writing import write_text

@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from wallcheck.lit import BlindClassifier, SaveNet, Snapshots, TrainingSets, keep_log
+from wallcheck.lit.training import BlindClassifier, SaveNet, Snapshots, TrainingSets, keep_log
 
 
 class TrainCLI(LightningCLI):

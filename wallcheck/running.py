@@ -15,7 +15,7 @@ from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify, fingerprint
 from wallcheck.data import ImageSet, PhotoFolder, to_display
 from wallcheck.evidence import BUDGET_MB, Evidence
-from wallcheck.lit import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
+from wallcheck.lit.auditing import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
 from wallcheck.models import BlindNet
 from wallcheck.results import Manifest, done, merge, shards, summary, writable
 from wallcheck.writing import beside, write_text

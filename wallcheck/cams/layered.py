@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from wallcheck.cams._layers import needs_plain_chain, on_image, stages
 from wallcheck.cams._method import cam_method
-from wallcheck.cams.pooled import plusplus_weights
+from wallcheck.cams.pooled.gradients import plusplus_weights
 from wallcheck.evidence import Evidence, Traced
 from wallcheck.models import in_mode
 from wallcheck.numerics import unit_range, weighted_sum

@@ -15,8 +15,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wallcheck.cams import ablation, attribution, pixel_masks, pooled, rescoring, subspace
 from wallcheck.cams._method import Method, cam_method
+from wallcheck.cams.ablation import attribution
+from wallcheck.cams.ablation import channels as ablation
+from wallcheck.cams.pixel import masks as pixel_masks
+from wallcheck.cams.pooled import gradients as pooled
+from wallcheck.cams.rescoring import scores as rescoring
+from wallcheck.cams.subspace import eigen as subspace
 from wallcheck.evidence import Evidence
 from wallcheck.models import in_mode
 

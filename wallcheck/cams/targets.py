@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from wallcheck.cams._method import Method, cam_method
-from wallcheck.cams.local import hirescam, layercam
-from wallcheck.cams.pooled import gradcam
+from wallcheck.cams.local.products import hirescam, layercam
+from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
 from wallcheck.models import in_mode
 from wallcheck.numerics import ratio, weighted_sum

@@ -1,0 +1,213 @@
+"""What the benchmark measures: wallcheck's methods and other libraries' on the same net and images."""
+
+import copy
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from experiments.benchmark.timing import Ratio, alternate, ratio, seconds_of
+from experiments.disagreements.comparisons import COMPARISONS, Comparison
+from experiments.disagreements.settling import gap
+from wallcheck import adapters
+from wallcheck.adapters._stand_in import StandIn, undisturbed
+from wallcheck.cams import METHODS, Method
+from wallcheck.evidence import Evidence
+from wallcheck.models import BlindNet
+
+CHEAP = ("1F", "1F+1b")  # costs of the methods that one forward and one backward through the head serve
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The net and images of all measurements, and how long to measure.
+
+    rounds: at most so many; seconds: of one comparison, beyond which no further round is begun.
+    budget_mb: of rescoring.
+    """
+
+    net: BlindNet
+    images: Tensor
+    rounds: int = 5
+    seconds: float = 60
+    budget_mb: float = 256
+    full: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def evidence(self, images: Tensor | None = None) -> Evidence:
+        """Fresh evidence: nothing computed yet."""
+        return Evidence(self.net, self.images if images is None else images, budget_mb=self.budget_mb)
+
+    def images_for(self, method: Method) -> Tensor:
+        """One image for methods that rescore every channel, unless the measurement is full; else all."""
+        return self.images[:1] if "K" in method.cost and not self.full else self.images
+
+    def time(self, *works: Callable[[], object]) -> list[list[float]]:
+        return alternate(works, self.rounds, self.seconds, self.device)
+
+
+@dataclass(frozen=True)
+class Duel:
+    """ours against theirs: seconds per image in each round, and the largest difference of the maps over their peak."""
+
+    name: str
+    against: str
+    images: int
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    difference: float | None = None
+    note: str = ""
+
+    @property
+    def speedup(self) -> Ratio:
+        return ratio(self.theirs, self.ours)
+
+    @property
+    def share(self) -> Ratio:
+        """Our time as a multiple of the other's."""
+        return ratio(self.ours, self.theirs)
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Medians per image, ours and theirs."""
+        return median(self.ours), median(self.theirs)
+
+
+def fits(method: Method, net: BlindNet) -> bool:
+    return method.cost in CHEAP and not method.refuses(net)
+
+
+def cheap_suite(net: BlindNet) -> list[Method]:
+    """Every method that needs one forward and at most one backward through the head, and is defined on the net."""
+    return [method for method in METHODS.values() if fits(method, net)]
+
+
+def peers_of(methods: list[Method], library: str) -> dict[str, Method]:
+    """name of ours -> the library's counterpart, where it has one."""
+    found = {m.name: [p for p in adapters.counterparts(m.name) if p.name.startswith(f"{library}.")] for m in methods}
+    return {name: peers[0] for name, peers in found.items() if peers}
+
+
+def pairs(net: BlindNet) -> Iterator[Comparison]:
+    """Each explainer of each library beside the nearest of our methods, where that is defined on the net."""
+    met: set[tuple[str, str]] = set()
+    for one in COMPARISONS:  # the nearest stand first
+        sides = {(one.library, one.ours), (one.library, one.explainer)}
+        if one.case in ("plain", "pooled head") and not sides & met and not METHODS[one.ours].refuses(net):
+            met |= sides
+            yield one
+
+
+def settled_evidence(setting: Setting, images: Tensor) -> Evidence:
+    """For peers, which look at net, images and targets only: nothing of ours is timed with them."""
+    evidence = setting.evidence(images)
+    _ = evidence.targets
+    return evidence
+
+
+def adapter_seconds(setting: Setting) -> float:
+    """What an adapter itself takes: a stand-in for the net, and generators put back. Taken off peers' times."""
+
+    def empty() -> None:
+        with undisturbed(0):
+            StandIn(setting.net)
+
+    return median(alternate([empty], 5, 10, setting.device)[0])
+
+
+def duel(pair: Comparison, setting: Setting) -> Duel:
+    """One method, forward included, against one library's; a peer that does not run, or would for too long, is told
+    in the note."""
+    ours = METHODS[pair.ours]
+    images = setting.images_for(ours)
+    theirs_on, about = settled_evidence(setting, images), (ours.name, f"{pair.library}.{pair.explainer}", len(images))
+    if (expected := least_seconds(ours, theirs_on)) > setting.seconds and not setting.full:
+        return Duel(*about, note=f"left out: {expected:.0f} s a call, see --full")
+    try:
+        difference = gap(*pair.maps(theirs_on))
+    except Exception as error:  # another library's, of any kind
+        return Duel(*about, note=f"does not run: {type(error).__name__}")
+    own, its = setting.time(lambda: ours(setting.evidence(images)), lambda: pair.theirs_on(theirs_on))
+    spent = adapter_seconds(setting)
+    per_image = [[t / len(images) for t in own], [max(t - spent, 1e-9) / len(images) for t in its]]
+    return Duel(*about, *per_image, difference, note="" if len(own) > 1 else "one round")
+
+
+def least_seconds(method: Method, evidence: Evidence) -> float:
+    """What the masked images of a method that rescores every channel many times take at the pace of one image; 0 for
+    other methods."""
+    times = re.search(r"(\d+)K F", method.cost)
+    if times is None:
+        return 0.0
+    masked = [evidence.images[0]] * 4
+    spent = seconds_of(
+        lambda: evidence.rescore_images(lambda piece: torch.stack(masked[piece]), 4), evidence.images.device
+    )
+    return int(times[1]) * evidence.activations.shape[1] * len(evidence.images) * spent / 4
+
+
+def suite_duels(setting: Setting) -> list[Duel]:
+    """The cheap suite against one forward to the target layer, and against pytorch-grad-cam called for the same methods."""
+    count, methods = len(setting.images), cheap_suite(setting.net)
+    peers = peers_of(methods, "pytorch_grad_cam")
+    shared = [METHODS[name] for name in peers]
+    theirs_on = settled_evidence(setting, setting.images)
+
+    def forward() -> None:
+        with torch.no_grad():
+            setting.net.activations(setting.images)
+
+    works = (
+        forward,
+        lambda: together(methods, setting.evidence()),
+        lambda: together(shared, setting.evidence()),
+        lambda: together(list(peers.values()), theirs_on),
+    )
+    *ours, theirs = ([t / count for t in times] for times in setting.time(*works))
+    spent = adapter_seconds(setting) * len(peers) / count
+    theirs, (once, every, same) = [t - spent for t in theirs], ours
+    return [
+        Duel(f"cheap suite, {len(methods)} methods", "one forward to the target layer", count, every, once),
+        Duel(f"the {len(shared)} that pytorch-grad-cam has", "one forward to the target layer", count, same, once),
+        Duel(
+            f"the {len(shared)} that pytorch-grad-cam has", "pytorch-grad-cam, one after another", count, same, theirs
+        ),
+        Duel(f"cheap suite, {len(methods)} methods", f"pytorch-grad-cam's {len(shared)}", count, every, theirs),
+    ]
+
+
+def together(methods: list[Method], evidence: Evidence) -> list[Tensor]:
+    return [method(evidence) for method in methods]
+
+
+def lift_duel(setting: Setting) -> list[Duel]:
+    """LIFT-CAM's attribution, the layer being known, against two head passes and one backward through the head; nothing
+    where it is not defined."""
+    lift = METHODS["liftcam"]
+    if lift.refuses(setting.net):
+        return []
+    known = settled_evidence(setting, setting.images)
+
+    def asked() -> Evidence:
+        """The same activations and targets, nothing else computed."""
+        fresh = copy.copy(known)
+        fresh.__dict__.pop("gradient", None)
+        fresh._kept = {}
+        return fresh
+
+    def passes() -> None:
+        evidence = asked()
+        for _ in range(2):
+            evidence.rescore(evidence.activations)
+        _ = evidence.gradient
+
+    own, its = setting.time(lambda: lift(asked()), passes)
+    count = len(setting.images)
+    about = "two head passes and one head-backward"
+    return [Duel("liftcam, from the layer on", about, count, [t / count for t in own], [t / count for t in its])]

@@ -1,0 +1,126 @@
+"""The benchmark as a page and as bars."""
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from experiments.benchmark.duels import Duel
+from experiments.benchmark.measured import Measured
+from wallcheck.plots._style import BLUE, GREEN, GREY, ORANGE
+
+COLOURS = {"pytorch_grad_cam": ORANGE, "torchcam": BLUE, "captum": GREEN}
+LABELS = {"pytorch_grad_cam": "pytorch-grad-cam", "torchcam": "torchcam", "captum": "captum"}
+
+BRIEF = (
+    "Of the masked images of a rescoring method the first four portions go through the features and the others are given "
+    "copies of what came out, which holds as much and takes a fraction of the time (`--full` runs all):"
+)
+
+
+def markdown(found: list[Measured], about: dict) -> str:
+    libraries = ", ".join(
+        f"{name} {about['versions'][name]}"
+        for name in ("torch", "grad-cam", "torchcam", "captum")
+        if name in about["versions"]
+    )
+    page = [
+        "# Benchmark",
+        "",
+        f"Made by `python -m experiments.benchmark`; {about['machine']}, load {about['load']:.1f} at the end; {libraries}.",
+        "Seconds are medians per image, all work from the image on, ratios are taken within rounds of alternating runs: "
+        "median (smallest-largest). *Difference*: largest between the maps in the library's own form, as a share of the peak; what is "
+        "behind those above 0.001 stands in docs/disagreements.md.",
+    ]
+    if about["options"]["only"]:
+        page[-1] += (
+            f" Measured again in a later run (`--only`), the rest being kept: {', '.join(about['options']['only'])}."
+        )
+    for one in found:
+        page += [*_section(one, about)]
+    return "\n".join(page) + "\n"
+
+
+def _section(one: Measured, about: dict) -> list[str]:
+    forward = next((d.seconds[1] for d in one.duels if d.against == "one forward to the target layer"), None)
+    suite = [d for d in one.duels if d.ours and d.difference is None]
+    methods = [d for d in one.duels if d not in suite]
+    lines = [
+        "",
+        f"## {one.net} on {one.device}: {one.batch} images at once, {one.threads} threads",
+        "",
+        f"A large matrix product or convolution runs at {one.rate / 1e9:.0f} GFLOP/s here, one forward to the target layer takes "
+        f"{one.operations / 2e9:.3g} G multiply-adds: not under {one.limit:.2g} s per image by that rate.",
+    ]
+    if forward:
+        lines[-1] += f" Measured {forward:.2g} s, {forward / one.limit:.2f} times the limit."
+    lines += [
+        "",
+        "| what | against | seconds | its seconds | times its time | times faster |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [f"| {d.name} | {d.against} | {_seconds(d)} | {d.share} | {d.speedup} |" for d in suite]
+    lines += [
+        "",
+        "| method | library | images | seconds, ours | theirs | times faster | difference | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [_row(d) for d in methods]
+    if one.memory:
+        lines += [
+            "",
+            f"Memory above the loaded model at its peak, {one.batch} images at once, rescoring budget {one.budget_mb:g} MiB. "
+            + ("" if about["options"]["full"] else BRIEF),
+        ]
+        lines += ["", "| what | MiB |", "|---|---|", *(f"| {what} | {mb:.0f} |" for what, mb in one.memory.items())]
+    return lines
+
+
+def _row(duel: Duel) -> str:
+    if not duel.ours:
+        return f"| `{duel.name}` | {duel.against} | {duel.images} | | | | | {duel.note} |"
+    measured = f"{_seconds(duel)} | {duel.speedup} | {duel.difference:.0e}"
+    return f"| `{duel.name}` | {duel.against} | {duel.images} | {measured} | {duel.note} |"
+
+
+def _seconds(duel: Duel) -> str:
+    return " | ".join(f"{value:.2g}" for value in duel.seconds)
+
+
+def chart(found: list[Measured]) -> Figure:
+    """How many times faster, one bar per method and library, the range of the rounds as a line."""
+    panels = [(one, [d for d in one.duels if d.ours and library_of(d)]) for one in found]
+    longest = max((len(duels) for _, duels in panels), default=1)
+    figure = Figure(figsize=(4.2 * max(len(panels), 1.5), 1.2 + 0.19 * longest), layout="constrained")
+    for axes, (one, duels) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _bars(axes, duels)
+        axes.set_title(f"{one.net}, {one.device}", loc="left", fontsize=9)
+    handles = [Patch(color=colour, label=LABELS[library]) for library, colour in COLOURS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return figure
+
+
+def library_of(duel: Duel) -> str | None:
+    """The library a duel is against; None for one against our own forward."""
+    start = duel.against.partition(".")[0].partition(",")[0]
+    return {label: name for name, label in LABELS.items()}.get(start, start if start in COLOURS else None)
+
+
+def _bars(axes, duels: list[Duel]) -> None:
+    ratios = [duel.speedup for duel in duels]
+    axes.barh(
+        range(len(duels)),
+        [r.middle - 1 for r in ratios],
+        left=1,  # as fast as the other
+        xerr=[[r.middle - r.low for r in ratios], [r.high - r.middle for r in ratios]],
+        color=[COLOURS[library_of(duel)] for duel in duels],
+        error_kw=dict(lw=0.8, ecolor=GREY),
+    )
+    for place, found in enumerate(ratios):
+        axes.text(max(found.high, 1) * 1.1, place, f"{found.middle:.3g}", va="center", fontsize=6.5)
+    axes.set_yticks(range(len(duels)), [duel.name for duel in duels], fontsize=7)
+    axes.set_ylim(len(duels) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", lw=0.8)
+    axes.set_xlim(min((r.low for r in ratios), default=1) * 0.8, max((r.high for r in ratios), default=1) * 2.5)
+    axes.set_xlabel("times faster than", fontsize=8)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)

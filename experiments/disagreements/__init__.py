@@ -1,0 +1,1 @@
+"""Where libraries and papers disagree, and by how much; see `__main__` for the command."""

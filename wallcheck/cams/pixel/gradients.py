@@ -1,0 +1,174 @@
+"""Pixel level, by gradients and backward rules: what a pixel cannot change, it is not given.
+
+All maps are signed sums over the colour channels. Papers that show max |.| over colours or drop the
+negative part do so for display.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from wallcheck.cams._method import cam_method
+from wallcheck.cams._rules import rescale
+from wallcheck.cams.pixel import rules
+from wallcheck.cams.pooled.gradients import gradcam
+from wallcheck.evidence import Evidence
+from wallcheck.models import in_mode
+from wallcheck.numerics import ratio
+
+PIXEL = dict(family="pixel", grid="pixels", verdict="zero")
+RULED = PIXEL | dict(refuses=rules.unruled)
+EXCITED = PIXEL | dict(refuses=rules.unexcited)
+
+
+@cam_method(**PIXEL, source="Simonyan et al. 2014, sec. 3; signed, summed over colours", cost="1F+1B")
+def gradient(ev: Evidence) -> Tensor:
+    """d y / d x."""
+    return image_gradient(ev, ev.images).sum(1)
+
+
+@cam_method(**PIXEL, source="Shrikumar et al. 2016 (1605.01713)", cost="1F+1B")
+def inputxgradient(ev: Evidence) -> Tensor:
+    """x * d y / d x; equal to LRP-0. 0 for a black image (0 after normalisation)."""
+    return (ev.images * image_gradient(ev, ev.images)).sum(1)
+
+
+def integrated_gradients_with(steps: int) -> Callable[[Evidence], Tensor]:
+    """Integrated Gradients from a black image by Gauss-Legendre quadrature with this many steps."""
+    places, weights = np.polynomial.legendre.leggauss(steps)
+
+    def integrated(ev: Evidence) -> Tensor:
+        """x * int_0^1 dy/dx (t x) dt. Sums to y(x) - y(0) up to the quadrature's error at kinks."""
+        gradients = sum(
+            weight / 2 * image_gradient(ev, (place + 1) / 2 * ev.images)
+            for place, weight in zip(places.tolist(), weights.tolist(), strict=True)
+        )
+        return (ev.images * gradients).sum(1)
+
+    return integrated
+
+
+def smoothgrad_with(samples: int, spread: float) -> Callable[[Evidence], Tensor]:
+    """SmoothGrad with this many noisy copies, noise of `spread` times the image's own range."""
+
+    def smoothed(ev: Evidence) -> Tensor:
+        """mean over noise of dy/dx (x + noise); the draws are the same for every image."""
+        flat, draws = ev.images.flatten(1), ev.generator(salt=31)
+        sigma = spread * (flat.amax(1) - flat.amin(1))[:, None, None, None]
+        total = torch.zeros_like(ev.images)
+        for _ in range(samples):
+            noise = torch.randn(ev.images.shape[1:], generator=draws, device=total.device, dtype=torch.float64)
+            total += image_gradient(ev, ev.images + sigma * noise.to(total))
+        return (total / samples).sum(1)
+
+    return smoothed
+
+
+integrated_gradients = cam_method(
+    **PIXEL,
+    name="integrated_gradients",
+    source="Sundararajan et al. 2017, eq. 1, black baseline; 16 Gauss-Legendre steps (captum: 50)",
+    cost="16(F+B)",
+)(integrated_gradients_with(16))
+
+smoothgrad = cam_method(
+    **PIXEL,
+    name="smoothgrad",
+    source="Smilkov et al. 2017, noise 15 % of the range; 12 copies (paper: 50), signed",
+    cost="12(F+B)",
+)(smoothgrad_with(12, 0.15))
+
+
+@cam_method(**RULED, source="Springenberg et al. 2015", cost="1F+1B")
+def guidedbp(ev: Evidence) -> Tensor:
+    """The gradient with every ReLU handing back positive slopes only."""
+    return rules.image_slope(ev, rules.guided).sum(1)
+
+
+@cam_method(**RULED, source="Selvaraju et al. 2017, sec. 3.3; relu(Grad-CAM) enlarged bilinearly", cost="1F+1B+1b")
+def guidedgradcam(ev: Evidence) -> Tensor:
+    """U(relu(Grad-CAM)) * guided backprop: the second factor seals what the first leaks, at pixels."""
+    coarse = gradcam(ev).clamp(min=0)[:, None]
+    fine = interpolate(coarse, ev.net.image_size, mode="bilinear", align_corners=False)[:, 0]
+    return fine * guidedbp(ev)
+
+
+@cam_method(**RULED, source="Shrikumar et al. 2017, Rescale rule, black baseline", cost="1F+1B")
+def deeplift(ev: Evidence) -> Tensor:
+    """x times the multipliers from the black image to x. Sums to y(x) - y(0) exactly."""
+    return (ev.images * rules.image_slope(ev, rescale, with_reference=True)).sum(1)
+
+
+@cam_method(
+    **RULED,
+    source="Bach et al. 2015, eq. 58; epsilon of each unit is 2 % of its sum of |x_i w_ij| + |b|, "
+    "about the 0.25 rms(z) of Montavon et al. 2019",
+    cost="1F+1B",
+)
+def lrp_epsilon(ev: Evidence) -> Tensor:
+    """R_i = sum_j x_i w_ij R_j / (z_j + e_j sign z_j). Without epsilon this is input x gradient."""
+    return (ev.images * rules.image_slope(ev, rules.damped(0.02))).sum(1)
+
+
+@cam_method(**RULED, source="Montavon et al. 2019, gamma 0.25 in every layer, w^2 rule at the pixels", cost="1F+1B")
+def lrp_gamma(ev: Evidence) -> Tensor:
+    """R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i x_i (w_ij + gamma w_ij+)."""
+    return rules.image_slope(ev, rules.favouring(0.25), first=rules.squared_weights).sum(1)
+
+
+@cam_method(
+    **RULED,
+    source="Bach et al. 2015, eq. 60, alpha 2, beta 1; biases take part; pixels by the sign of x_i w_ij",
+    cost="1F+1B",
+)
+def lrp_alpha_beta(ev: Evidence) -> Tensor:
+    """R_i = sum_j (2 (x_i w_ij)+ / z_j+ - (x_i w_ij)- / z_j-) R_j; a part that is empty hands nothing back."""
+    return (ev.images * rules.image_slope(ev, rules.alpha_beta(2.0))).sum(1)
+
+
+@cam_method(
+    **RULED,
+    source="Bach et al. 2015, eq. 60, alpha 1, beta 0; the positive bias takes part; pixels by the sign of x_i w_ij",
+    cost="1F+1B",
+)
+def lrp_alpha1_beta0(ev: Evidence) -> Tensor:
+    """R_i = sum_j (x_i w_ij)+ / z_j+ R_j; a unit without positive contributions hands nothing back."""
+    return (ev.images * rules.image_slope(ev, rules.alpha_beta(1.0))).sum(1)
+
+
+@cam_method(
+    **EXCITED,
+    source="Zhang et al. 2016, eq. 5; continued to signed pixels by the sign of x_i w_ij",
+    cost="1F+1B",
+)
+def excitationbp(ev: Evidence) -> Tensor:
+    """P_i = sum_j (x_i w_ij)+ P_j / sum_i (x_i w_ij)+, from 1 on the class; sums to 1 unless a unit has no such part."""
+    return rules.excitation(ev, won).sum(1)
+
+
+@cam_method(
+    **EXCITED,
+    source="Zhang et al. 2016, sec. 3.3; the contrast is taken at the input of the last layer, no truncation at 0",
+    cost="1F+1B",
+)
+def excitationbp_contrastive(ev: Evidence) -> Tensor:
+    """Excitation backprop of the class less that of its negated weights."""
+    return rules.excitation(ev, lambda w, v: won(w, v) - won(-w, v)).sum(1)
+
+
+def won(weights: Tensor, values: Tensor) -> Tensor:
+    """(B, n): w+ / (v . w+), winning probability per unit of v >= 0; 0 where nothing speaks for the class."""
+    weights = weights.clamp(min=0)
+    return ratio(weights, (weights * values).sum(1, keepdim=True))
+
+
+def image_gradient(ev: Evidence, images: Tensor) -> Tensor:
+    """d y / d images (B, 3, H, W); only what the head can see is computed, the rest is 0."""
+    leaf = images.detach().requires_grad_()
+    explained = ev.explained_here if images is ev.images else ev.explained
+    with in_mode(ev.net), torch.enable_grad():
+        (slope,) = torch.autograd.grad(explained(ev.net(leaf)).sum(), leaf)
+    return slope

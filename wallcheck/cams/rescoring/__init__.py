@@ -1,0 +1,7 @@
+"""Rescoring: the weight of a channel is the score of the image seen through a mask made of its own map.
+
+The weights are positive, so nothing cancels: wherever a channel is alive it lights up, seen or not."""
+
+from wallcheck.cams.rescoring import groups, layers, learnt, scores
+
+__all__ = ["groups", "layers", "learnt", "scores"]

@@ -1,0 +1,1 @@
+"""The only package that knows Lightning: training, and auditing as `predict`."""

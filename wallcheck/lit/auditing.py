@@ -1,0 +1,120 @@
+"""Auditing as prediction: one shard of rows per batch, and a Lightning that keeps quiet and can be interrupted."""
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from wallcheck.auditing import measure
+from wallcheck.cams import Method
+from wallcheck.data import ImageSet, PhotoFolder
+from wallcheck.evidence import Evidence
+from wallcheck.metrics import LEAKAGE
+from wallcheck.models import BlindNet
+from wallcheck.results import write_shard
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No banners, tips and advice from Lightning inside the block: each would be printed once per audit job."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C in the block raises KeyboardInterrupt, where Lightning ends the process, and still works after it,
+    where Lightning leaves it switched off."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as ended:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from ended
+
+
+def wait_for_ranks() -> None:
+    """Wait until every process of a distributed run has come this far; nothing in a run of one process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+class Numbered(Dataset):
+    """(image (3, H, W), its number) for the images of a set that are still to be audited."""
+
+    def __init__(self, images: ImageSet | PhotoFolder, numbers: Sequence[int]):
+        self.source, self.numbers = images, list(numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return self.source.images([self.numbers[place]])[0], self.numbers[place]
+
+
+class Auditor(L.LightningModule):
+    """One net's audit on one image set as a prediction: batch -> rows.
+
+    `Trainer.predict` shards without repeating an image, so several devices or nodes need flags only.
+    Use a Trainer with inference_mode=False, since methods differentiate. names: of net and image set.
+    settings: keywords of Evidence. labels: classes to explain, by image number; None the predicted ones.
+    """
+
+    def __init__(
+        self,
+        net: BlindNet,
+        blind: BlindNet,
+        methods: Sequence[Method],
+        names: tuple[str, str],
+        settings: dict,
+        labels: np.ndarray | None = None,
+    ):
+        super().__init__()
+        self.net, self.blind, self.methods, self.names = net, blind, methods, names
+        self.settings, self.labels = settings, labels
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], _: int) -> pd.DataFrame:
+        images, numbers = batch[0], batch[1].tolist()
+        targets = None if self.labels is None else torch.from_numpy(self.labels[numbers])
+        evidence = Evidence(self.net, images, targets, **self.settings)
+        return measure(evidence, self.methods, list(LEAKAGE.values()), self.blind, *self.names, numbers)
+
+
+class ShardWriter(BasePredictionWriter):
+    """Keeps each batch's rows as soon as they are made: an interrupted audit loses one batch."""
+
+    def __init__(self, run: Path, progress: Callable[[int], None] | None = None):
+        super().__init__(write_interval="batch")
+        self.run, self.progress = run, progress
+
+    def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Lightning only notes a SIGTERM, for checkpoints; here nothing is lost by ending at once.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def write_on_batch_end(self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx) -> None:
+        write_shard(self.run, prediction)
+        if self.progress is not None:
+            self.progress(len(batch[1]) * trainer.world_size)
