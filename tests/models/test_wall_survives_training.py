@@ -162,7 +162,7 @@ def test_the_twin_without_a_wall_is_trained_by_a_flag(fit, tmp_path):
 
 def test_an_interrupted_training_goes_on_to_the_same_net(fit, whole, tmp_path):
     out = tmp_path / "run"
-    stop = "tests.test_wall_survives_training.Interrupt"
+    stop = "tests.models.test_wall_survives_training.Interrupt"
     with pytest.raises(RuntimeError, match="power cut"):
         fit(out, f"--trainer.callbacks+={stop}", "--trainer.callbacks.epoch=2")
     assert not (out / "model.safetensors").exists()
