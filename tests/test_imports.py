@@ -13,14 +13,14 @@ PACKAGE = ROOT / "wallcheck"
 
 LEVEL = {
     "writing": 0, "geometry": 0, "numerics": 0, "registry": 0,
-    "models": 1, "maps": 1, "data": 1, "metrics": 1, "results": 1,
-    "certificate": 2, "evidence": 2,
-    "cams": 3, "masking": 3,
-    "adapters": 4, "prediction": 4,
-    "auditing": 5, "plots": 5,
-    "lit": 6, "report": 6,
-    "running": 7, "tables": 7,
-    "cli": 8, "pytest_plugin": 8,
+    "graph": 1, "models": 2, "maps": 1, "data": 1, "metrics": 1, "results": 1,
+    "certificate": 3, "evidence": 3,
+    "cams": 4, "masking": 4,
+    "adapters": 5, "prediction": 5,
+    "auditing": 6, "plots": 6,
+    "lit": 7, "report": 7,
+    "running": 8, "tables": 8,
+    "cli": 9, "pytest_plugin": 9,
 }  # fmt: skip
 
 

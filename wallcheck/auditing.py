@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from wallcheck.cams import METHODS, Method
-from wallcheck.certificate import Certificate, certify
+from wallcheck.certificate import Certificate, prove
 from wallcheck.evidence import BUDGET_MB, Evidence
 from wallcheck.maps import views_of
 from wallcheck.metrics import LEAKAGE, Metric
-from wallcheck.models import BlindNet
+from wallcheck.models import BlindNet, unwrapped
 from wallcheck.registry import unique
 from wallcheck.results import COLUMNS, sorted_rows
 
@@ -38,8 +38,8 @@ def audit(
 
     images (B, 3, H, W), normalised as the net was trained. methods: names, or Methods of your own made
     with `cam_method`; None is all. metrics: names, None is all.
-    targets: classes explained, None the predicted ones. certificate: of these very weights; made
-    here if None. contrast: the walled twin of a net without a wall; leakage is then counted in the
+    targets: classes explained, None the predicted ones. The net is proved anew, here, whatever was proved before; certificate:
+    a record that it must agree with. contrast: the walled twin of a net without a wall; leakage is then counted in the
     twin's unseen region, where this net sees, to show what the same map looks like without a wall.
     indices: numbers of the images in their set. progress: told after each batch how many images
     are done. Columns: net, images, image, method, view, on, metric, target, value; see
@@ -50,8 +50,11 @@ def audit(
     """
     if not len(images):
         raise ValueError("there are no images to audit; pass at least one, (B, 3, H, W)")
+    net, contrast = unwrapped(net), None if contrast is None else unwrapped(contrast)
     blind = require_wall(net, contrast)
-    (certificate or certify(blind)).raise_if_broken().raise_if_other(blind)
+    proved = prove(blind)
+    if certificate is not None:
+        certificate.raise_if_broken().raise_if_unlike(proved)
     chosen, measured = applicable(net, methods), [LEAKAGE[name] for name in unique(metrics or LEAKAGE)]
     indices = range(len(images)) if indices is None else indices
     tables = []
@@ -102,6 +105,10 @@ def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:
         if net.wall.is_open:
             raise ValueError("this net has no wall, so nothing is unseen; pass its walled twin as `contrast`")
         return net
+    if contrast.wall.is_open:
+        raise ValueError("the contrast has no wall, so nothing is unseen; pass the walled twin")
+    if not net.wall.is_open:
+        raise ValueError("this net has a wall of its own; leakage is counted behind it, so leave out the contrast")
     if contrast.image_size != net.image_size or contrast.wall.seen.shape != net.wall.seen.shape:
         raise ValueError(
             f"the contrast has {contrast.image_size} px and {contrast.wall.seen.shape} cells, the net "

@@ -12,10 +12,13 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wallcheck.geometry import Regions, Wall
-from wallcheck.models import BlindNet, Split, chain, in_mode, lean_cells, lean_features, split_head
+from wallcheck.graph import BlindGraph, plainly, stages
+from wallcheck.graph.channels import Split
+from wallcheck.graph.stages import Step
+from wallcheck.models import BlindNet, tensor_of, unwrapped
 
 T = TypeVar("T")
 
@@ -24,11 +27,13 @@ CACHE_MB = 8
 
 
 class Traced(NamedTuple):
-    """One step from image to target layer: module (None for the image itself), output and d score / d output."""
+    """One layer on the way to the target layer (step None is the image itself): output and d score / d output, as maps
+    (B, K, h, w), and the constants (K,) that it adds whatever it is given, None for a layer that adds none."""
 
-    module: nn.Module | None
+    step: Step | None
     output: Tensor
     gradient: Tensor
+    constant: Tensor | None = None
 
 
 class Evidence:
@@ -38,7 +43,8 @@ class Evidence:
     seed: of every random draw a method makes (`generator`).
     budget_mb: bound on the activations of one chunk of rescoring.
 
-    The net is run in eval mode and handed back in the mode it was in; its parameters collect no gradient.
+    What is run is the net's proved graph, in eval mode and full precision, whatever mode the net or the caller is in; the net
+    itself is not touched. graph: one made before; None is the net's own.
     Raises ValueError for images or targets that do not fit the net, or images that are not finite.
     """
 
@@ -50,13 +56,16 @@ class Evidence:
         *,
         seed: int = 0,
         budget_mb: float = BUDGET_MB,
+        graph: BlindGraph | None = None,
     ):
+        net = unwrapped(net)
         net.check(images)
         if not torch.isfinite(images).all():
             raise ValueError("images hold NaN or infinity; check how they were read and normalised")
-        parameter = next(net.parameters())
-        self.net = net
-        self.images = images.detach().to(parameter.device, parameter.dtype)
+        self.net, self.graph = net, net.graph if graph is None else graph
+        with plainly(images.device):
+            given = images.detach().clone() if images.is_inference() else images.detach()
+            self.images = given.to(self.graph.example.device, self.graph.example.dtype)
         self.seed = seed
         self.budget_mb = budget_mb
         self._target: Callable[[Tensor], Tensor] | None = None
@@ -67,11 +76,11 @@ class Evidence:
 
     @property
     def wall(self) -> Wall:
-        return self.net.wall
+        return self.graph.wall
 
     @property
     def regions(self) -> Regions:
-        return self.net.regions
+        return self.graph.regions
 
     @cached_property
     def unseen(self) -> Tensor:
@@ -81,14 +90,24 @@ class Evidence:
     @cached_property
     def activations(self) -> Tensor:
         """A, (B, K, h, w): the whole target layer, unseen cells included."""
-        size = self.chunk(self._widest(*self.net.image_size), self.near_mb)
-        with in_mode(self.net), torch.no_grad():
-            return torch.cat([self._features(images) for images in self.images.split(size)])
+        return self._parted[0]
+
+    @cached_property
+    def beside(self) -> tuple[Tensor, ...]:
+        """What runs beside the cells, for each image: prefix tokens and what else crosses the cut; nothing for most nets."""
+        return self._parted[1]
+
+    @cached_property
+    def _parted(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        size = self.chunk(self.graph.widest_whole, self.near_mb)
+        with self.plainly(), torch.no_grad():
+            parts = [self.graph.activations_lean(images) for images in self.images.split(size)]
+            return torch.cat([cells for cells, _ in parts]), tuple(map(torch.cat, zip(*(b for _, b in parts), strict=True)))
 
     @cached_property
     def logits(self) -> Tensor:
         """(B, D)."""
-        return self.rescore(self.activations)
+        return self.rescore(self.activations, torch.arange(len(self.images)))
 
     @cached_property
     def targets(self) -> Tensor:
@@ -113,16 +132,25 @@ class Evidence:
 
     @cached_property
     def trace(self) -> tuple[Traced, ...]:
-        """The images and the output of every module of the features, each with d score / d it; one forward and
-        one backward through everything. Holds two values for each that the features compute."""
-        steps: list[tuple[nn.Module | None, Tensor]] = [(None, self.images.detach().requires_grad_())]
-        with in_mode(self.net), torch.enable_grad():
-            for module in chain(self.net.features):
-                before = steps[-1][1]
-                steps.append((module, module(before.clone() if getattr(module, "inplace", False) else before)))
-            scores = self.explained_here(self.net.logits_from(steps[-1][1]))
-            gradients = torch.autograd.grad(scores.sum(), [output for _, output in steps])
-        return tuple(Traced(module, output.detach(), g) for (module, output), g in zip(steps, gradients, strict=True))
+        """The images and the layers on the way to the target layer, each with d score / d it; one forward and one backward
+        through everything. Holds two values for each that these layers compute."""
+        steps, walled = self.graph.steps, self.graph.walled
+        with self.plainly(), torch.enable_grad():
+            leaf = self.images.detach().requires_grad_()
+            values = stages.tracer(walled, steps)(leaf)
+            values = list(values) if isinstance(values, tuple) else [values]
+            count = sum(len(step.nodes) for step in steps)
+            beside = values[count:]
+            scores = self.explained_here(self.graph.head(values[count - 1], *beside))
+            slopes = torch.autograd.grad(scores.sum(), [leaf, *values[:count]], allow_unused=True)
+        found, place = [Traced(None, self.images, slopes[0])], 0
+        for step in steps:
+            span = slice(place, place := place + len(step.nodes))
+            own, grads = values[span], slopes[1:][span]
+            grads = [torch.zeros_like(v) if g is None else g for v, g in zip(own, grads, strict=True)]
+            output, gradient = (stages.joined(step, walled, [v.detach() for v in vs]) for vs in (own, grads))
+            found.append(Traced(step, output, gradient, stages.constant_of(self.graph.run, step)))
+        return tuple(found)
 
     @cached_property
     def cells(self) -> int:
@@ -131,31 +159,32 @@ class Evidence:
 
     def gradient_of(self, target: Callable[[Tensor], Tensor]) -> Tensor:
         """d target(logits) / d A, (B, K, h, w), for a function from logits (B, D) to scores (B,)."""
-        leaf = self.activations.detach().requires_grad_()
-        with in_mode(self.net), torch.enable_grad():
-            logits = self.net.logits_from(leaf)
+        with self.plainly(), torch.enable_grad():
+            leaf = self.activations.detach().requires_grad_()
+            logits = self.graph.logits(leaf, self.beside)
             self.__dict__.setdefault("logits", logits.detach())  # cached: the head need not be asked again
             (gradient,) = torch.autograd.grad(target(logits).sum(), leaf)
         return gradient
 
     def handed(self, activations: Tensor) -> Tensor:
-        """The seen cells of activations (N, K, h, w) as the head gets them, (N, K, r, c)."""
-        return self.net._hand_over(activations, (0, 0))
+        """What the head is handed of activations (N, K, h, w): (N, K, r, c) of the seen cells for nets of maps."""
+        return self.graph.hand(self.graph.form.value(activations, self.beside[0] if self.graph.form.prefix else None))
 
     @cached_property
     def silent(self) -> Tensor:
         """(B, K) Boolean: channels that are 0 on every seen cell, so that the head hears nothing of them."""
-        return (self.handed(self.activations) == 0).flatten(2).all(2)
+        heard = torch.from_numpy(self.graph.proof.heard_cells).to(self.images.device)
+        return (self.activations[:, :, heard] == 0).all(2)
 
     @cached_property
     def split(self) -> Split | None:
         """The head at its first linear layer, where channels add up; None for heads of another kind."""
-        return split_head(self.net.head)
+        return self.graph.split
 
     @cached_property
     def contributions(self) -> Tensor:
         """C, (B, K, d): what each channel adds to the first linear layer of a head that has a `split`."""
-        with in_mode(self.net), torch.no_grad():
+        with self.plainly(), torch.no_grad():
             return self.split.contributions(self.handed(self.activations))
 
     def explained(self, logits: Tensor) -> Tensor:
@@ -181,7 +210,7 @@ class Evidence:
 
     def at(self, images: Tensor) -> "Evidence":
         """The same question asked of other images (B, 3, H, W): net, targets and seed are kept."""
-        other = Evidence(self.net, images, seed=self.seed, budget_mb=self.budget_mb)
+        other = Evidence(self.net, images, seed=self.seed, budget_mb=self.budget_mb, graph=self.graph)
         other._given, other._target = None if self._target else self.targets, self._target
         return other
 
@@ -192,11 +221,26 @@ class Evidence:
 
     # -- the two doors back -----------------------------------------------------------------------
 
-    def rescore(self, activations: Tensor) -> Tensor:
-        """Logits (N, D) of any activations (N, K, h, w)."""
-        with in_mode(self.net), torch.no_grad():
-            size = self.chunk(activations[0].numel())
-            return torch.cat([self.net.logits_from(part) for part in activations.split(size)])
+    def rescore(self, activations: Tensor, owner: Tensor | int | None = None) -> Tensor:
+        """Logits (N, D) of any activations (N, K, h, w). owner: number of the image that each row is of, (N,) or one for all;
+        it names whose prefix tokens go with them, and nets of maps do not need it."""
+        beside = self.beside_of(owner, len(activations))
+        size = self.chunk(activations[0].numel())
+        with self.plainly(), torch.no_grad():
+            parts = [
+                self.graph.logits(part, tuple(each[place] for each in beside))
+                for part, place in zip(activations.split(size), slices(0, len(activations), size), strict=True)
+            ]
+            return torch.cat(parts)
+
+    def beside_of(self, owner: Tensor | int | None, count: int) -> tuple[Tensor, ...]:
+        """`beside` for rows of these images."""
+        if not self.graph.has_beside:
+            return ()
+        if owner is None:
+            raise ValueError("activations of a net with prefix tokens belong to an image; say whose they are by `owner`")
+        owner = torch.as_tensor(owner, device=self.images.device).expand(count)
+        return tuple(each[owner] for each in self.beside)
 
     def rescore_channels(self, presence: Tensor) -> Tensor:
         """(B, M): the score explained when channel k is multiplied by presence[..., m, k]; (M, K) or (B, M, K).
@@ -206,7 +250,7 @@ class Evidence:
         presence = presence.to(self.images.dtype).expand(len(self.images), -1, -1)
         each = self.split.width if self.split else self.activations[0].numel()
         size = max(1, self.chunk(each, self.near_mb) // max(1, len(self.images)))
-        with in_mode(self.net), torch.no_grad():
+        with self.plainly(), torch.no_grad():
             return torch.cat([self._with_channels(part) for part in presence.split(size, 1)], 1)
 
     def _with_channels(self, presence: Tensor) -> Tensor:
@@ -217,7 +261,8 @@ class Evidence:
             logits = self.split.rest(before.flatten(0, 1))
         else:
             changed = self.activations[:, None] * presence[..., None, None]
-            logits = self.net.logits_from(changed.flatten(0, 1))
+            owner = torch.arange(len(changed), device=changed.device).repeat_interleave(changed.shape[1])
+            logits = self.graph.logits(changed.flatten(0, 1), self.beside_of(owner, len(owner)))
         return torch.stack([self.explained(row) for row in logits.unflatten(0, presence.shape[:2]).unbind(1)], 1)
 
     def rescore_images(self, images: Callable[[slice], Tensor], count: int) -> Tensor:
@@ -225,34 +270,36 @@ class Evidence:
 
         Only what the head can see is computed.
         """
-        return self.rescore_visible(lambda piece: images(piece)[(..., *self.net.visible)], count)
+        return self.rescore_visible(lambda piece: images(piece)[(..., *self.graph.visible)], count)
 
     def rescore_visible(self, parts: Callable[[slice], Tensor], count: int) -> Tensor:
         """Logits (count, D) of `count` images of which parts(slice) builds the net's visible part alone.
 
         The features run in small portions, the head on many of them together: its weights are read less often.
         """
-        held = self.chunk(self.net.channels * int(self.wall.seen.sum()), self.budget_mb / 8)
-        with in_mode(self.net), torch.no_grad():
-            return torch.cat([self.net.head(self._cells_of(parts, some)) for some in slices(0, count, held)])
+        held = self.chunk(self.graph.form.channels * int(self.wall.seen.sum()), self.budget_mb / 8)
+        with self.plainly(), torch.no_grad():
+            return torch.cat([self.graph.finish(*self._cells_of(parts, some)) for some in slices(0, count, held)])
 
-    def _cells_of(self, parts: Callable[[slice], Tensor], which: slice) -> Tensor:
-        """What the head reads of the images that parts(slice) builds, portion by portion into one tensor."""
-        cells = None
+    def _cells_of(self, parts: Callable[[slice], Tensor], which: slice) -> tuple[Tensor, ...]:
+        """What the head reads of the images that parts(slice) builds, portion by portion into one tensor each."""
+        kept: tuple[Tensor, ...] | None = None
         for piece in slices(which.start, which.stop, self.portion):
             some = self._seen_cells(parts(piece))
-            cells = some.new_empty(which.stop - which.start, *some.shape[1:]) if cells is None else cells
-            cells[piece.start - which.start : piece.stop - which.start] = some
-        return cells
+            if kept is None:
+                kept = tuple(each.new_empty(which.stop - which.start, *each.shape[1:]) for each in some)
+            for whole, each in zip(kept, some, strict=True):
+                whole[piece.start - which.start : piece.stop - which.start] = each
+        return kept
 
     @cached_property
-    def _features(self) -> Callable[[Tensor], Tensor]:
-        return lean_features(self.net)
-
-    @cached_property
-    def _seen_cells(self) -> Callable[[Tensor], Tensor]:
+    def _seen_cells(self) -> Callable[[Tensor], tuple[Tensor, ...]]:
         """Weights of wide convolutions may take a fifth of the budget: the default holds all of VGG16's that gain by it."""
-        return lean_cells(self.net, spare_mb=self.budget_mb / 5)
+        return self.graph.seen_lean(self.budget_mb / 5)
+
+    def logits_of(self, images: Tensor) -> Tensor:
+        """Logits (n, D) of whole images, differentiable; only what the head can see is computed."""
+        return self.graph.visible_logits(images[(..., *self.graph.visible)])
 
     @cached_property
     def portion(self) -> int:
@@ -261,7 +308,7 @@ class Evidence:
         Measured on two cores: 12 vgg_small images at a time take half the time each of 64, 2 vgg16_walls
         images 0.6 of 16.
         """
-        return self.chunk(self.widest, self.near_mb)
+        return self.chunk(self.graph.widest, self.near_mb)
 
     @property
     def near_mb(self) -> float:
@@ -273,22 +320,9 @@ class Evidence:
         bytes_each = 3 * values * self.images.element_size()  # input, output and workspace of a layer
         return max(1, int((budget_mb or self.budget_mb) * 2**20 // bytes_each))
 
-    @cached_property
-    def widest(self) -> int:
-        """Values of the largest feature map that the visible part of one image makes on its way through the features."""
-        rows, columns = self.net.visible
-        return self._widest(rows.stop - rows.start, columns.stop - columns.start)
-
-    def _widest(self, height: int, width: int) -> int:
-        widest, channels = 0, 3
-        for module in self.net.features.modules():
-            if isinstance(module, nn.Conv2d):
-                stride = module.stride
-                height, width, channels = height // stride[0], width // stride[1], module.out_channels
-                widest = max(widest, channels * height * width)
-            elif isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
-                height, width = height // _first(module.stride), width // _first(module.stride)
-        return widest
+    def plainly(self):
+        """Outside inference mode and autocast, whatever the caller is inside of."""
+        return plainly(self.images.device)
 
     def generator(self, *, salt: int = 0) -> torch.Generator:
         """A fresh generator from the seed; methods that draw more than once tell their draws apart by salt."""
@@ -308,8 +342,7 @@ class Evidence:
                 f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
                 f"pass None to explain the predicted class"
             )
-        with in_mode(self.net), torch.no_grad():
-            classes = self.net(self.images[:0]).shape[1]  # no image, no work
+        classes = self.graph.classes
         if len(given) and (given.min() < 0 or given.max() >= classes):
             raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
         return given.long()
@@ -318,7 +351,3 @@ class Evidence:
 def slices(start: int, stop: int, size: int) -> Iterator[slice]:
     """start .. stop in slices of `size`, the last one shorter."""
     return (slice(begin, min(begin + size, stop)) for begin in range(start, stop, size))
-
-
-def _first(value: int | tuple[int, int]) -> int:
-    return value if isinstance(value, int) else value[0]

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from wallcheck.adapters._stand_in import StandIn, class_of, library, resolved, undisturbed
+from wallcheck.adapters._stand_in import class_of, library, resolved, stand_in, undisturbed
 from wallcheck.cams import Method
 from wallcheck.evidence import Evidence
 from wallcheck.registry import Registry
@@ -23,12 +23,12 @@ def captum(
 
     def body(ev: Evidence) -> Tensor:
         attr = library("captum.attr", "captum")
-        stand_in = StandIn(ev.net)
-        layer = (stand_in.target_layer,) if of_layer or explainer == "GuidedGradCam" else ()
+        model = stand_in(ev.net)
+        layer = (model.target,) if of_layer or explainer == "GuidedGradCam" else ()
         images = ev.images.clone().requires_grad_()
         with undisturbed(ev.seed), warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")  # that hooks are set and will be removed again
-            explain = class_of(attr, explainer)(stand_in, *layer)
+            explain = class_of(attr, explainer)(model, *layer)
             maps = explain.attribute(images, target=ev.targets, **resolved(options, ev))
         return maps.detach().sum(1).to(ev.images)
 

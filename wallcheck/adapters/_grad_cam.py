@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wallcheck.adapters._stand_in import StandIn, class_of, library, undisturbed
+from wallcheck.adapters._stand_in import class_of, library, stand_in, undisturbed
 from wallcheck.cams import Method
 from wallcheck.evidence import Evidence
 
@@ -17,12 +17,12 @@ def pytorch_grad_cam(explainer: str, batch_size: int | None = None, **options) -
     def body(ev: Evidence) -> Tensor:
         peer = library("pytorch_grad_cam", "grad-cam")
         target = library("pytorch_grad_cam.utils.model_targets", "grad-cam").ClassifierOutputTarget
-        stand_in = StandIn(ev.net)
+        model = stand_in(ev.net)
         explain = class_of(peer, explainer)
         with (
             undisturbed(ev.seed),
             torch.enable_grad(),
-            explain(stand_in, [stand_in.target_layer], **options) as cam,
+            explain(model, [model.target], **options) as cam,
         ):
             if batch_size is not None:
                 cam.batch_size = batch_size

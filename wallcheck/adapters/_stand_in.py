@@ -1,6 +1,5 @@
 """An ordinary module in the net's place, and calls that leave the process as they found it."""
 
-import copy
 import io
 import random
 from collections.abc import Iterator
@@ -10,32 +9,17 @@ from types import ModuleType
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wallcheck.evidence import Evidence
+from wallcheck.graph import ordinary
 from wallcheck.models import BlindNet
 
 
-class StandIn(nn.Module):
-    """A net as another library expects it: whole images in, the whole target layer on the way, logits out.
-
-    Its parameters share the net's values and nothing else: hooks, modes and .grad are its own.
-    """
-
-    def __init__(self, net: BlindNet):
-        super().__init__()
-        shared: dict[int, object] = {id(p): nn.Parameter(p.detach()) for p in net.parameters()}
-        shared |= {id(b): b.detach() for b in net.buffers()}
-        self.net = copy.deepcopy(net, shared)
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.net.logits_from(self.net.activations(images))
-
-    @property
-    def target_layer(self) -> nn.Module:
-        """The last module of the features: its output is what a CAM looks at."""
-        return self.net.features[-1]
+def stand_in(net: BlindNet) -> nn.Module:
+    """The net as another library expects it, made anew for each call: whole images in, the whole target layer on the way (its
+    module is `target`), logits out. Its weights share the net's values; hooks, modes and .grad are its own."""
+    return ordinary(net.graph.walled)
 
 
 def library(name: str, package: str) -> ModuleType:

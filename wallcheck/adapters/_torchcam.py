@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wallcheck.adapters._stand_in import StandIn, class_of, library, undisturbed
+from wallcheck.adapters._stand_in import class_of, library, stand_in, undisturbed
 from wallcheck.cams import Method
 from wallcheck.evidence import Evidence
 
@@ -16,13 +16,13 @@ def torchcam(explainer: str, normalized: bool = True, **options) -> Method:
 
     def body(ev: Evidence) -> Tensor:
         extractor = class_of(library("torchcam.methods", "torchcam"), explainer)
-        stand_in = StandIn(ev.net)
+        model = stand_in(ev.net)
         with (
             undisturbed(ev.seed),
             torch.enable_grad(),
-            extractor(stand_in, stand_in.target_layer, **options) as cam,
+            extractor(model, model.target, **options) as cam,
         ):
-            (maps,) = cam(ev.targets.tolist(), stand_in(ev.images), normalized=normalized)
+            (maps,) = cam(ev.targets.tolist(), model(ev.images), normalized=normalized)
         return maps.detach().to(ev.images)
 
     return Method(

@@ -1,32 +1,32 @@
 """Several layers at once: which of them are fused, and how their maps come together on the image."""
 
-from itertools import pairwise
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from wallcheck.evidence import Evidence, Traced
+from wallcheck.graph.stages import last_of_each_resolution, unknown_terms
 from wallcheck.maps import upsample
-from wallcheck.models import BlindNet, chain
-
-KNOWN = (nn.Conv2d, nn.BatchNorm2d)
+from wallcheck.models import BlindNet
 
 
-def needs_plain_chain(net: BlindNet) -> str | None:
-    """Why the layers of net cannot be told apart; None for a chain of convolutions, norms, pools and activations."""
-    for module in chain(net.features):
-        if not isinstance(module, KNOWN) and any(True for _ in module.parameters()):
-            return (
-                f"its features hold a {type(module).__name__} whose inner layers are not known; "
-                f"build features as a Sequential of single layers"
-            )
+def needs_known_terms(net: BlindNet) -> str | None:
+    """Why the constants that the layers of net add are not all known; None where its features have parameters in convolutions
+    and batch norms alone."""
+    if strange := unknown_terms(net.graph.walled):
+        return f"its features add terms by {strange}, and only those of convolutions and batch norms are counted; use another method"
     return None
 
 
+def needs_convolutions(net: BlindNet) -> str | None:
+    """Why there is no convolution with a map in net's features; None where there is one."""
+    if any(step.op == "conv2d" for step in net.graph.steps):
+        return None
+    return "its features have no convolution that makes a map; use a method of the target layer alone"
+
+
 def stages(ev: Evidence) -> list[Traced]:
-    """The last layer of each resolution, shallow to deep; the last of all is the target layer."""
-    steps = ev.trace[1:]
-    turns = [a for a, b in pairwise(steps) if a.output.shape[-2:] != b.output.shape[-2:]]
-    return [*turns, steps[-1]]
+    """The last layer of each resolution that everything goes through, shallow to deep; the last of all is the target layer."""
+    layers = ev.trace[1:]
+    return [layers[i] for i in last_of_each_resolution([layer.step for layer in layers])]
 
 
 def on_image(maps: Tensor, ev: Evidence) -> Tensor:

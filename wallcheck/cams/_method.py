@@ -68,7 +68,8 @@ class Method:
     def __call__(self, evidence: Evidence) -> Tensor:
         if reason := self.refuses(evidence.net):
             raise ValueError(f"{self.name} is not defined on this net: {reason}")
-        maps = self.body(evidence)
+        with evidence.plainly():
+            maps = self.body(evidence)
         size = evidence.wall.seen.shape if self.grid == "cells" else evidence.net.image_size
         wanted = (len(evidence.images), *size)
         if tuple(maps.shape) != wanted:

@@ -3,31 +3,27 @@
 The weights know nothing of positions, so every unseen cell inherits them.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
+from wallcheck.graph.channels import pooled_linear
 from wallcheck.models import BlindNet
 from wallcheck.numerics import weighted_sum
 
-SILENT = (nn.Flatten, nn.Dropout, nn.Identity)
-
 
 def needs_pooled_linear(net: BlindNet) -> str | None:
-    """Why CAM is not defined on net; None for a head that averages its cells and applies one Linear."""
-    steps = [step for step in net.head.modules() if not isinstance(step, (nn.Sequential, *SILENT))]
-    pools = steps[0] if steps else None
-    if len(steps) == 2 and averages(pools) and isinstance(steps[1], nn.Linear):
+    """Why CAM is not defined on net; None for a head that averages its cells and applies one linear layer."""
+    if net.graph.form.axes == "map" and pooled_linear(net.graph.finish) is not None:
         return None
+    does = [op for op in net.graph.head_operations if op not in SILENT]
     return (
-        f"its head is {' > '.join(type(step).__name__ for step in steps) or 'empty'}, CAM needs a global average pool "
-        f"and one Linear; build the net with pooled=True and hidden=(), or use gradcam, which equals CAM there"
+        f"its head is {' > '.join(does) or 'empty'}, CAM needs a global average pool and one linear layer; build the net with "
+        f"pooled=True and hidden=(), or use gradcam, which equals CAM there"
     )
 
 
-def averages(module: nn.Module | None) -> bool:
-    """Does it average everything it is given into one value per channel?"""
-    return isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1))
+SILENT = ("flatten", "view", "reshape", "clone", "contiguous", "_unsafe_view", "sym_size")
 
 
 @cam_method(
@@ -42,5 +38,4 @@ def cam(ev: Evidence) -> Tensor:
 
     The mean over the seen cells is y - bias. Grad-CAM is 1 / h w of it. A dead channel adds 0.
     """
-    linear = next(step for step in ev.net.head.modules() if isinstance(step, nn.Linear))
-    return weighted_sum(linear.weight[ev.targets], ev.activations)
+    return weighted_sum(pooled_linear(ev.graph.finish)[ev.targets], ev.activations)

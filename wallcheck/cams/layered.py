@@ -9,16 +9,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from wallcheck.cams._layers import needs_plain_chain, on_image, stages
+from wallcheck.cams._layers import needs_convolutions, on_image, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.pooled.gradients import plusplus_weights
 from wallcheck.evidence import Evidence, Traced
-from wallcheck.models import in_mode
+from wallcheck.models import BlindNet
 from wallcheck.numerics import unit_range, weighted_sum
 
-PIXELS = dict(grid="pixels", refuses=needs_plain_chain)
+PIXELS = dict(grid="pixels")
 PERCENTILE = 80
 SCALES = (1, 2, 3)
+
+
+def needs_any_size(net: BlindNet) -> str | None:
+    """Why images of other sizes cannot go through net; None where its features are windows and single positions alone."""
+    graph = net.graph
+    if graph.line is not None or graph.runs_at_any_size:
+        return None
+    return "its features hold sizes that are fixed for its own images; use a method that does not enlarge them"
 
 
 def winsorised_sum(importance_of: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Tensor]:
@@ -29,7 +37,7 @@ def winsorised_sum(importance_of: Callable[[Tensor], Tensor]) -> Callable[[Evide
 
         w_l is the layer's winsorised importance, see `winsorised`. A layer of importance 0 adds nothing.
         """
-        layers = [layer for layer in ev.trace if isinstance(layer.module, torch.nn.Conv2d)]
+        layers = [layer for layer in ev.trace[1:] if layer.step.op == "conv2d"]
         weights = [layer.gradient.mean((2, 3)) for layer in layers]
         maps = [
             unit_range(weighted_sum(a, layer.output).clamp(min=0)) for a, layer in zip(weights, layers, strict=True)
@@ -40,7 +48,7 @@ def winsorised_sum(importance_of: Callable[[Tensor], Tensor]) -> Callable[[Evide
     return summed
 
 
-WINSOR = PIXELS | dict(family="pooled", cost="1F+1B", verdict="may_leak")
+WINSOR = PIXELS | dict(family="pooled", cost="1F+1B", verdict="may_leak", refuses=needs_convolutions)
 WINSOR_SOURCE = (
     "Winsor-CAM 2025 (arXiv 2507.10846), importance relu({}_k a_k); p = 80 is ours, the paper leaves it to the user"
 )
@@ -90,6 +98,7 @@ cam_method(
 
 @cam_method(
     **PIXELS,
+    refuses=needs_any_size,
     family="layered",
     source="Jalwana et al. 2021 (CAMERAS), logit score, image sizes 1, 2 and 3 times the net's",
     cost="14F+14B",
@@ -116,11 +125,11 @@ def cameras(ev: Evidence) -> Tensor:
 def enlarged_layer(ev: Evidence, image: int, scale: int) -> tuple[Tensor, Tensor]:
     """A and d score / d A, (1, K, s h, s w) each, of one image enlarged by scale."""
     size = [scale * length for length in ev.net.image_size]
-    with in_mode(ev.net), torch.no_grad():
+    with ev.plainly(), torch.no_grad():
         enlarged = interpolate(ev.images[image : image + 1], size, mode="bilinear")
-        activations = ev.net.features(enlarged)
-    with in_mode(ev.net), torch.enable_grad():
+        activations, _ = ev.graph.activations(enlarged)
+    with ev.plainly(), torch.enable_grad():
         leaf = activations.detach().requires_grad_()
-        logits = ev.net.logits_from(adaptive_avg_pool2d(leaf, ev.wall.seen.shape))
+        logits = ev.graph.logits(adaptive_avg_pool2d(leaf, ev.wall.seen.shape))
         (gradient,) = torch.autograd.grad(logits[0, ev.targets[image]], leaf)
     return activations, gradient

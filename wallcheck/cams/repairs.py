@@ -23,7 +23,6 @@ from wallcheck.cams.pooled import gradients as pooled
 from wallcheck.cams.rescoring import scores as rescoring
 from wallcheck.cams.subspace import eigen as subspace
 from wallcheck.evidence import Evidence
-from wallcheck.models import in_mode
 
 PROBES = 16
 
@@ -65,13 +64,14 @@ def cell_reach(ev: Evidence) -> Tensor:
     """(B, h, w): probes are |noise| in the target layer, of standard deviations from 0.1 to 10."""
     own = (ev.gradient != 0).any(1)
     drawn = probes(ev, (PROBES, *ev.activations.shape[1:]), salt=51).abs()
-    return own | reached(ev, drawn, ev.net.logits_from)
+    beside = ev.beside_of(torch.zeros(len(drawn), dtype=torch.long), len(drawn))  # of the first image: reach is the graph's
+    return own | reached(ev, drawn, lambda leaf: ev.graph.logits(leaf, beside))
 
 
 def pixel_reach(ev: Evidence) -> Tensor:
     """(B, H, W): probes are noise images."""
     drawn = probes(ev, (PROBES, *ev.images.shape[1:]), salt=52)
-    return reached(ev, drawn, ev.net) | reached(ev, ev.images, ev.net, each=True)
+    return reached(ev, drawn, ev.logits_of) | reached(ev, ev.images, ev.logits_of, each=True)
 
 
 def probes(ev: Evidence, shape: tuple[int, ...], salt: int) -> Tensor:
@@ -82,8 +82,8 @@ def probes(ev: Evidence, shape: tuple[int, ...], salt: int) -> Tensor:
 
 def reached(ev: Evidence, inputs: Tensor, logits_of: Callable[[Tensor], Tensor], each: bool = False) -> Tensor:
     """Where d (random mix of logits) / d inputs is not 0 in some channel: (h, w) over all inputs, or (N, h, w) for each."""
-    leaf = inputs.detach().requires_grad_()
-    with in_mode(ev.net), torch.enable_grad():
+    with ev.plainly(), torch.enable_grad():
+        leaf = inputs.detach().requires_grad_()
         logits = logits_of(leaf)
         mix = torch.randn(logits.shape[1], generator=ev.generator(salt=53), device=logits.device).to(logits)
         (gradient,) = torch.autograd.grad((logits @ mix).sum(), leaf)

@@ -12,7 +12,6 @@ from wallcheck.cams._method import Method, cam_method
 from wallcheck.cams.local.products import hirescam, layercam
 from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
-from wallcheck.models import in_mode
 from wallcheck.numerics import ratio, weighted_sum
 
 RIVALS = 3
@@ -68,9 +67,9 @@ def shapley_weights(ev: Evidence, target: Callable[[Tensor], Tensor]) -> Tensor:
 
     The Hessian of a logit is 0 for a head of Linear, ReLU and pools, and W = G there.
     """
-    with in_mode(ev.net):
+    with ev.plainly():
         _, curved = torch.autograd.functional.vhp(
-            lambda leaf: target(ev.net.logits_from(leaf)).sum(), ev.activations, ev.activations
+            lambda leaf: target(ev.graph.logits(leaf, ev.beside)).sum(), ev.activations, ev.activations
         )
     return ev.gradient_of(target) - curved / 2
 

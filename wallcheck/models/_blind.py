@@ -1,129 +1,223 @@
-"""BlindNet = features . wall . head: a classifier whose head is not handed the unseen cells."""
+"""BlindNet: a classifier whose head is not handed the unseen cells, proved on its own graph."""
 
-from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from wallcheck.geometry import Layer, Regions, Wall, Window, crop, regions
-from wallcheck.models._chain import chain
+from wallcheck.geometry import Regions, Wall
+from torch.fx import Node
 
-POINTWISE = (nn.ReLU, nn.Identity, nn.Dropout, nn.BatchNorm2d, nn.LeakyReLU, nn.GELU, nn.SiLU)
+from wallcheck.graph import BlindGraph, Form, Graph, Layer, NotOneGraph, Walled, exported, in_eval, ordinary
+from wallcheck.graph._nodes import op_of, paths_of
+from wallcheck.models._state import state_of
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+PROVED = ("activations", "logits_from", "visible_logits", "graph", "exported", "regions", "visible", "model", "target_layer")
+
+_GRAPHS: WeakKeyDictionary = WeakKeyDictionary()  # net -> (state, graph): not on the net, which may be copied and saved
+_MODELS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 class BlindNet(nn.Module):
     """A classifier that reads only the cells in front of a wall.
 
-    `features` maps images (B, 3, H, W) to activations (B, K, h, w) of the target layer, the last
-    module of `features`. The wall hands its seen cells to `head`: as (B, K, r, c) when they form
-    a rectangle of r x c cells, else as (B, K, 1, n). The head therefore owns no weight for an
-    unseen cell, and no optimiser, weight decay or checkpoint can open the wall.
+    `features` maps images (B, C, H, W) to activations (B, K, h, w) of the target layer. The wall hands its seen cells to
+    `head`: as (B, K, r, c) when they form a rectangle of r x c cells, else as (B, K, 1, n). The head therefore owns no
+    weight for an unseen cell, and no optimiser, weight decay or checkpoint can open the wall. Neither module is changed.
 
-    `layers` and `regions` are read off `features` at construction: they are what the net declares
-    about itself and what a certificate holds it to.
+    What the net says of itself is not believed: `graph`, and with it `regions`, `visible` and all that methods are shown, is
+    exported from what really runs and proved (`wallcheck.graph`), anew whenever the net has changed.
 
-    Raises ValueError when a layer's receptive field is unknown or the wall does not fit the map.
+    colours: channels C of an image; None is what the first convolution takes.
+    Raises ValueError when the features do not run on such images or give another grid than the wall covers.
     """
 
     def __init__(
         self,
-        features: nn.Sequential,
+        features: nn.Module,
         head: nn.Module,
         wall: Wall,
-        image_size: tuple[int, int],
+        image_size: tuple[int, int] | int,
         description: dict | None = None,
+        colours: int | None = None,
     ):
         super().__init__()
-        self.features = features.to(memory_format=torch.channels_last)
-        self.head = head
-        self.wall = wall
-        self.image_size = tuple(image_size)
+        self.features, self.head, self.wall = features, head, wall
+        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.description = description
-        self.layers = layers_of(features)
-        self.regions: Regions = regions(wall, self.layers, self.image_size)
-        self._rows, self._columns, self._first = crop(wall, self.layers, self.image_size)
+        self.colours = colours or colours_of(features)
+        self.channels = self._checked_features()
+        self._crop: tuple[slice, slice, tuple[int, int]] | None = None
+
+    # -- the network itself -----------------------------------------------------------------------
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, D). The features run on the visible part of the images alone, since nothing else can matter."""
+        """Logits (B, D), by the whole network: hooks see the whole target layer."""
         self.check(images)
-        return self.head(self.seen_cells(images[(..., *self.visible)]))
+        return self.head(self._hand_over(self._run_features(images), (0, 0)))
 
-    @property
-    def visible(self) -> tuple[slice, slice]:
-        """Rows and columns of the part of an image that decides every logit."""
-        return slice(*self._rows), slice(*self._columns)
-
-    @property
-    def channels(self) -> int:
-        """K of the target layer."""
-        convolutions = [module for module in self.features.modules() if isinstance(module, nn.Conv2d)]
-        return convolutions[-1].out_channels if convolutions else 3
-
-    def seen_cells(self, parts: Tensor) -> Tensor:
-        """What the head reads, from the visible part of images alone: net(x) = head(seen_cells(x[..., *visible]))."""
-        return self._hand_over(self._run_features(parts), self._first)
-
-    def activations(self, images: Tensor) -> Tensor:
-        """The whole target layer (B, K, h, w), unseen cells included: what a CAM looks at."""
+    def shortcut(self, images: Tensor) -> Tensor:
+        """The same logits from the visible part of the images alone, which is all that matters: what training runs. The whole
+        network where the features are no single line of layers, or hold norms that take the batch's own statistics."""
         self.check(images)
-        return self._run_features(images)
+        if self._crop is None:
+            self._crop = self._cropped()
+        rows, columns, first = self._crop
+        return self.head(self._hand_over(self._run_features(images[:, :, rows, columns]), first))
 
-    def logits_from(self, activations: Tensor) -> Tensor:
-        """Logits (B, D) of activations (B, K, h, w): the wall, then the head."""
-        if activations.shape[-2:] != self.wall.seen.shape:
-            raise ValueError(
-                f"activations have {tuple(activations.shape[-2:])} cells, the wall covers {self.wall.seen.shape}; "
-                f"pass the whole target layer as net.activations(images) gives it"
-            )
-        return self.head(self._hand_over(activations, (0, 0)))
-
-    def check(self, images: Tensor) -> None:
-        """Raise ValueError unless images are floating point (B, 3, H, W) of this net's size."""
-        wanted = (3, *self.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
-            raise ValueError(
-                f"images have shape {tuple(images.shape)}, this net takes (B, {', '.join(map(str, wanted))}); "
-                f"read them with wallcheck.data or resize and convert them to RGB"
-            )
-        if not images.is_floating_point():
-            raise ValueError(f"images are {images.dtype}, expected floating point; use wallcheck.data.normalise")
+    def _cropped(self) -> tuple[slice, slice, tuple[int, int]]:
+        line = self.graph.line
+        if line is None or any(isinstance(each, NORMS) for each in self.features.modules()):
+            return slice(None), slice(None), (0, 0)
+        rows, columns, first = line.visible
+        return slice(*rows), slice(*columns), first
 
     def _run_features(self, images: Tensor) -> Tensor:
         return self.features(images.contiguous(memory_format=torch.channels_last))
 
     def _hand_over(self, activations: Tensor, first: tuple[int, int]) -> Tensor:
-        """The seen cells of a map whose cell (0, 0) is cell `first` of the whole grid."""
+        """The seen cells of a map (N, K, ...) whose cell (0, 0) is cell `first` of the whole grid, as the head gets them."""
         (top, bottom), (left, right) = self.wall.box
         if self.wall.is_box:
             return activations[:, :, top - first[0] : bottom - first[0], left - first[1] : right - first[1]]
         rows, columns = self.wall.seen.nonzero()
         return activations[:, :, rows - first[0], columns - first[1]][:, :, None]
 
-
-def layers_of(features: nn.Module) -> tuple[Layer, ...]:
-    """The windows of a chain of convolutions, pools and point-wise modules, in forward order."""
-    layers: list[Layer] = []
-    for module in chain(features):
-        if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-            layers.append(_layer(module))
-        elif not isinstance(module, POINTWISE):
+    def check(self, images: Tensor) -> None:
+        """Raise ValueError unless images are floating point (B, C, H, W) of this net's size."""
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images are {type(images).__name__}, expected a tensor (B, C, H, W); use wallcheck.data.normalise")
+        wanted = (self.colours, *self.image_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
             raise ValueError(
-                f"the receptive field of {type(module).__name__} is not known; "
-                f"build features from Conv2d, MaxPool2d, AvgPool2d and point-wise modules"
+                f"images have shape {tuple(images.shape)}, this net takes (B, {', '.join(map(str, wanted))}); "
+                f"read them with wallcheck.data or resize and convert them"
             )
-    return tuple(layers)
+        if not images.is_floating_point():
+            raise ValueError(f"images are {images.dtype}, expected floating point; use wallcheck.data.normalise")
+
+    def _checked_features(self) -> int:
+        example = tensor_of(self)
+        images = torch.zeros(1, self.colours, *self.image_size, dtype=example.dtype, device=example.device)
+        try:
+            with in_eval(self.features), torch.no_grad():
+                value = self._run_features(images)
+        except RuntimeError as error:
+            raise ValueError(f"the features do not run on images {tuple(images.shape)} ({' '.join(str(error).split())})") from None
+        if not isinstance(value, Tensor) or value.ndim != 4 or tuple(value.shape[2:]) != self.wall.seen.shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"the wall covers {self.wall.seen.shape} cells, but the features make {got} of an image {self.image_size}; "
+                f"give features with a map (B, K, h, w) and build the wall for its cells"
+            )
+        return value.shape[1]
+
+    # -- its graph --------------------------------------------------------------------------------
+
+    @property
+    def graph(self) -> BlindGraph:
+        """The proved graph of what runs now. Raises NotOneGraph where flow depends on values."""
+        state = state_of(self)
+        kept = _GRAPHS.get(self)
+        if kept is None or kept[0] != state:
+            _GRAPHS[self] = kept = (state, self.exported())
+        return kept[1]
+
+    def exported(self) -> BlindGraph:
+        """A graph made anew, whatever is kept: what certificates and audits use."""
+        self._refuse_own_doors()
+        graph = exported(self, self.colours, self.image_size)
+        at, handed = self._layer(graph)
+        made = BlindGraph(Walled(graph, at, self.wall, "head", handed))
+        _GRAPHS[self] = state_of(self), made
+        return made
+
+    def _refuse_own_doors(self) -> None:
+        """A subclass that answers for the graph itself would show methods another function than the one that is proved."""
+        own = [name for name in PROVED if getattr(type(self), name) is not getattr(type(self)._proved_class(), name)]
+        if own:
+            raise NotOneGraph(
+                f"{type(self).__name__} has its own {', '.join(own)}, which are the proof's to answer; change features, head or "
+                f"forward instead"
+            )
+
+    @classmethod
+    def _proved_class(cls) -> type:
+        return BlindNet
+
+    def _layer(self, graph: Graph) -> tuple[Layer, Node]:
+        """The features' output in the graph, and the last value before the head: what the head is handed."""
+        inside = [node for node in graph.fx.nodes if "features" in paths_of(node)[:1]]
+        last = handed = inside[-1] if inside else graph.images
+        while (user := _only_user(handed)) is not None and user.op == "call_function" and not paths_of(user):
+            handed = user
+        return Layer(("features",), last, Form("map", self.wall.seen.shape, self.channels)), handed
+
+    @property
+    def regions(self) -> Regions:
+        """Seen pixels, halo and unseen pixels: proved, never declared."""
+        return self.graph.regions
+
+    @regions.setter
+    def regions(self, value: Regions) -> None:
+        raise AttributeError("regions are proved on the net's graph and cannot be declared; change the wall or the layers")
+
+    @property
+    def visible(self) -> tuple[slice, slice]:
+        """Rows and columns of the part of an image that decides every logit."""
+        return self.graph.visible
+
+    def activations(self, images: Tensor) -> Tensor:
+        """The whole target layer (B, K, h, w) by the proved graph, unseen cells included: what a CAM looks at."""
+        self.check(images)
+        return self.graph.activations(images)[0]
+
+    def logits_from(self, activations: Tensor, beside: tuple[Tensor, ...] = ()) -> Tensor:
+        """Logits (B, D) of activations (B, K, h, w) by the proved graph: the wall, then the head. beside: what runs beside the
+        cells in a transformer, as graph.activations gives it."""
+        if tuple(activations.shape[-2:]) != self.wall.seen.shape:
+            raise ValueError(
+                f"activations have {tuple(activations.shape[-2:])} cells, the wall covers {self.wall.seen.shape}; "
+                f"pass the whole target layer as net.activations(images) gives it"
+            )
+        return self.graph.logits(activations, beside)
+
+    def visible_logits(self, parts: Tensor) -> Tensor:
+        """Logits of the visible part of images alone, images[..., *net.visible]: the shortcut of rescoring, by the graph."""
+        return self.graph.visible_logits(parts)
+
+    @property
+    def model(self) -> nn.Module:
+        """The whole net as an ordinary module for other libraries: whole images in, logits out, modules to hook on the way. Its
+        weights share the net's values; hooks, modes and gradients set on it are its own. Its target layer is `target_layer`."""
+        graph = self.graph
+        kept = _MODELS.get(self)
+        if kept is None or kept[0] is not graph:
+            _MODELS[self] = kept = (graph, ordinary(graph.walled))
+        return kept[1]
+
+    @property
+    def target_layer(self) -> nn.Module:
+        """The module of `model` whose output (B, K, h, w) a CAM looks at."""
+        return self.model.target
 
 
-def _layer(module: nn.Module) -> Layer:
-    if getattr(module, "ceil_mode", False) or getattr(module, "padding_mode", "zeros") != "zeros":
-        raise ValueError(f"{module} uses ceil_mode or a padding that reads elsewhere; use floor and zero padding")
-    if isinstance(module.padding, str):
-        raise ValueError(f"{module} pads by name; give the padding as a number")
-    size, stride, pad, dilation = (
-        _pair(getattr(module, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation")
-    )
-    return Layer(*(Window(*axis) for axis in zip(size, stride, pad, dilation, strict=True)))
+def _only_user(node: Node) -> Node | None:
+    users = [user for user in node.users if op_of(user) != "sym_size"]
+    return users[0] if len(users) == 1 else None
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def tensor_of(module: nn.Module) -> Tensor:
+    """A tensor of the module's device and precision; an empty one of torch's own where it has none."""
+    tensors = (*module.parameters(), *module.buffers())
+    return next((each for each in tensors if each.is_floating_point()), torch.empty(0))
+
+
+def colours_of(module: nn.Module) -> int:
+    """Channels of an image that the first convolution takes; 3 where there is none."""
+    first = next((each for each in module.modules() if isinstance(each, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
+
+
+__all__ = ["BlindNet", "colours_of", "tensor_of"]

@@ -8,7 +8,7 @@ from math import factorial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wallcheck.cams import _rules as rules
 from wallcheck.cams._method import cam_method
@@ -61,7 +61,7 @@ def lift_elementwise(ev: Evidence) -> Tensor:
     source="Jung and Oh 2021 (LRP-CAM), epsilon rule with epsilon -> 0 (captum's is 1e-9)",
     cost="1F+1b",
     verdict="may_leak",
-    refuses=rules.heads_of(*rules.AFFINE, *rules.SHAPE, *rules.MAXIMUM, nn.ReLU, nn.LeakyReLU),
+    refuses=rules.heads_of(*rules.AFFINE, *rules.SHAPE, *rules.MAXIMUM, "relu", "leaky_relu"),
 )
 def lrpcam(ev: Evidence) -> Tensor:
     """w_k = sum_u R_k(u), R_i = sum_j x_i w_ij R_j / z_j started at y; a unit with z_j = 0 hands nothing on.
@@ -77,7 +77,7 @@ def lrpcam(ev: Evidence) -> Tensor:
     source="Lee et al. 2021 (Relevance-CAM), z+ rule through the head; start +1 and -1/D as the authors' code",
     cost="1F+1f+1b",
     verdict="may_leak",
-    refuses=rules.heads_of(*rules.SHAPE, *rules.MAXIMUM, nn.Linear, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.ReLU),
+    refuses=rules.heads_of(*rules.SHAPE, *rules.MAXIMUM, *rules.POOLS, "linear", "selection", "relu"),
 )
 def relevancecam(ev: Evidence) -> Tensor:
     """w_k = mean_u R_k(u), R handed back by the z+ rule from R = 1 at the class and -1/D at the D - 1 others.

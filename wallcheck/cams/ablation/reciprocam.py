@@ -69,13 +69,16 @@ def probability_alone(ev: Evidence, laid: Tensor) -> Tensor:
     for image, target in enumerate(ev.targets.tolist()):
         for cells in heard.split(ev.chunk(ev.activations[0].numel())):
             placed = fibres[image, cells][:, :, None, None] * laid[cells][:, None]
-            maps[image, cells] = ev.rescore(placed).softmax(1)[:, target]
+            maps[image, cells] = ev.rescore(placed, image).softmax(1)[:, target]
     return maps.view(-1, *ev.unseen.shape)
 
 
 def empty_probability(ev: Evidence) -> Tensor:
     """(B,): probability of the explained class for an all-zero map."""
-    return ev.rescore(torch.zeros_like(ev.activations[:1])).softmax(1)[0, ev.targets]
+    if not ev.graph.has_beside:
+        return ev.rescore(torch.zeros_like(ev.activations[:1])).softmax(1)[0, ev.targets]
+    owner = torch.arange(len(ev.images))
+    return ev.rescore(torch.zeros_like(ev.activations), owner).softmax(1).gather(1, ev.targets[:, None])[:, 0]
 
 
 def spread_cells(ev: Evidence) -> Tensor:

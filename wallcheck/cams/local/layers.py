@@ -7,15 +7,16 @@ that looks no further than its own cell (a 1 x 1 convolution after a pool) does 
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wallcheck.cams._layers import needs_plain_chain, on_image, stages
+from wallcheck.cams._layers import needs_known_terms, on_image, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio, unit_range
 
-LOCAL = dict(family="local", cost="1F+1B", verdict="zero_but_bleed", grid="pixels", refuses=needs_plain_chain)
+LOCAL = dict(family="local", cost="1F+1B", verdict="zero_but_bleed", grid="pixels")
+TERMS = LOCAL | dict(refuses=needs_known_terms)
 
 
 def positive_share(layer) -> Tensor:
@@ -66,17 +67,8 @@ def full_gradient(ev: Evidence) -> list[Tensor]:
     """
     image, *layers = ev.trace
     return [image.output * image.gradient] + [
-        offset[:, None, None] * layer.gradient for layer in layers if (offset := constant_of(layer.module)) is not None
+        layer.constant[:, None, None] * layer.gradient for layer in layers if layer.constant is not None
     ]
-
-
-def constant_of(module: nn.Module | None) -> Tensor | None:
-    """(K,): what a layer adds whatever it is given: a convolution's bias, a batch norm's beta - mean gamma / sd."""
-    if isinstance(module, nn.BatchNorm2d):
-        scale = module.weight.detach() / (module.running_var + module.eps).sqrt()
-        return module.bias.detach() - module.running_mean * scale
-    bias = getattr(module, "bias", None)
-    return None if bias is None else bias.detach()
 
 
 def share(term: Tensor) -> Tensor:
@@ -91,7 +83,7 @@ def enlarged(maps: Tensor, ev: Evidence) -> Tensor:
 
 
 @cam_method(
-    **LOCAL,
+    **TERMS,
     source="Srinivas and Fleuret 2019, eq. 4 and the authors' code: rescaled per image and layer, no head terms",
 )
 def fullgrad(ev: Evidence) -> Tensor:
@@ -101,7 +93,7 @@ def fullgrad(ev: Evidence) -> Tensor:
 
 
 @cam_method(
-    **LOCAL,
+    **TERMS,
     source="grad-cam 1.5.7, FullGrad: every channel is rescaled by itself and enlarged with half-pixel centres",
 )
 def fullgrad_by_channel(ev: Evidence) -> Tensor:
@@ -112,10 +104,10 @@ def fullgrad_by_channel(ev: Evidence) -> Tensor:
 
 
 @cam_method(
-    **LOCAL, source="Srinivas and Fleuret, authors' SimpleFullGrad: gradients before each ReLU, biases left out"
+    **TERMS, source="Srinivas and Fleuret, authors' SimpleFullGrad: gradients before each ReLU, biases left out"
 )
 def simple_fullgrad(ev: Evidence) -> Tensor:
     """psi(x G_x) + sum over layers with a bias of U(psi(G_l))."""
     image, *layers = ev.trace
-    maps = [share(layer.gradient) for layer in layers if constant_of(layer.module) is not None]
+    maps = [share(layer.gradient) for layer in layers if layer.constant is not None]
     return share(image.output * image.gradient) + sum(enlarged(map_, ev) for map_ in maps)

@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from wallcheck.cams._method import cam_method
-from wallcheck.cams._rules import rescale
 from wallcheck.cams.pixel import rules
 from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
-from wallcheck.models import in_mode
+from wallcheck.graph.rules import alpha_beta, damped, favouring, guided, rescale, squared_weights
 from wallcheck.numerics import ratio
 
 PIXEL = dict(family="pixel", grid="pixels", verdict="zero")
@@ -85,7 +84,7 @@ smoothgrad = cam_method(
 @cam_method(**RULED, source="Springenberg et al. 2015", cost="1F+1B")
 def guidedbp(ev: Evidence) -> Tensor:
     """The gradient with every ReLU handing back positive slopes only."""
-    return rules.image_slope(ev, rules.guided).sum(1)
+    return rules.image_slope(ev, guided).sum(1)
 
 
 @cam_method(**RULED, source="Selvaraju et al. 2017, sec. 3.3; relu(Grad-CAM) enlarged bilinearly", cost="1F+1B+1b")
@@ -110,13 +109,13 @@ def deeplift(ev: Evidence) -> Tensor:
 )
 def lrp_epsilon(ev: Evidence) -> Tensor:
     """R_i = sum_j x_i w_ij R_j / (z_j + e_j sign z_j). Without epsilon this is input x gradient."""
-    return (ev.images * rules.image_slope(ev, rules.damped(0.02))).sum(1)
+    return (ev.images * rules.image_slope(ev, damped(0.02))).sum(1)
 
 
 @cam_method(**RULED, source="Montavon et al. 2019, gamma 0.25 in every layer, w^2 rule at the pixels", cost="1F+1B")
 def lrp_gamma(ev: Evidence) -> Tensor:
     """R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i x_i (w_ij + gamma w_ij+)."""
-    return rules.image_slope(ev, rules.favouring(0.25), first=rules.squared_weights).sum(1)
+    return rules.image_slope(ev, favouring(0.25), first=squared_weights).sum(1)
 
 
 @cam_method(
@@ -126,7 +125,7 @@ def lrp_gamma(ev: Evidence) -> Tensor:
 )
 def lrp_alpha_beta(ev: Evidence) -> Tensor:
     """R_i = sum_j (2 (x_i w_ij)+ / z_j+ - (x_i w_ij)- / z_j-) R_j; a part that is empty hands nothing back."""
-    return (ev.images * rules.image_slope(ev, rules.alpha_beta(2.0))).sum(1)
+    return (ev.images * rules.image_slope(ev, alpha_beta(2.0))).sum(1)
 
 
 @cam_method(
@@ -136,7 +135,7 @@ def lrp_alpha_beta(ev: Evidence) -> Tensor:
 )
 def lrp_alpha1_beta0(ev: Evidence) -> Tensor:
     """R_i = sum_j (x_i w_ij)+ / z_j+ R_j; a unit without positive contributions hands nothing back."""
-    return (ev.images * rules.image_slope(ev, rules.alpha_beta(1.0))).sum(1)
+    return (ev.images * rules.image_slope(ev, alpha_beta(1.0))).sum(1)
 
 
 @cam_method(
@@ -167,8 +166,8 @@ def won(weights: Tensor, values: Tensor) -> Tensor:
 
 def image_gradient(ev: Evidence, images: Tensor) -> Tensor:
     """d y / d images (B, 3, H, W); only what the head can see is computed, the rest is 0."""
-    leaf = images.detach().requires_grad_()
     explained = ev.explained_here if images is ev.images else ev.explained
-    with in_mode(ev.net), torch.enable_grad():
-        (slope,) = torch.autograd.grad(explained(ev.net(leaf)).sum(), leaf)
+    with ev.plainly(), torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(explained(ev.logits_of(leaf)).sum(), leaf)
     return slope

@@ -14,7 +14,6 @@ from wallcheck.cams._blur import blurred
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import bilinear, upsample
 from wallcheck.evidence import Evidence
-from wallcheck.models import in_mode
 from wallcheck.numerics import ratio
 
 PIXEL = dict(family="pixel", grid="pixels")
@@ -59,9 +58,9 @@ def trials_with(masks: int, cells: int, keep: float) -> Callable[[Evidence], tup
 
     def trials(ev: Evidence) -> tuple[Tensor, Tensor]:
         drawn = random_masks(ev, masks, cells, keep)
-        visible = drawn[(..., *ev.net.visible)][:, None]
+        visible = drawn[(..., *ev.graph.visible)][:, None]
         chances = []
-        for image, target in zip(ev.images[(..., *ev.net.visible)], ev.targets.tolist(), strict=True):
+        for image, target in zip(ev.images[(..., *ev.graph.visible)], ev.targets.tolist(), strict=True):
             logits = ev.rescore_visible(lambda piece, image=image: image * visible[piece], masks)
             chances.append(logits.softmax(1)[:, target])
         return torch.stack(chances), drawn
@@ -121,8 +120,8 @@ def occlusion_with(patch: float = 1 / 6, stride: float = 1 / 12) -> Callable[[Ev
         kept = 1 - torch.cat([squares[touching], torch.zeros_like(squares[:1])])  # the last hides nothing
         drops = torch.zeros(len(ev.images), len(squares)).to(squares)
         for image, target in enumerate(ev.targets.tolist()):
-            part = ev.images[image][(..., *ev.net.visible)]
-            masks = kept[(..., *ev.net.visible)][:, None]
+            part = ev.images[image][(..., *ev.graph.visible)]
+            masks = kept[(..., *ev.graph.visible)][:, None]
             scores = ev.rescore_visible(lambda piece, part=part, m=masks: part * m[piece], len(kept))[:, target]
             drops[image, touching] = scores[-1] - scores[:-1]
         return torch.einsum("bn,nhw->bhw", drops, squares) / squares.sum(0)
@@ -170,7 +169,7 @@ def extremal_with(iterations: int, area: float = 0.1, cells: int = 14) -> Callab
         levels, speed = blur_levels(ev), torch.zeros_like(values)
         for step in range(iterations):
             reward = values.detach().requires_grad_()
-            with in_mode(ev.net), torch.enable_grad():
+            with ev.plainly(), torch.enable_grad():
                 mask = smooth(reward)
                 size = 300 * 16.4 ** (step / iterations) * (mask - ranked(mask.detach(), area)).square().mean((1, 2))
                 gain = (ev.explained(kept_logits(ev, levels, mask)) - size).sum()
@@ -203,17 +202,17 @@ def blur_levels(ev: Evidence, count: int = 8) -> Tensor:
     """(B, L, 3, r, c): the visible part of the images, from blurred by 20 / 224 of the side to sharp."""
     widths = [20 / 224 * (1 - level / (count - 1)) for level in range(count - 1)]
     return torch.stack(
-        [blurred(ev.images, width)[(..., *ev.net.visible)] for width in widths] + [ev.images[(..., *ev.net.visible)]], 1
+        [blurred(ev.images, width)[(..., *ev.graph.visible)] for width in widths] + [ev.images[(..., *ev.graph.visible)]], 1
     )
 
 
 def kept_logits(ev: Evidence, levels: Tensor, mask: Tensor) -> Tensor:
     """(B, D): logits of the images, each pixel at the blur level its mask value names, between two in proportion."""
-    fine = upsample(mask, ev.net.image_size)[(..., *ev.net.visible)]
+    fine = upsample(mask, ev.net.image_size)[(..., *ev.graph.visible)]
     count = levels.shape[1]
     level = torch.arange(count, device=fine.device)[:, None, None]
     share = (1 - ((count - 1) * fine[:, None] - level).abs()).clamp(min=0)  # (B, L, r, c)
-    return ev.net.head(ev.net.seen_cells((share[:, :, None] * levels).sum(1)))
+    return ev.graph.visible_logits((share[:, :, None] * levels).sum(1))
 
 
 extremal = cam_method(

@@ -82,7 +82,7 @@ def gains_over_blur(ev: Evidence, masks: list[Tensor]) -> Tensor:
     blurred image alone."""
     gains = []
     for i, cells in enumerate(masks):
-        behind = blurred(ev.images[i])[(..., *ev.net.visible)]
+        behind = blurred(ev.images[i])[(..., *ev.graph.visible)]
         nothing = torch.zeros_like(cells[:1])
         chances = chances_through(ev, i, torch.cat([cells, nothing]), paint=lambda x, m, b=behind: x * m + b * (1 - m))
         gains.append(chances[:-1] - chances[-1])

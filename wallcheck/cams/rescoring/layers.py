@@ -8,7 +8,6 @@ from torch import Tensor
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import chances_through, upsample
 from wallcheck.evidence import Evidence
-from wallcheck.models import chain, in_mode
 from wallcheck.numerics import ratio
 
 POLYCAM = dict(family="rescoring", verdict="may_leak", grid="pixels")
@@ -40,13 +39,8 @@ def polycam(ev: Evidence) -> Tensor:
 def layers(ev: Evidence, image: int) -> list[Tensor]:
     """Activations (K_l, h_l, w_l) of one image in the last layer of every resolution, shallow to deep; the target layer
     last. Together they are large, so no more than one image's are held."""
-    kept, maps = [], ev.images[image : image + 1]
-    with in_mode(ev.net), torch.no_grad():
-        for number, module in enumerate(chain(ev.net.features)):
-            before, maps = maps, module(maps)
-            if number and maps.shape[2:] != before.shape[2:]:
-                kept.append(before[0])
-    return [*kept, maps[0]]
+    with ev.plainly(), torch.no_grad():
+        return [maps[0] for maps in ev.graph.stage_maps(ev.images[image : image + 1])]
 
 
 def shown(ev: Evidence) -> list[Tensor]:

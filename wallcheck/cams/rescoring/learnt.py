@@ -6,7 +6,6 @@ from torch import Tensor
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import stretched, upsample
 from wallcheck.evidence import Evidence
-from wallcheck.models import in_mode
 from wallcheck.numerics import weighted_sum
 
 STEPS = 100
@@ -30,7 +29,7 @@ def opticam(ev: Evidence) -> Tensor:
     other: Adam works entry by entry. A constant map has the mask 0 and no gradient.
     """
     maps = ev.activations.clamp(min=0)
-    size = ev.chunk(6 * ev.widest)  # a backward keeps what every layer made
+    size = ev.chunk(6 * ev.graph.widest)  # a backward keeps what every layer made
     parts = torch.arange(len(maps)).split(size)
     weights = torch.cat([learnt_weights(ev, part.to(maps.device), maps[part]) for part in parts])
     return weighted_sum(weights, maps)
@@ -38,7 +37,7 @@ def opticam(ev: Evidence) -> Tensor:
 
 def learnt_weights(ev: Evidence, which: Tensor, maps: Tensor) -> Tensor:
     """(n, K): softmax(u) after Adam (Kingma and Ba 2015), for the images of these numbers and their maps (n, K, h, w)."""
-    images = ev.images[which][(..., *ev.net.visible)]
+    images = ev.images[which][(..., *ev.graph.visible)]
     u, mean, square = (torch.zeros(maps.shape[:2]).to(maps) for _ in range(3))
     for step in range(1, STEPS + 1):
         slope = slope_of_weights(ev, which, images, maps, u)
@@ -51,10 +50,10 @@ def learnt_weights(ev: Evidence, which: Tensor, maps: Tensor) -> Tensor:
 
 def slope_of_weights(ev: Evidence, which: Tensor, images: Tensor, maps: Tensor, u: Tensor) -> Tensor:
     """(n, K): d y(x * N(U(sum_k softmax(u)_k A_k))) / d u, from the visible parts of the images."""
-    leaf = u.detach().requires_grad_()
-    with in_mode(ev.net), torch.enable_grad():
+    with ev.plainly(), torch.enable_grad():
+        leaf = u.detach().requires_grad_()
         cells = stretched(weighted_sum(leaf.softmax(1), maps), ev.net.image_size)
-        masks = upsample(cells, ev.net.image_size)[(..., *ev.net.visible)]
-        answers = ev.net.head(ev.net.seen_cells(images * masks[:, None]))
+        masks = upsample(cells, ev.net.image_size)[(..., *ev.graph.visible)]
+        answers = ev.graph.visible_logits(images * masks[:, None])
         (slope,) = torch.autograd.grad(ev.of_target(answers, which).sum(), leaf)
     return slope

@@ -76,12 +76,12 @@ def logits_through(ev: Evidence, image: int, cells: Tensor, *, aligned: bool = F
     """
     rows, columns = (
         bilinear(count, pixels, aligned)[part]
-        for count, pixels, part in zip(cells.shape[1:], ev.net.image_size, ev.net.visible, strict=True)
+        for count, pixels, part in zip(cells.shape[1:], ev.net.image_size, ev.graph.visible, strict=True)
     )
     down, across = rows.any(0), columns.any(0)  # cells that a visible pixel reads
     distinct, owner = cells[:, down][:, :, across].unique(dim=0, return_inverse=True)
     rows, columns = rows[:, down].to(cells), columns[:, across].to(cells)
-    part = ev.images[image][(..., *ev.net.visible)].contiguous()[None].contiguous(memory_format=torch.channels_last)
+    part = ev.images[image][(..., *ev.graph.visible)].contiguous()[None].contiguous(memory_format=torch.channels_last)
 
     def shown(piece: slice) -> Tensor:
         return paint(part, (rows @ (distinct[piece] @ columns.T))[:, None])

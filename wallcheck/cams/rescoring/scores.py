@@ -172,7 +172,7 @@ def noise(ev: Evidence, samples: int, sigma: float) -> Tensor:
     drawn = torch.randn(
         samples, *ev.net.image_size, generator=ev.generator(), dtype=torch.float64, device=ev.images.device
     )
-    return (sigma * drawn[(..., *ev.net.visible)]).to(ev.images)
+    return (sigma * drawn[(..., *ev.graph.visible)]).to(ev.images)
 
 
 def chosen_scores(ev: Evidence) -> Tensor:

@@ -106,7 +106,7 @@ def principal_maps(ev: Evidence, channels: int, components: int) -> Tensor:
 
 def gains(ev: Evidence, image: int, maps: Tensor) -> Tensor:
     """(Q,): what the logit of an image gains over its blurred self when seen through each map; never negative."""
-    behind = blurred(ev.images[image])[(..., *ev.net.visible)]
+    behind = blurred(ev.images[image])[(..., *ev.graph.visible)]
     cells = torch.cat([stretched(maps, ev.net.image_size), torch.zeros_like(maps[:1])])
     scores = scores_through(ev, image, cells, paint=lambda part, masks: behind + masks * (part - behind))
     return (scores[:-1] - scores[-1]).clamp(min=0)

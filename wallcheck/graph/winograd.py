@@ -7,18 +7,18 @@ result is that of the plain way to float32 rounding (2e-6 of the peak), not to t
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 WIDE = 256  # channels in and out; measured on two cores: 0.65 to 0.8 of the plain time from here on, more below
 G = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
 
 
-def pays(conv: nn.Conv2d) -> bool:
+def pays(weight: Tensor, stride: tuple, padding: tuple, dilation: tuple, groups: int, bias: Tensor | None = None) -> bool:
     """Is it a wide 3 x 3 convolution of float32 on a CPU, padded by 1? (GPU libraries choose for themselves.)"""
-    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
-    plain = conv.groups == 1 and conv.weight.dtype == torch.float32 and conv.weight.device.type == "cpu"
-    return shape and plain and min(conv.in_channels, conv.out_channels) >= WIDE
+    shape = (tuple(weight.shape[2:]), stride, padding, dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+    plain = groups == 1 and weight.dtype == torch.float32 and weight.device.type == "cpu"
+    return shape and plain and min(weight.shape[:2]) >= WIDE
 
 
 def transformed(weight: Tensor) -> Tensor:

@@ -1,0 +1,317 @@
+"""A network as one graph: what really runs, hooks and all, in eval mode, for any batch size.
+
+    Graph = images (B, C, H, W) -> logits (B, D), without in-place operations, dropout and constant sub-expressions
+
+`torch.export` traces the module without its own reading of Python (non-strict), so hooks, replaced forwards,
+subclasses and parametrizations are in the graph as what they do. What cannot be one graph is refused with the line of
+the user's code: flow that depends on values or on the size of the batch, random draws. The module is read, never
+changed; the graph's tensors share its storage.
+"""
+
+import hashlib
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph as FxGraph
+from torch.fx import GraphModule, Interpreter, Node
+
+from wallcheck.graph._in_place import functional
+from wallcheck.graph._nodes import GETITEM, copied, data_nodes, named, op_of, output, placeholder, where
+
+BATCH = 2  # traced with two images: a size of one would be taken for a constant
+HALF = (torch.float16, torch.bfloat16)
+NOTHING = ("dropout", "alias", "detach", "lift_fresh_copy", "feature_dropout", "alpha_dropout")
+ASSERTIONS = ("_assert", "sym_constrain")  # of what the tracing knows already
+TORCH = str(Path(torch.__file__).parent)
+
+
+class NotOneGraph(ValueError):
+    """The network cannot be written as one graph that holds for every input and batch."""
+
+
+class Graph:
+    """A network's function: `run` is images (B, C, H, W) -> logits (B, D), an fx.GraphModule whose get_attr nodes are
+    the network's own tensors; `image_size` (H, W) and `colours` C are what it was traced with."""
+
+    def __init__(self, run: GraphModule, colours: int, image_size: tuple[int, int]):
+        self.run, self.colours, self.image_size = run, colours, tuple(image_size)
+
+    @property
+    def fx(self) -> FxGraph:
+        return self.run.graph
+
+    @property
+    def images(self) -> Node:
+        return placeholder(self.fx)
+
+    @property
+    def logits(self) -> Node:
+        return output(self.fx).args[0]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the graph's text, names of variables aside, and of the bytes of all its tensors."""
+        digest, number = hashlib.sha256(), {}
+        for node in self.fx.nodes:
+            number[node] = len(number)
+            told = [op_of(node) or node.op, _told(node.args, number), _told(node.kwargs, number)]
+            if node.op == "get_attr":
+                told = ["tensor", _bytes(getattr(self.run, node.target))]
+            digest.update(repr(told).encode())
+        return digest.hexdigest()
+
+
+def exported(
+    module: nn.Module, colours: int, image_size: tuple[int, int], *, prefix: str = "", logits: bool = True
+) -> Graph:
+    """The graph of module on images (B, colours, H, W). Raises NotOneGraph where there is none, saying which line of the
+    user's code is in the way. prefix: taken off the names of modules and tensors. logits: whether the output must be logits.
+    """
+    tensor = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.empty(0))
+    with plainly(tensor.device):
+        images = torch.zeros(BATCH, colours, *image_size, dtype=tensor.dtype, device=tensor.device)
+        return _graph_of(module, images, prefix, logits)
+
+
+def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> Graph:
+    program = _traced(module, images)
+    run = _unlifted(program, prefix)
+    if not functional(run):  # a view of something changed in place: torch's own, slower way
+        run = _unlifted(program.run_decompositions({}), prefix)
+    _refuse_chance(run.graph)
+    if logits:
+        _checked_output(run.graph)
+    _tidied(run)
+    return Graph(run, images.shape[1], tuple(images.shape[2:]))
+
+
+def _traced(module: nn.Module, images: Tensor):
+    with in_eval(module), _untouched(module), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(
+                module, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False
+            )
+        except Exception as error:
+            raise _refusal(module, images, error) from error
+    if any(bounds.upper < 2**31 for bounds in program.range_constraints.values()):
+        raise NotOneGraph(f"{type(module).__name__} does something else for large batches; let it treat every batch alike")
+    return program
+
+
+def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
+    """The user's own error if the module does not run at all, else why it is no graph."""
+    try:
+        with torch.no_grad():
+            module(images)
+    except Exception as own:
+        return ValueError(
+            f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {_brief(own)}); "
+            f"check image size and colours"
+        )
+    line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_users(f.filename)), None)
+    at = f" at {line.filename}:{line.lineno}: {line.line}" if line else ""
+    batch = "batch" in str(error) or "Constraints violated" in str(error) or "specializ" in str(error)
+    what = "the size of the batch" if batch else "values"
+    return NotOneGraph(
+        f"{type(module).__name__} is not one graph: what it runs depends on {what}{at} ({_brief(error)}); a wall is proved "
+        f"for one fixed flow of operations, so take this branch out or make it arithmetic (torch.where)"
+    )
+
+
+def _is_users(filename: str) -> bool:
+    return not filename.startswith((TORCH, str(Path(__file__).parent), "<"))
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def _unlifted(program, prefix: str) -> GraphModule:
+    """The program's graph with its weights, buffers and constants as attributes, and images as the only input."""
+    held = program.state_dict | program.constants
+    names = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs if spec.target is not None}
+    root, graph, known = nn.Module(), FxGraph(), {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in names:
+            flat = "t_" + names[node.name].removeprefix(prefix).replace(".", "_")
+            if not hasattr(root, flat):
+                root.register_buffer(flat, _full(held[names[node.name]]))
+            known[node] = graph.get_attr(flat)
+            known[node].meta = dict(node.meta)
+        elif node.op == "output":
+            values = node.args[0]
+            graph.output(tuple(known[each] for each in values) if len(values) != 1 else known[values[0]])
+        else:
+            copied([node], graph, known)
+            known[node].meta["nn_module_stack"] = _renamed(node.meta.get("nn_module_stack") or {}, prefix)
+    return GraphModule(root, graph)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """The tensor itself, detached; a copy in float32 of one in half precision, and of one that inference mode has sealed."""
+    tensor = tensor.detach()
+    if tensor.dtype in HALF:
+        return tensor.float()
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _renamed(stack: dict, prefix: str) -> dict:
+    """The modules around a node by their names in the user's network."""
+    outer = prefix.removesuffix(".")
+    return {key: (path.removeprefix(prefix), kind) for key, (path, kind) in stack.items() if not outer or path != outer}
+
+
+def _refuse_chance(graph: FxGraph) -> None:
+    for node in graph.nodes:
+        drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if drawn and op_of(node) != "dropout" and not (op_of(node) == "scaled_dot_product_attention"):
+            raise NotOneGraph(f"{where(node)} draws random numbers in eval mode; a proof needs one function: switch it off")
+
+
+def _checked_output(graph: FxGraph) -> None:
+    value = output(graph).args[0]
+    if not isinstance(value, Node):
+        got = f"{len(value)} values" if isinstance(value, tuple) else "no tensor"
+        raise ValueError(f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone")
+    shape = value.meta["val"].shape
+    if len(shape) != 2 or not value.meta["val"].is_floating_point():
+        raise ValueError(
+            f"the network gives (B{''.join(f', {int(n)}' for n in shape[1:])}), expected logits (B, D); wrap it in a module that "
+            f"pools or unsqueezes them: one logit a class, (B, 1) for a binary net"
+        )
+
+
+def _tidied(run: GraphModule) -> None:
+    """Identities left out, batch norms in one form, what depends on no image computed once."""
+    for node in list(run.graph.nodes):
+        _in_full_precision(node)
+        if op_of(node).startswith(ASSERTIONS):
+            run.graph.erase_node(node)
+        elif op_of(node) in NOTHING and not named(node).get("train"):
+            node.replace_all_uses_with(node.args[0])
+        elif op_of(node) == "slice" and _is_whole(node):
+            node.replace_all_uses_with(node.args[0])
+        elif op_of(node) == "_native_batch_norm_legit_no_training":
+            _one_form_of_norm(run.graph, node)
+    run.graph.eliminate_dead_code()
+    _fold(run)
+    run.graph.lint()
+    run.recompile()
+
+
+def _in_full_precision(node: Node) -> None:
+    """Casts to half precision become casts to float32: a half net is run on its own weights in float32."""
+    node.args = tuple(torch.float32 if isinstance(a, torch.dtype) and a in HALF else a for a in node.args)
+    node.kwargs = {k: torch.float32 if isinstance(v, torch.dtype) and v in HALF else v for k, v in node.kwargs.items()}
+
+
+def _is_whole(node: Node) -> bool:
+    told = named(node)
+    length = node.args[0].meta["val"].shape[told["dim"]]
+    whole = told["end"] is None or (isinstance(told["end"], int) and told["end"] >= 2**31)
+    whole = whole or (isinstance(length, int) and isinstance(told["end"], int) and told["end"] >= length)
+    return told["start"] in (None, 0) and told["step"] == 1 and whole
+
+
+def _one_form_of_norm(graph: FxGraph, node: Node) -> None:
+    x, weight, bias, mean, variance, momentum, eps = node.args
+    with graph.inserting_before(node):
+        made = graph.call_function(
+            torch.ops.aten.batch_norm.default, (x, weight, bias, mean, variance, False, momentum, eps, False)
+        )
+    for user in list(node.users):
+        if user.target is GETITEM and user.args[1] == 0:
+            made.meta = dict(user.meta)
+            user.replace_all_uses_with(made)
+
+
+def _fold(run: GraphModule) -> None:
+    """Nodes that need neither images nor their batch size become tensors."""
+    graph = run.graph
+    dependent = set(data_nodes(graph, [placeholder(graph)]))
+    for node in graph.nodes:
+        if any(each in dependent for each in node.all_input_nodes):
+            dependent.add(node)
+    frozen = [n for n in graph.nodes if n.op == "call_function" and n not in dependent and "val" in n.meta]
+    wanted = [n for n in frozen if any(user in dependent or user.op == "output" for user in n.users)]
+    if not wanted:
+        return
+    values = _Constants(run).of(frozen)
+    for node in wanted:
+        if not isinstance(values[node], Tensor):
+            continue
+        run.register_buffer(f"folded_{node.name}", values[node])
+        with graph.inserting_before(node):
+            made = graph.get_attr(f"folded_{node.name}")
+        made.meta = dict(node.meta)
+        node.replace_all_uses_with(made)
+    graph.eliminate_dead_code()
+
+
+class _Constants(Interpreter):
+    """Values of nodes that depend on no input."""
+
+    def of(self, nodes: list[Node]) -> dict[Node, object]:
+        self.env = {}
+        with torch.no_grad():
+            for node in self.module.graph.nodes:
+                if node.op == "get_attr" or node in nodes:
+                    self.env[node] = self.run_node(node)
+        return {node: self.env[node] for node in nodes}
+
+
+@contextmanager
+def plainly(device: torch.device) -> Iterator[None]:
+    """Outside inference mode and autocast, whatever the caller is inside of: gradients are there, float32 is float32."""
+    with torch.inference_mode(False), torch.autocast(torch.device(device).type, enabled=False):
+        yield
+
+
+@contextmanager
+def in_eval(module: nn.Module) -> Iterator[None]:
+    """Every module in eval mode inside the block, every flag as it was after it."""
+    flags = [(each, each.training) for each in module.modules()]
+    for each, _ in flags:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each, flag in flags:
+            each.training = flag
+
+
+@contextmanager
+def _untouched(module: nn.Module) -> Iterator[None]:
+    """What tracing leaves behind in the process or in the module's buffers is put back."""
+    state = torch.random.get_rng_state()
+    counted = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)
+        with suppress(RuntimeError), torch.no_grad():
+            for buffer, before in counted:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+def _told(value: object, number: dict[Node, int]) -> object:
+    """Arguments with nodes by their number, so that two tracings of one function read the same."""
+    if isinstance(value, Node):
+        return f"%{number[value]}"
+    if isinstance(value, (list, tuple)):
+        return [_told(each, number) for each in value]
+    if isinstance(value, dict):
+        return {key: _told(each, number) for key, each in sorted(value.items())}
+    return str(value)
+
+
+def _bytes(tensor: Tensor) -> str:
+    array = tensor.detach().cpu().contiguous()
+    raw = array.reshape(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b""
+    return hashlib.sha256(f"{array.dtype}{tuple(array.shape)}".encode() + raw).hexdigest()

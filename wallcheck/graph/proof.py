@@ -1,0 +1,178 @@
+"""The proof: which pixels no logit can depend on, whatever the input, the weights and the batch; or where the wall leaks.
+
+One pass backward from the logits of one image tells, for every pixel of every image of the batch and for every cell, whether
+any path leads from it to them. Where a wall does not hold, one pass forward from the pixels that ought to be unseen finds
+the operation at which what they say first spreads over the border.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import label
+from torch import Tensor
+from torch.fx import Node
+
+from wallcheck.geometry import footprint, regions
+from wallcheck.graph import lean, reach
+from wallcheck.graph._nodes import data_nodes, op_of, where
+from wallcheck.graph.walls import Walled
+
+ADVICE = {
+    "batch_norm": "fold the norm into the convolution before it, or keep it in eval mode with running statistics",
+    "group_norm": "its mean is taken over all positions: use a trunk wall, or an earlier layer",
+    "layer_norm": "its mean is taken over positions: use a trunk wall, or an earlier layer",
+    "mean": "it averages over all positions: use a trunk wall, or an earlier layer",
+    "adaptive_avg_pool2d": "it averages over all positions: use a trunk wall, or an earlier layer",
+    "scaled_dot_product_attention": "it lets tokens attend across the wall: use a trunk wall",
+    "softmax": "it weighs all positions together: use a trunk wall, or an earlier layer",
+    "conv2d": "its windows reach across the wall: hide more cells, use a trunk wall, or an earlier layer",
+    "max_pool2d": "its windows reach across the wall: hide more cells, use a trunk wall, or an earlier layer",
+}
+OTHERWISE = "use a trunk wall, or an earlier layer"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A pixel that reaches a logit though it ought not to, and the operation where its reach first spreads."""
+
+    pixel: tuple[int, int]
+    logit: int
+    at: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"pixel {self.pixel} reaches logit {self.logit}; it first spreads at {self.at}: {self.advice}"
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """unseen_pixels (H, W): no logit of any image depends on them. heard_cells (h, w): cells that some logit may depend on.
+    mixes: an operation through which images of one batch meet, "" for none. leak: why less is unseen than the wall wants. islands: whether pixels beyond unseen ones are heard, though no
+    window of the features explains it."""
+
+    unseen_pixels: np.ndarray
+    heard_cells: np.ndarray
+    mixes: str = ""
+    leak: Leak | None = None
+    islands: bool = False
+
+    def problems(self, walled: Walled) -> list[str]:
+        """What is wrong with the wall, in words; nothing if it holds."""
+        found = []
+        if self.mixes:
+            found.append(f"the images of a batch meet at {self.mixes}")
+        if (heard := np.argwhere(self.heard_cells & walled.wall.unseen)).size:
+            found.append(f"unseen cell {tuple(int(i) for i in heard[0])} reaches a logit")
+        if walled.wall.is_open:
+            return found
+        if not self.unseen_pixels.any():
+            found.append(f"no pixel is unseen: {self.leak}" if self.leak else "no pixel is unseen")
+        elif self.leak and (walled.kind == "trunk" or self.islands):
+            found.append(str(self.leak))
+        return found
+
+
+def prove(walled: Walled) -> Proof:
+    """Follow dependence through the graph; nothing that a network says of itself is asked."""
+    graph, at = walled.graph, walled.layer
+    reach.shaped(graph.run, graph.colours, graph.image_size)
+    classes = int(graph.logits.meta["val"].shape[1])
+    one = torch.zeros(reach.BATCH, classes, dtype=torch.bool)
+    one[0] = True
+    reached = reach.backward(graph.run, one)
+    pixels = reached.get(graph.images)
+    pixels = torch.zeros(reach.BATCH, 1, *graph.image_size, dtype=torch.bool) if pixels is None else pixels
+    after = reach.backward(graph.run, one, until=at.node).get(at.node)
+    heard = torch.zeros(at.form.grid, dtype=torch.bool) if after is None else at.form.cells(after).any(0).any(0)
+    unseen = (~pixels[0].any(0)).numpy()
+    mixes = _first_mixing(walled, reached) if pixels[1:].any() else ""
+    missing, islands = _wanted(walled) & ~unseen, _islands(walled, unseen)
+    leak = _located(walled, reached, islands if islands.any() else missing) if missing.any() and not walled.wall.is_open else None
+    return Proof(unseen, heard.numpy(), mixes, leak, bool(islands.any()))
+
+
+def _islands(walled: Walled, unseen: np.ndarray) -> np.ndarray:
+    """(H, W): pixels that are heard although unseen ones lie all around them, and that the windows of the features do not
+    explain: somebody reads them on a way of its own."""
+    parts, count = label(~unseen, structure=np.ones((3, 3)))
+    over = footprint(walled.wall.seen, walled.graph.image_size)
+    mainland = np.isin(parts, np.unique(parts[over & ~unseen]))
+    apart = (parts > 0) & ~mainland
+    if count < 2 or not apart.any():
+        return np.zeros_like(unseen)
+    line = lean.line_of(walled.graph.run, walled.layer.node, walled.wall, walled.graph.image_size)
+    return apart & regions(walled.wall, line.layers, walled.graph.image_size).unseen if line else apart
+
+
+def _first_mixing(walled: Walled, reached: reach.Reached) -> str:
+    """The last operation, going forward, on whose way the logits of one image come to depend on another image."""
+    for node in reversed(list(data_nodes(walled.graph.fx, [walled.graph.images]))):
+        sources = [each for each in node.all_input_nodes if each in reached]
+        if any(reached[s].shape[:1] == (reach.BATCH,) and reached[s][1:].any() for s in sources):
+            return where(node)
+    return where(walled.graph.logits)
+
+
+def _wanted(walled: Walled) -> np.ndarray:
+    """(H, W): pixels that ought to be unseen: a trunk wall's own side, and at least some behind a head wall (those over unseen
+    cells farthest from the seen ones)."""
+    over = footprint(walled.wall.unseen, walled.graph.image_size)
+    if walled.kind == "head":
+        return over
+    if walled.sides:
+        start, stop = walled.sides[1 - walled.seen_side]
+        wanted = np.zeros(walled.graph.image_size, dtype=bool)
+        wanted[(slice(start, stop),) if walled.axis == 2 else (slice(None), slice(start, stop))] = True
+        return wanted
+    return over
+
+
+def _located(walled: Walled, reached: reach.Reached, missing: np.ndarray) -> Leak:
+    """The leak of the pixel farthest from what is seen."""
+    graph = walled.graph
+    y, x = _farthest(missing, ~_wanted(walled))
+    start = torch.zeros(reach.BATCH, graph.colours, *graph.image_size, dtype=torch.bool)
+    start[0, :, y, x] = True
+    ahead = reach.forward(graph.run, start)
+    logit = int(ahead[graph.logits][0].nonzero()[0])
+    node = _spreads(walled, ahead, reached, (y, x))
+    return Leak((y, x), logit, where(node), ADVICE.get(op_of(node), OTHERWISE))
+
+
+def _farthest(among: np.ndarray, seen: np.ndarray) -> tuple[int, int]:
+    places = np.argwhere(among)
+    others = np.argwhere(seen)
+    if not len(others):
+        return tuple(int(i) for i in places[0])
+    rows = np.abs(places[:, None, 0] - np.unique(others[:, 0])[None]).min(1)
+    columns = np.abs(places[:, None, 1] - np.unique(others[:, 1])[None]).min(1)
+    return tuple(int(i) for i in places[np.maximum(rows, columns).argmax()])
+
+
+def _spreads(walled: Walled, ahead: reach.Reached, reached: reach.Reached, pixel: tuple[int, int]) -> Node:
+    """The first operation on the way to the logits that carries what one pixel says to every position at once; if there is
+    none, the one whose windows carry it farthest."""
+    grids, widest, found = {}, 0.0, None
+    for node in data_nodes(walled.graph.fx, [walled.graph.images]):
+        mine = ahead.get(node)
+        if mine is None or node not in reached or not (mine & reached[node]).any():
+            continue
+        before = [grids[each] for each in node.all_input_nodes if each in grids]
+        grids[node] = share = _share_of_positions(mine[0] if mine.ndim else mine)
+        if node is walled.graph.images or not before:
+            continue
+        if share >= 1 > max(before):
+            return node
+        if share - max(before) > widest:
+            widest, found = share - max(before), node
+    return found or walled.graph.logits
+
+
+def _share_of_positions(mask: Tensor) -> float:
+    """Share of a value's positions (all axes but the fullest, its channels) that are reached."""
+    if mask.ndim >= 3:
+        return max(float(mask.any(0).float().mean()), 0.0)
+    if mask.ndim == 2:
+        return float(mask.any(-1).float().mean())
+    return float(mask.any())

@@ -1,0 +1,120 @@
+"""Reach: what can influence what in a graph, for every input, weight and batch, because it never looks at values.
+
+Forward from a set of pixels it tells which elements of every node may depend on them; backward from a logit, which elements
+may matter to it. Both carry one Boolean per element through one rule per operation (`_dependence`).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+from wallcheck.graph._dependence import Mask, arguments_of, plain, rule_of, shape_of
+from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, placeholder
+from wallcheck.graph.export import BATCH
+
+Reached = dict[Node, Tensor]  # node -> Boolean, shaped as its value; nodes of several values are left out
+
+
+def shaped(run: GraphModule, colours: int, image_size: tuple[int, int]) -> GraphModule:
+    """run, with every node's shape for a batch of two written beside it (`meta["val"]`)."""
+    example = next(iter(run.buffers()), torch.empty(0))
+    dtype = example.dtype if example.is_floating_point() else torch.float32
+    FakeTensorProp(run, FakeTensorMode(allow_non_fake_inputs=True)).propagate(
+        torch.empty(BATCH, colours, *image_size, dtype=dtype, device=example.device)
+    )
+    return run
+
+
+def forward(run: GraphModule, pixels: Tensor) -> Reached:
+    """Which elements of each node may depend on the pixels chosen, (B, C, H, W) Boolean, of `shaped` run."""
+    images = placeholder(run.graph)
+    env, reached = dict(_constants(run)), {}
+    for node in data_nodes(run.graph, [images]):
+        mask = pixels.float() if node is images else rule_of(node)(node, arguments_of(node, env))
+        env[node] = _wrapped(mask)
+        if isinstance(mask, Tensor):
+            reached[node] = mask > 0
+    return reached
+
+
+def backward(run: GraphModule, of: Tensor, at: Node | None = None, until: Node | None = None) -> Reached:
+    """Which elements of each node may influence the elements chosen, `of` Boolean, of node `at` (the logits if None), by
+    paths that do not go through node `until`."""
+    images = placeholder(run.graph)
+    at = logits_node(run.graph) if at is None else at
+    nodes = data_nodes(run.graph, [images])
+    constants, asked = dict(_constants(run)), {at: of.float()}
+    for node in reversed(list(nodes)):
+        wanted = asked.get(node)
+        if wanted is None or node is images or node is until:
+            continue
+        sources = [each for each in node.all_input_nodes if each in nodes]
+        for source, found in zip(sources, _handed_back(node, sources, constants, wanted), strict=True):
+            asked[source] = _joined(asked.get(source), found)
+    return {node: mask > 0 for node, mask in asked.items() if isinstance(mask, Tensor)}
+
+
+def _handed_back(node: Node, sources: list[Node], constants: dict, wanted: Tensor | tuple) -> Iterator[Tensor | tuple]:
+    """The transpose of the node's rule: what of each source the elements wanted depend on."""
+    leaves = {source: _leaf(source) for source in sources}
+    env = constants | {source: _wrapped(leaf) for source, leaf in leaves.items()}
+    flat = [part for leaf in leaves.values() for part in (leaf if isinstance(leaf, tuple) else (leaf,))]
+    with torch.enable_grad():
+        out = rule_of(node)(node, arguments_of(node, env))
+    outs, asked = (out, wanted) if isinstance(out, (tuple, list)) else ((out,), (wanted,))
+    pairs = [(o, w) for o, w in zip(outs, asked, strict=True) if w is not None and o.requires_grad]
+    slopes = (
+        torch.autograd.grad([o for o, _ in pairs], flat, [w for _, w in pairs], allow_unused=True)
+        if pairs
+        else [None] * len(flat)
+    )
+    slopes = iter([None if slope is None else (slope > 0).float() for slope in slopes])
+    for source in sources:
+        leaf = leaves[source]
+        yield tuple(next(slopes) for _ in leaf) if isinstance(leaf, tuple) else next(slopes)
+
+
+def _leaf(node: Node) -> Tensor | tuple:
+    value = node.meta["val"]
+    if isinstance(value, (list, tuple)):
+        return tuple(torch.zeros(tuple(int(n) for n in each.shape), requires_grad=True) for each in value)
+    return torch.zeros(shape_of(node), requires_grad=True)
+
+
+def _joined(one: Tensor | tuple | None, two: Tensor | tuple | None) -> Tensor | tuple | None:
+    if one is None or two is None:
+        return two if one is None else one
+    if isinstance(one, tuple):
+        return tuple(_joined(a, b) for a, b in zip(one, two, strict=True))
+    return torch.maximum(one, two)
+
+
+def _wrapped(mask: Tensor | tuple) -> Mask | tuple:
+    if isinstance(mask, (tuple, list)):
+        return tuple(Mask.of(_binary(each)) for each in mask)
+    return Mask.of(_binary(mask))
+
+
+def _binary(mask: Tensor) -> Tensor:
+    """1 where something arrives: kept small, so that sums over many layers do not overflow. Leaves stay as they are."""
+    return mask if mask.requires_grad else (plain(mask) > 0).float()
+
+
+def _constants(run: GraphModule) -> Iterator[tuple[Node, object]]:
+    """What a rule may read besides masks: tensors, numbers made of sizes, and what is made of those (a class token for
+    each image), for a batch of two."""
+    data, env = data_nodes(run.graph, [placeholder(run.graph)]), {}
+    for node in run.graph.nodes:
+        if node.op == "get_attr":
+            env[node] = getattr(run, node.target).detach().cpu()
+        elif is_shape(node):
+            env[node] = int(node.meta["val"])
+        elif node.op == "call_function" and node not in data:
+            arguments, options = map_arg((node.args, node.kwargs), lambda each: env[each])
+            env[node] = node.target(*arguments, **options)
+    yield from env.items()

@@ -1,0 +1,51 @@
+"""What a module would run now, told cheaply: two equal states mean that nothing was changed in between.
+
+A graph is kept with the state it was made in, and made again when the state is another. The state names modules, hooks,
+replaced forwards, plain settings, and every tensor with its version; what it cannot see (a global variable, the world) is
+why certificates and audits always make their graph anew.
+"""
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+
+
+def state_of(module: nn.Module) -> Hashable:
+    """Equal for equal states; never equal to another where a tensor's version is not kept (inference mode)."""
+    return (
+        tuple(_of_one(name, each) for name, each in module.named_modules(remove_duplicate=False)),
+        *(tuple(map(id, getattr(torch_module, name).values())) for name in ("_global_forward_hooks", "_global_forward_pre_hooks")),
+    )
+
+
+def _of_one(name: str, module: nn.Module) -> Hashable:
+    hooks = tuple(id(hook) for kind in HOOKS for hook in getattr(module, kind).values())
+    told = tuple((key, _plain(value)) for key, value in module.__dict__.items() if key not in ("training", *HOOKS) and key[:1] != "_")
+    tensors = (*module._parameters.items(), *module._buffers.items())
+    return name, id(type(module)), id(type(module).forward), hooks, told, tuple((key, _plain(value)) for key, value in tensors)
+
+
+def _plain(value: object) -> Hashable:
+    if isinstance(value, Tensor):
+        if value.is_inference():
+            return object()
+        return id(value), value._version, value.data_ptr() if value.device.type != "meta" else 0, value.dtype, str(value.device)
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(each) for each in value)
+    return id(value)
+
+
+def unwrapped(net: nn.Module) -> nn.Module:
+    """The network inside torch.compile, DataParallel and their like."""
+    while inner := getattr(net, "_orig_mod", None) or (
+        net.module if isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else None
+    ):
+        net = inner
+    return net
