@@ -1,0 +1,306 @@
+"""One reader for any image file: upright, 8 bits by value, composited on white, cropped first; and what a folder holds.
+
+What is read how (`read_photo`), whatever the file is called, since the content decides:
+
+* upright: the EXIF orientation is obeyed. Of several frames or pages the first is read.
+* 8 bits by value: 16-bit grey is v / 257, 12-bit TIFF v / 4095 of white. 32-bit integers are taken for 16-bit values, 0
+  to 65535, and floats for 0 (black) to 1 (white); what does not fit is refused, and so are 32-bit integers up to 255, which
+  may be 8 bits as well as 16. TIFF's "white is zero" is obeyed.
+* alpha, palettes with transparency and colour keys are composited on `BACKGROUND`.
+* the centre square is cut out before anything is converted or resized (bilinear, antialiased).
+* JPEGs of more than `DRAFT_ABOVE` pixels are decoded at 1/2, 1/4 or 1/8 of their size, never below twice the size wanted.
+* more than `MOST_PIXELS` to decode are refused; the environment's WALLCHECK_MAX_PIXELS, or PIL.Image.MAX_IMAGE_PIXELS, raises that.
+"""
+
+import os
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+BACKGROUND = (255, 255, 255)  # behind whatever is transparent: white, as a page
+MOST_PIXELS = 1 << 28  # 1 GiB, as Pillow keeps four bytes for a pixel
+DRAFT_ABOVE = 1 << 26
+MOST_TEXT = 1 << 28  # bytes of PNG texts and profiles once unpacked
+# Formats that Pillow names but does not decode, or only by way of another program.
+NO_PHOTOS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}
+ORIENTATION, BITS, PHOTOMETRIC = 0x0112, 258, 262  # EXIF's and TIFF's tags
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_LIMITS = threading.RLock()
+
+
+class _Refused(ValueError):
+    """Why a sound file is not read; the file is named by read_photo."""
+
+
+# Reading
+
+
+def read_photo(path: str | Path, size: int) -> np.ndarray:
+    """One image file as uint8 (size, size, 3): the upright photograph's centre square, resized.
+
+    Raises ValueError naming the file if it is damaged, no image or no regular file, or if the rules above refuse it.
+    """
+    path = expanded(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is no readable image (not a file that can be opened); remove or repair it")
+    try:
+        with _own_limits() as most, Image.open(path, formats=formats()) as photo:
+            _load(photo, size, most)
+            return np.array(_square(photo, size))
+    except _Refused as refusal:
+        raise ValueError(f"{path} {refusal}") from None
+    except Exception as error:  # Pillow's decoders answer damage with whatever they stumble over
+        said = str(error) or type(error).__name__
+        raise ValueError(f"{path} is no readable image ({said}); remove or repair it") from None
+
+
+@contextmanager
+def _own_limits() -> Iterator[float]:
+    """Pillow's limits on pixels and texts lifted, its warnings silent; yields the most pixels to decode instead.
+
+    The limits are Pillow's globals, so one thread reads at a time and all are put back.
+    """
+    with _LIMITS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pixels, texts = Image.MAX_IMAGE_PIXELS, (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
+        Image.MAX_IMAGE_PIXELS = None
+        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = (max(MOST_TEXT, text) for text in texts)
+        try:
+            yield _most_pixels(pixels)
+        finally:
+            Image.MAX_IMAGE_PIXELS = pixels
+            PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = texts
+
+
+def _most_pixels(pillow: int | None) -> float:
+    """The most pixels to decode: the environment's word, else ours, or twice Pillow's limit (where it raises) if that is more."""
+    asked = os.environ.get("WALLCHECK_MAX_PIXELS")
+    if asked is None:
+        return float("inf") if pillow is None else max(MOST_PIXELS, 2 * pillow)
+    if not asked.isdecimal():
+        raise _Refused(f"is not read: WALLCHECK_MAX_PIXELS is {asked!r}, expected a whole number of pixels")
+    return int(asked)
+
+
+def _load(photo: Image.Image, size: int, most: float) -> None:
+    """Decode the first frame, at reduced scale where that is cheap and needed."""
+    width, height = photo.size
+    if width * height > DRAFT_ABOVE and photo.format in ("JPEG", "MPO"):
+        photo.draft(None, (2 * size, 2 * size))
+    # A progressive JPEG is kept whole in the decoder, whatever the scale.
+    pixels = width * height if photo.info.get("progressive") else photo.width * photo.height
+    if pixels > most:
+        raise _Refused(
+            f"has {width} x {height} pixels; {pixels / 1e6:.0f} million are to be decoded, and the limit is "
+            f"{most / 1e6:.0f} million; make it smaller, or, if it is sound and {4 * pixels / 2**30:.1f} GiB of memory "
+            f"are free, set WALLCHECK_MAX_PIXELS={pixels} in the environment"
+        )
+    photo.load()
+
+
+def _square(photo: Image.Image, size: int) -> Image.Image:
+    """The centre of a loaded image, upright, RGB, (size, size)."""
+    turn, white = _orientation(photo), _white(photo)
+    square = photo.crop(_centre(photo.size, turn)) if photo.width != photo.height else photo
+    square = _rgb(square if white is None else _eight_bits(square, white, _is_negative(photo)))
+    square = square.resize((size, size), Image.Resampling.BILINEAR)
+    return square.transpose(TURNS[turn]) if turn in TURNS else square
+
+
+def _orientation(photo: Image.Image) -> int:
+    """EXIF's orientation, once loaded (some formats turn by themselves on loading); 1 if there is none that can be read."""
+    try:
+        turn = photo.getexif().get(ORIENTATION)
+    except Exception:  # damaged EXIF data beside sound pixels: shown as stored, as viewers do
+        return 1
+    return turn if turn in TURNS else 1
+
+
+def _centre(shape: tuple[int, int], turn: int) -> tuple[int, int, int, int]:
+    """The box of the stored image (width, height) that is its upright centre square.
+
+    An odd margin is one pixel wider at the upright right or bottom, so the side matters on which the upright image begins.
+    """
+    side = min(shape)
+    begins_last = turn in (2, 3, 7, 8), turn in (3, 4, 6, 7)  # stored x, stored y run against the upright axis
+    left, top = (
+        (length - side + last) // 2 if length > side else 0 for length, last in zip(shape, begins_last, strict=True)
+    )
+    return left, top, left + side, top + side
+
+
+# Values
+
+
+def _white(photo: Image.Image) -> int | None:
+    """The value of white in a loaded grey image of more than 8 bits; None for all others. Raises _Refused without a rule."""
+    if photo.mode.startswith("I;16"):
+        return 4095 if _tag(photo, BITS) == (12,) else 65535
+    if photo.mode == "F":
+        low, high = photo.getextrema()
+        if not (low >= 0 and high <= 1 and np.isfinite(np.asarray(photo)).all()):
+            raise _Refused(f"has float values from {low:g} to {high:g}, expected 0 (black) to 1 (white); rescale them")
+        return 1
+    if photo.mode != "I":
+        return None
+    low, high = photo.getextrema()
+    if low < 0 or high > 65535:
+        raise _Refused(f"has 32-bit values from {low} to {high}, expected 0 to 65535; save it with 16 bits or 8")
+    if 0 < high <= 255 and photo.format not in ("PNG", "PPM"):  # whose grey of mode I has 16 bits
+        raise _Refused(f"has 32-bit values from {low} to {high}, which may be 8 bits or 16; save it with 16 bits or 8")
+    return 65535
+
+
+def _eight_bits(grey: Image.Image, white: int, negative: bool) -> Image.Image:
+    """Grey of more than 8 bits as mode L, or LA where a colour key makes a value transparent."""
+    values = np.asarray(grey)
+    scaled = np.rint(values.astype(np.float32) * np.float32(255 / white)).clip(0, 255).astype(np.uint8)
+    shown = Image.fromarray(255 - scaled if negative else scaled)
+    key = grey.info.get("transparency")
+    if isinstance(key, int):
+        shown.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return shown
+
+
+def _is_negative(photo: Image.Image) -> bool:
+    """TIFF's WhiteIsZero, which Pillow obeys up to 8 bits only."""
+    return _tag(photo, PHOTOMETRIC) == 0
+
+
+def _tag(photo: Image.Image, number: int) -> object:
+    return photo.tag_v2.get(number) if photo.format == "TIFF" else None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode not in TRANSPARENT and image.info.get("transparency") is None:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if image.mode == "La":  # premultiplied grey knows one way out
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
+
+
+# Finding
+
+
+class PhotoNotice(UserWarning):
+    """Something about a folder of photographs that a user should hear once."""
+
+
+class Found(NamedTuple):
+    """What a folder holds: its image files in sorted order, and what was passed over, kind -> count."""
+
+    paths: list[Path]
+    skipped: dict[str, int]
+
+    def __str__(self) -> str:
+        others = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
+        return f"{len(self.paths)} images" + (f"; passed over: {others}" if others else "")
+
+    def tell(self, folder: Path) -> None:
+        """Warn of what was passed over, if anything was."""
+        if self.skipped:
+            warnings.warn(f"{folder}: {self}", PhotoNotice, stacklevel=3)
+
+
+def find_photos(folder: str | Path) -> Found:
+    """Every image file below a folder, by the suffixes of what this Pillow decodes.
+
+    Names that begin with a dot are passed over in silence, as `ls` does. Links are followed: linked files, and linked
+    folders once for each folder of the first level that leads to them. A linked folder that lies below `folder`
+    anyway is not listed twice. A dead link named as an image counts as one, which cannot be read.
+    """
+    root, paths, skipped = expanded(folder), [], Counter()
+    home = os.path.realpath(root)
+    todo = [(str(root), None)]
+    while todo:
+        place, seen = todo.pop()
+        for entry in _entries(place, skipped):
+            if not _is_folder(entry):
+                kind = _kind(entry)
+                skipped.update([kind] if kind else [])
+                paths += [] if kind else [Path(entry.path)]
+                continue
+            # Each folder of the first level, a class, keeps its own account of what was seen on the way.
+            known, real = {home} if seen is None else seen, os.path.realpath(entry.path)
+            if real in known or (entry.is_symlink() and _lies_in(real, home)):
+                skipped["linked folder(s), listed where they lie"] += 1
+                continue
+            known.add(real)
+            todo.append((entry.path, known))
+    return Found(sorted(paths), dict(skipped))
+
+
+def class_folders(tree: str | Path) -> list[str]:
+    """The names of the folders in a tree TREE/CLASS/IMAGE, in alphabetical order: ImageFolder's classes. Hidden ones do not count."""
+    return sorted(entry.name for entry in _entries(str(expanded(tree)), Counter()) if _is_folder(entry))
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that any file can hold: bytes that are no UTF-8 become \\xe9 and the like."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with ~ for the home folder, as a shell reads it."""
+    return Path(os.path.expanduser(path))
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Pillow's formats that are read, in its order."""
+    Image.init()
+    return tuple(name for name in Image.ID if name in Image.OPEN and name not in NO_PHOTOS)
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """How files of these formats are called, in lower case."""
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats())
+
+
+def _entries(folder: str, skipped: Counter) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError:
+        skipped["folder(s) that cannot be opened"] += 1
+        return []
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """A folder or a link to one; nothing but links costs a call of the file system."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _kind(entry: os.DirEntry) -> str | None:
+    """What a file is passed over as; None if it is an image."""
+    is_dead = entry.is_symlink() and not os.path.exists(entry.path)
+    if not (is_dead or entry.is_file()):
+        return "pipe(s), socket(s) or device(s)"
+    end = os.path.splitext(entry.name)[1].lower()
+    if end in suffixes():
+        return None
+    return end or "without a suffix"
+
+
+def _lies_in(real: str, home: str) -> bool:
+    return real == home or real.startswith(home.rstrip(os.sep) + os.sep)
