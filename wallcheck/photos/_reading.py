@@ -1,11 +1,11 @@
-"""One reader for any image file: upright, 8 bits by value, composited on white, cropped first; and what a folder holds.
+"""One reader for any image file: upright, 8 bits by value, composited on white, cropped first.
 
 What is read how (`read_photo`), whatever the file is called, since the content decides:
 
 * upright: the EXIF orientation is obeyed. Of several frames or pages the first is read.
 * 8 bits by value: 16-bit grey is v / 257, 12-bit TIFF v / 4095 of white. 32-bit integers are taken for 16-bit values, 0
   to 65535, and floats for 0 (black) to 1 (white); what does not fit is refused, and so are 32-bit integers up to 255, which
-  may be 8 bits as well as 16. TIFF's "white is zero" is obeyed.
+  may be 8 bits as well as 16. TIFF's "white is zero" is obeyed. Of 16-bit colour Pillow keeps the upper byte.
 * alpha, palettes with transparency and colour keys are composited on `BACKGROUND`.
 * the centre square is cut out before anything is converted or resized (bilinear, antialiased).
 * JPEGs of more than `DRAFT_ABOVE` pixels are decoded at 1/2, 1/4 or 1/8 of their size, never below twice the size wanted.
@@ -15,25 +15,24 @@ What is read how (`read_photo`), whatever the file is called, since the content 
 import os
 import threading
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 BACKGROUND = (255, 255, 255)  # behind whatever is transparent: white, as a page
 MOST_PIXELS = 1 << 28  # 1 GiB, as Pillow keeps four bytes for a pixel
 DRAFT_ABOVE = 1 << 26
 MOST_TEXT = 1 << 28  # bytes of PNG texts and profiles once unpacked
-# Formats that Pillow names but does not decode, or only by way of another program.
-NO_PHOTOS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+# Formats that Pillow names but does not decode, or only by way of another program; DDS it fills up where the file is cut.
+NO_PHOTOS = {"BUFR", "DDS", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}
 ORIENTATION, BITS, PHOTOMETRIC = 0x0112, 258, 262  # EXIF's and TIFF's tags
+YCBCR = 6  # a value of the last
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,9 +49,6 @@ class _Refused(ValueError):
     """Why a sound file is not read; the file is named by read_photo."""
 
 
-# Reading
-
-
 def read_photo(path: str | Path, size: int) -> np.ndarray:
     """One image file as uint8 (size, size, 3): the upright photograph's centre square, resized.
 
@@ -62,7 +58,7 @@ def read_photo(path: str | Path, size: int) -> np.ndarray:
     if not path.is_file():
         raise ValueError(f"{path} is no readable image (not a file that can be opened); remove or repair it")
     try:
-        with _own_limits() as most, Image.open(path, formats=formats()) as photo:
+        with _own_limits() as most, _opened(path) as photo:
             _load(photo, size, most)
             return np.array(_square(photo, size))
     except _Refused as refusal:
@@ -72,22 +68,51 @@ def read_photo(path: str | Path, size: int) -> np.ndarray:
         raise ValueError(f"{path} is no readable image ({said}); remove or repair it") from None
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with ~ for the home folder, as a shell reads it."""
+    return Path(os.path.expanduser(path))
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Pillow's formats that are read, in its order."""
+    Image.init()
+    return tuple(name for name in Image.ID if name in Image.OPEN and name not in NO_PHOTOS)
+
+
 @contextmanager
 def _own_limits() -> Iterator[float]:
     """Pillow's limits on pixels and texts lifted, its warnings silent; yields the most pixels to decode instead.
 
-    The limits are Pillow's globals, so one thread reads at a time and all are put back.
+    They are Pillow's globals, so one thread reads at a time, and all are put back.
     """
+    wanted = {
+        (Image, "MAX_IMAGE_PIXELS"): None,
+        (PngImagePlugin, "MAX_TEXT_CHUNK"): MOST_TEXT,
+        (PngImagePlugin, "MAX_TEXT_MEMORY"): MOST_TEXT,
+        (TiffImagePlugin, "READ_LIBTIFF"): TiffImagePlugin.READ_LIBTIFF,  # which _opened may set
+    }
     with _LIMITS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pixels, texts = Image.MAX_IMAGE_PIXELS, (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
-        Image.MAX_IMAGE_PIXELS = None
-        PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = (max(MOST_TEXT, text) for text in texts)
+        found = {(module, name): getattr(module, name) for module, name in wanted}
         try:
-            yield _most_pixels(pixels)
+            for (module, name), value in wanted.items():
+                setattr(module, name, value)
+            yield _most_pixels(found[Image, "MAX_IMAGE_PIXELS"])
         finally:
-            Image.MAX_IMAGE_PIXELS = pixels
-            PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = texts
+            for (module, name), value in found.items():
+                setattr(module, name, value)
+
+
+def _opened(path: Path) -> Image.Image:
+    """The file's first frame, not yet decoded."""
+    photo = Image.open(path, formats=formats())
+    if _tag(photo, PHOTOMETRIC) == YCBCR and photo.tile and photo.tile[0][0] == "raw":
+        # Up to version 12 Pillow's own decoder takes these for RGB, and it never knew of subsampling.
+        photo.close()
+        TiffImagePlugin.READ_LIBTIFF = True
+        photo = Image.open(path, formats=formats())
+    return photo
 
 
 def _most_pixels(pillow: int | None) -> float:
@@ -196,111 +221,3 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = image.convert("LA")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
-
-
-# Finding
-
-
-class PhotoNotice(UserWarning):
-    """Something about a folder of photographs that a user should hear once."""
-
-
-class Found(NamedTuple):
-    """What a folder holds: its image files in sorted order, and what was passed over, kind -> count."""
-
-    paths: list[Path]
-    skipped: dict[str, int]
-
-    def __str__(self) -> str:
-        others = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
-        return f"{len(self.paths)} images" + (f"; passed over: {others}" if others else "")
-
-    def tell(self, folder: Path) -> None:
-        """Warn of what was passed over, if anything was."""
-        if self.skipped:
-            warnings.warn(f"{folder}: {self}", PhotoNotice, stacklevel=3)
-
-
-def find_photos(folder: str | Path) -> Found:
-    """Every image file below a folder, by the suffixes of what this Pillow decodes.
-
-    Names that begin with a dot are passed over in silence, as `ls` does. Links are followed: linked files, and linked
-    folders once for each folder of the first level that leads to them. A linked folder that lies below `folder`
-    anyway is not listed twice. A dead link named as an image counts as one, which cannot be read.
-    """
-    root, paths, skipped = expanded(folder), [], Counter()
-    home = os.path.realpath(root)
-    todo = [(str(root), None)]
-    while todo:
-        place, seen = todo.pop()
-        for entry in _entries(place, skipped):
-            if not _is_folder(entry):
-                kind = _kind(entry)
-                skipped.update([kind] if kind else [])
-                paths += [] if kind else [Path(entry.path)]
-                continue
-            # Each folder of the first level, a class, keeps its own account of what was seen on the way.
-            known, real = {home} if seen is None else seen, os.path.realpath(entry.path)
-            if real in known or (entry.is_symlink() and _lies_in(real, home)):
-                skipped["linked folder(s), listed where they lie"] += 1
-                continue
-            known.add(real)
-            todo.append((entry.path, known))
-    return Found(sorted(paths), dict(skipped))
-
-
-def class_folders(tree: str | Path) -> list[str]:
-    """The names of the folders in a tree TREE/CLASS/IMAGE, in alphabetical order: ImageFolder's classes. Hidden ones do not count."""
-    return sorted(entry.name for entry in _entries(str(expanded(tree)), Counter()) if _is_folder(entry))
-
-
-def printable(path: str | Path) -> str:
-    """A path as text that any file can hold: bytes that are no UTF-8 become \\xe9 and the like."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def expanded(path: str | Path) -> Path:
-    """A path with ~ for the home folder, as a shell reads it."""
-    return Path(os.path.expanduser(path))
-
-
-@cache
-def formats() -> tuple[str, ...]:
-    """Pillow's formats that are read, in its order."""
-    Image.init()
-    return tuple(name for name in Image.ID if name in Image.OPEN and name not in NO_PHOTOS)
-
-
-@cache
-def suffixes() -> frozenset[str]:
-    """How files of these formats are called, in lower case."""
-    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats())
-
-
-def _entries(folder: str, skipped: Counter) -> list[os.DirEntry]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError:
-        skipped["folder(s) that cannot be opened"] += 1
-        return []
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    """A folder or a link to one; nothing but links costs a call of the file system."""
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def _kind(entry: os.DirEntry) -> str | None:
-    """What a file is passed over as; None if it is an image."""
-    is_dead = entry.is_symlink() and not os.path.exists(entry.path)
-    if not (is_dead or entry.is_file()):
-        return "pipe(s), socket(s) or device(s)"
-    end = os.path.splitext(entry.name)[1].lower()
-    if end in suffixes():
-        return None
-    return end or "without a suffix"
-
-
-def _lies_in(real: str, home: str) -> bool:
-    return real == home or real.startswith(home.rstrip(os.sep) + os.sep)

@@ -1,0 +1,448 @@
+"""Photographs as people have them: each is read as a viewer shows it, or the message names the file and the way out."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from data_gen.photographs import read_square
+from tests.odd_files import DEEP, beheaded, cut, over_white, three, written
+from wallcheck.data import PhotoFolder
+from wallcheck.photos import BACKGROUND, PhotoNotice, class_folders, find_photos, printable, read_photo
+
+DRAW = np.random.default_rng(3)
+
+
+def centre(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+def colours(height: int, width: int) -> np.ndarray:
+    return DRAW.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_a_thousand_files_of_every_mode_and_format_are_read_right_or_named(tmp_path):
+    """Four rounds of sound files, two cut short and one with its first bytes overwritten."""
+    path, files, modes = tmp_path / "photo", 0, set()
+    rounds = (None, cut, None, beheaded, None, cut, None)
+    for number, damage in enumerate(rounds):
+        for file in written(number):
+            path.write_bytes(file.data if damage is None else damage(file.data, 11 * number))
+            files, modes = files + 1, modes | {file.kind.split()[1]}
+            try:
+                error = np.abs(read_photo(path, 32) - centre(file.shown))
+            except ValueError as refusal:
+                assert str(path) in str(refusal), file.kind
+                assert damage is not None or may_be_refused(file.kind, str(refusal)), (file.kind, refusal)
+                continue
+            assert error.mean() < 5 if file.exact is None else error.max() <= file.exact, (file.kind, damage)
+    assert files >= 1000
+    assert modes >= {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", *DEEP}
+
+
+def may_be_refused(kind: str, refusal: str) -> bool:
+    """Formats that are not read at all, and SPIDER, which holds every grey as floats up to 255 or 65535."""
+    name = kind.split()[0]
+    return (name in ("DDS", "EPS") and "cannot identify" in refusal) or (name == "SPIDER" and "float values" in refusal)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "white"),
+    [
+        ("x.png", "<u2", 65535),
+        ("x.tif", "<u2", 65535),
+        ("x.tif", ">u2", 65535),
+        ("x.tif", "<i4", 65535),
+        ("x.pgm", "<u2", 65535),
+        ("x.tif", "<f4", 1),
+    ],
+)
+def test_deep_grey_is_read_by_value(tmp_path, name, kind, white):
+    values = np.linspace(0, white, 64 * 64).reshape(64, 64)
+    values = values.astype(kind) if white == 1 else np.rint(values).astype(kind)
+    Image.fromarray(values).save(tmp_path / name)
+    right = np.rint(values.astype(float) / white * 255)
+    assert len(np.unique(right)) == 256
+    assert (read_photo(tmp_path / name, 64) == right[..., None]).all()
+
+
+def test_twelve_bits_have_their_own_white(tmp_path):
+    values = np.linspace(0, 4095, 256).round().astype(int).reshape(16, 16)
+    bits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1)[:, 4:].reshape(16, -1)
+    write_tiff(tmp_path / "x.tif", 16, 16, (12,), 1, np.packbits(bits, axis=1).tobytes())
+    assert (read_photo(tmp_path / "x.tif", 16)[..., 0] == np.rint(values / 4095 * 255)).all()
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, "u1"), (16, "<u2")])
+def test_white_may_be_zero(tmp_path, bits, kind):
+    """As in many an X-ray."""
+    values = np.linspace(0, 2**bits - 1, 256).astype(kind).reshape(16, 16)
+    write_tiff(tmp_path / "x.tif", 16, 16, (bits,), 0, values.tobytes())
+    assert (read_photo(tmp_path / "x.tif", 16)[..., 0] == 255 - np.rint(values / (2**bits - 1) * 255)).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            np.int32([[0, 70_000]]),
+            r"x\.tif has 32-bit values from 0 to 70000, expected 0 to 65535; save it with 16 bits",
+        ),
+        (np.int32([[-4, 9]]), r"x\.tif has 32-bit values from -4 to 9, expected 0 to 65535"),
+        (np.int32([[0, 255]]), r"from 0 to 255, which may be 8 bits or 16; save it with 16 bits or 8"),
+        (
+            np.float32([[0, 255]]),
+            r"x\.tif has float values from 0 to 255, expected 0 \(black\) to 1 \(white\); rescale",
+        ),
+        (np.float32([[-0.1, 1]]), r"float values from -0\.1 to 1, expected"),
+        (np.float32([[0, np.nan]]), r"float values from .* expected"),
+        (np.float32([[0, np.inf]]), r"float values from .* expected"),
+    ],
+)
+def test_values_without_a_rule_are_refused(tmp_path, values, message):
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match=message):
+        read_photo(tmp_path / "x.tif", 8)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_white_is_white_in_every_mode(tmp_path, mode):
+    Image.new("RGB", (30, 20), (255, 255, 255)).convert(mode).save(tmp_path / "photo.tiff")
+    assert (read_photo(tmp_path / "photo.tiff", 12) == 255).all()
+
+
+def test_uncompressed_ycbcr_with_subsampling(tmp_path):
+    """Pillow's own decoder takes it for RGB, or for a truncated file."""
+    blocks = bytes([150] * 4 + [100, 180]) * 64  # four lumas, then Cb and Cr
+    write_tiff(tmp_path / "x.tif", 16, 16, (8, 8, 8), 6, blocks, {530: (2, 2)})
+    right = np.array([150 + 1.402 * 52, 150 - 0.344 * -28 - 0.714 * 52, 150 + 1.772 * -28])
+    assert np.abs(read_photo(tmp_path / "x.tif", 16) - right).max() < 1
+    assert TiffImagePlugin.READ_LIBTIFF is False
+
+
+def write_tiff(path, width, height, bits, photometric, data, more=()):
+    """One uncompressed strip, little endian, short tags alone."""
+    tags = {256: (width,), 257: (height,), 258: bits, 259: (1,), 262: (photometric,), 277: (len(bits),), 278: (height,)}
+    tags |= {273: (0,), 279: (len(data),)} | dict(more)
+    long = {tag: struct.pack(f"<{len(v)}H", *v) for tag, v in tags.items() if len(v) > 2}
+    after, places = 8 + 2 + 12 * len(tags) + 4, {}
+    for tag, packed in long.items():
+        places[tag] = after
+        after += len(packed)
+    entries, tags[273] = b"", (after,)
+    for tag, values in sorted(tags.items()):
+        short = struct.pack(f"<{len(values)}H", *values).ljust(4, b"\0")
+        entries += struct.pack("<HHI", tag, 3, len(values)) + (struct.pack("<I", places[tag]) if tag in long else short)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + b"".join(long.values())
+    path.write_bytes(head + data)
+
+
+# Transparency
+
+
+def test_transparency_is_composited_on_one_colour(tmp_path):
+    assert BACKGROUND == (255, 255, 255)
+    colour, alpha = colours(16, 16), DRAW.integers(0, 256, (16, 16), dtype=np.uint8)
+    grey = colour[..., 0]
+    Image.fromarray(np.dstack([colour, alpha])).save(tmp_path / "rgba.png")
+    Image.fromarray(np.dstack([grey, alpha])).save(tmp_path / "la.png")
+    for name, plain in (("rgba", colour), ("la", three(grey))):
+        assert np.abs(read_photo(tmp_path / f"{name}.png", 16) - over_white(plain, alpha)).max() <= 1, name
+
+
+@pytest.mark.parametrize("kind", [np.uint8, "<u2"])
+def test_a_colour_key_is_transparent(tmp_path, kind):
+    grey = np.full((16, 16), 40, kind)
+    grey[4:8] = 90
+    Image.fromarray(grey).save(tmp_path / "x.png", transparency=90)
+    got = read_photo(tmp_path / "x.png", 16)
+    assert (got[4:8] == 255).all()
+    assert (got[:4] == (40 if kind is np.uint8 else 0)).all()
+
+
+def test_a_palette_may_be_transparent(tmp_path):
+    image = Image.fromarray(np.repeat(np.arange(4, dtype=np.uint8), 64).reshape(16, 16), "P")
+    image.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 200])
+    image.save(tmp_path / "x.png", transparency=bytes([255, 255, 0, 51]))
+    image.save(tmp_path / "x.gif", transparency=2)
+    rows = [(0, 0, 0), (200, 0, 0), (255, 255, 255)]
+    assert read_photo(tmp_path / "x.gif", 16)[::4, 0].tolist() == [list(row) for row in [*rows, (0, 0, 200)]]
+    assert read_photo(tmp_path / "x.png", 16)[::4, 0].tolist() == [list(row) for row in [*rows, (204, 204, 244)]]
+
+
+# Orientation, shape, frames
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF", "MPO"])
+@pytest.mark.parametrize(("height", "width"), [(40, 40), (40, 55), (53, 40)])
+def test_photographs_stand_upright(tmp_path, format, height, width):
+    """What reader and viewer show is one picture, to the pixel where the format keeps it, odd margins included."""
+    Image.init()
+    if format not in Image.SAVE:  # AVIF came with Pillow 11.3
+        format = "PNG"
+    upright = colours(height, width) if format not in ("JPEG", "MPO", "AVIF") else smooth(height, width)
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.fromarray(stored(upright, turn)).save(
+            tmp_path / "photo", format, exif=exif, **({"lossless": True} if format == "WEBP" else {"quality": 95})
+        )
+        error = np.abs(read_photo(tmp_path / "photo", 40).astype(int) - centre(upright))
+        assert error.max() <= (0 if format in ("PNG", "TIFF", "WEBP") else 30), turn
+
+
+def stored(upright: np.ndarray, turn: int) -> np.ndarray:
+    """The array that orientation `turn` turns upright, by EXIF's words: where row 0 and column 0 of it are shown."""
+    return {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.swapaxes(0, 1), 6: upright.swapaxes(0, 1)[::-1], 7: upright.swapaxes(0, 1)[::-1, ::-1],
+        8: upright.swapaxes(0, 1)[:, ::-1],
+    }[turn]  # fmt: skip
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([4 * x, 4 * y, 200 - 2 * (x + y)], -1).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0damaged", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + bytes(9), b"\0"])
+def test_damaged_exif_data_do_not_hide_sound_pixels(tmp_path, exif):
+    pixels = colours(20, 20)
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    assert (read_photo(tmp_path / "x.png", 20) == pixels).all()
+
+
+def test_both_packages_read_with_one_reader():
+    assert read_square is read_photo
+
+
+def test_the_first_of_several_frames_is_read(tmp_path):
+    first, second = (Image.fromarray(smooth(32, 32)), Image.fromarray(255 - smooth(32, 32)))
+    for name in ("x.tiff", "x.webp", "x.png", "x.gif"):
+        first.save(
+            tmp_path / name, save_all=True, append_images=[second], **({"lossless": True} if "webp" in name else {})
+        )
+        error = np.abs(read_photo(tmp_path / name, 32).astype(int) - smooth(32, 32))
+        assert error.mean() < (8 if "gif" in name else 1e-9), name
+
+
+def test_a_thin_strip_takes_no_memory(tmp_path):
+    """60,000 x 1 pixels once took 1.2 GB: every pixel became a column of 96."""
+    for number, shape in enumerate([(1, 60_000), (60_000, 1)]):
+        Image.fromarray(np.full((*shape, 3), 77, np.uint8)).save(tmp_path / f"{number}.png")
+    code = (
+        "import sys; from wallcheck.photos import read_photo\n"
+        "assert all((read_photo(path, 96) == 77).all() for path in sys.argv[1:])\n"
+        "print(*(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    files = [str(tmp_path / f"{number}.png") for number in range(2)]
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 300_000  # KiB
+
+
+# Limits
+
+
+def pillow_limits() -> tuple:
+    return Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+
+
+def test_a_panorama_is_read_without_a_word(tmp_path, recwarn):
+    """100 million pixels, more than Pillow's limit for a warning; the JPEG is decoded at an eighth."""
+    before = pillow_limits()
+    image = Image.new("L", (20_000, 5_000), 60)
+    image.save(tmp_path / "x.jpg")
+    image.save(tmp_path / "x.png", compress_level=1)
+    for name in ("x.jpg", "x.png"):
+        assert (read_photo(tmp_path / name, 96) == 60).all()
+    assert pillow_limits() == before
+    assert not recwarn.list
+
+
+def test_an_eighth_of_a_photograph_shows_the_same(tmp_path, monkeypatch):
+    Image.fromarray(np.repeat(np.repeat(smooth(40, 60), 16, 0), 16, 1)).save(tmp_path / "x.jpg", quality=97)
+    whole = read_photo(tmp_path / "x.jpg", 40).astype(int)
+    monkeypatch.setattr("wallcheck.photos._reading.DRAFT_ABOVE", 100_000)
+    assert np.abs(read_photo(tmp_path / "x.jpg", 40) - whole).max() <= 3
+
+
+def huge(path: Path, width: int, height: int) -> Path:
+    """A tiny PNG that claims to be of this size."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+def test_too_many_pixels_are_refused_with_the_way_to_raise_the_limit(tmp_path, monkeypatch):
+    path, before = huge(tmp_path / "x.png", 60_000, 60_000), pillow_limits()
+    with pytest.raises(
+        ValueError, match=r"x\.png has 60000 x 60000 pixels; 3600 million .* limit is 268 million; .*13\.4 GiB .*"
+        r"set WALLCHECK_MAX_PIXELS=3600000000 in the environment$",
+    ):  # fmt: skip
+        read_photo(path, 96)
+    assert pillow_limits() == before
+    Image.new("RGB", (50, 50)).save(tmp_path / "small.png")
+    monkeypatch.setenv("WALLCHECK_MAX_PIXELS", "2499")
+    with pytest.raises(ValueError, match=r"small\.png has 50 x 50 pixels; .*WALLCHECK_MAX_PIXELS=2500"):
+        read_photo(tmp_path / "small.png", 96)
+    monkeypatch.setenv("WALLCHECK_MAX_PIXELS", "2500")
+    assert not read_photo(tmp_path / "small.png", 96).any()
+    monkeypatch.setenv("WALLCHECK_MAX_PIXELS", "many")
+    with pytest.raises(ValueError, match="WALLCHECK_MAX_PIXELS is 'many', expected a whole number"):
+        read_photo(tmp_path / "small.png", 96)
+
+
+def test_pillows_own_limit_raises_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr("wallcheck.photos._reading.MOST_PIXELS", 100)
+    path = huge(tmp_path / "x.png", 20, 20)
+    for theirs, word in ((None, "no readable image"), (200, "no readable image"), (199, "has 20 x 20 pixels")):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", theirs)
+        with pytest.raises(ValueError, match=word):
+            read_photo(path, 8)
+        assert theirs == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("where", ["text", "international", "profile"])
+def test_long_texts_and_profiles_beside_the_pixels_do_not_matter(tmp_path, where):
+    pixels, info, more = colours(20, 20), PngImagePlugin.PngInfo(), {}
+    if where == "text":
+        info.add_text("workflow", "x" * 2_000_000, zip=True)
+    elif where == "international":
+        for number in range(40):
+            info.add_itxt(f"note {number}", "x" * 2_000_000, zip=True)
+    else:
+        more = dict(icc_profile=bytes(3_000_000))
+    Image.fromarray(pixels).save(tmp_path / "x.png", pnginfo=info, **more)
+    assert (read_photo(tmp_path / "x.png", 20) == pixels).all()
+
+
+# Finding
+
+
+def photograph(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(colours(8, 8)).save(path, "PNG")
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in find_photos(folder).paths]
+
+
+def test_hidden_files_and_folders_do_not_count(tmp_path):
+    photograph(tmp_path / "photos" / "a.png")
+    photograph(tmp_path / "photos" / ".ipynb_checkpoints" / "a-checkpoint.png")
+    (tmp_path / "photos" / "._a.png").write_bytes(b"\0\5\x16\7")
+    assert find_photos(tmp_path / "photos") == ([tmp_path / "photos" / "a.png"], {})
+    assert class_folders(tmp_path / "photos") == []
+
+
+def test_every_type_that_pillow_decodes_is_found_and_the_rest_is_counted(tmp_path):
+    for name in ("a.gif", "b.PPM", "c.jfif", "d.JPG", "e.webp", "f.jp2", "g.tga", "album.jpg/h.png"):
+        photograph(tmp_path / name)
+    for name in ("x.heic", "y.heic", "notes.txt", "README", "z.pdf"):
+        photograph(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.warns(
+        PhotoNotice,
+        match=r": 8 images; passed over: 2 \.heic, 1 \.pdf, 1 \.txt, 1 pipe\(s\), socket\(s\) or device\(s\), 1 without a suffix$",
+    ) as heard:
+        folder = PhotoFolder(tmp_path, 8)
+    assert len(heard) == 1
+    folder.check(8)
+    assert folder.skipped[".heic"] == 2
+
+
+def test_a_pipe_or_folder_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", tmp_path, tmp_path / "nowhere.png"):
+        with pytest.raises(ValueError, match=f"{path} is no readable image .not a file that can be opened.; remove"):
+            read_photo(path, 8)
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    photograph(tmp_path / "store" / "1.png")
+    photograph(tmp_path / "tree" / "dogs" / "2.png")
+    tree, store = tmp_path / "tree", tmp_path / "store"
+    (tree / "cats").symlink_to(store)
+    (tree / "felines").symlink_to(store)  # another class of the same photographs
+    assert names(tree) == ["cats/1.png", "dogs/2.png", "felines/1.png"]
+    assert class_folders(tree) == ["cats", "dogs", "felines"]
+    (tree / "dogs" / "again").symlink_to(tree)  # rings, direct and by way of the store
+    (store / "self").symlink_to(store)
+    (store / "back").symlink_to(tree)
+    assert names(tree) == ["cats/1.png", "dogs/2.png", "felines/1.png"]
+
+
+def test_folders_linked_to_each_other_are_listed_where_they_lie(tmp_path):
+    for name, other in ("ab", "ba"):
+        photograph(tmp_path / name / f"{name}.png")
+        (tmp_path / name / "other").symlink_to(tmp_path / other)
+    found = find_photos(tmp_path)
+    assert names(tmp_path) == ["a/a.png", "b/b.png"]
+    assert found.skipped == {"linked folder(s), listed where they lie": 2}
+
+
+def test_links_into_a_hidden_store_are_followed(tmp_path):
+    photograph(tmp_path / ".store" / "cats" / "1.png")
+    (tmp_path / "cats").symlink_to(".store/cats")
+    (tmp_path / "one.png").symlink_to(".store/cats/1.png")
+    assert names(tmp_path) == ["cats/1.png", "one.png"]
+
+
+def test_a_dead_link_is_a_photograph_that_cannot_be_read(tmp_path):
+    (tmp_path / "x.png").symlink_to("nowhere")
+    (tmp_path / "y.png").symlink_to("y.png")
+    assert names(tmp_path) == ["x.png", "y.png"]
+    for path in find_photos(tmp_path).paths:
+        with pytest.raises(ValueError, match=f"{path} is no readable image"):
+            read_photo(path, 8)
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    photograph(path / "x.png").rename(os.fsdecode(os.fsencode(path) + b"/\xff.png"))
+    folder = PhotoFolder(path, 8)
+    assert (folder.name, len(folder)) == ("caf\\xe9", 1)
+    assert folder.identity["count"] == 1
+    folder.check(1)
+    assert printable(folder.paths[0]) == f"{tmp_path}/caf\\xe9/\\xff.png"
+
+
+def test_the_home_folder_has_a_short_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photograph(tmp_path / "photos" / "a.png")
+    assert PhotoFolder("~/photos", 8).paths == [tmp_path / "photos" / "a.png"]
+    assert read_photo("~/photos/a.png", 8).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"no image at all", bytes(500)])
+def test_what_is_no_image_is_named(tmp_path, data):
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(ValueError, match=r"x\.png is no readable image \(.*\); remove or repair it"):
+        read_photo(tmp_path / "x.png", 8)
+
+
+def test_content_decides_and_not_the_name(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(pixels := colours(8, 8)).save(file, "PNG")
+    (tmp_path / "x.jpg").write_bytes(file.getvalue())
+    assert (read_photo(tmp_path / "x.jpg", 8) == pixels).all()
