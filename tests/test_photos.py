@@ -32,9 +32,9 @@ def colours(height: int, width: int) -> np.ndarray:
 
 
 def test_a_thousand_files_of_every_mode_and_format_are_read_right_or_named(tmp_path):
-    """Four rounds of sound files, two cut short and one with its first bytes overwritten."""
+    """Five rounds of sound files, two cut short and one with its first bytes overwritten."""
     path, files, modes = tmp_path / "photo", 0, set()
-    rounds = (None, cut, None, beheaded, None, cut, None)
+    rounds = (None, cut, None, beheaded, None, cut, None, None)
     for number, damage in enumerate(rounds):
         for file in written(number):
             path.write_bytes(file.data if damage is None else damage(file.data, 11 * number))
@@ -73,7 +73,10 @@ def may_be_refused(kind: str, refusal: str) -> bool:
 def test_deep_grey_is_read_by_value(tmp_path, name, kind, white):
     values = np.linspace(0, white, 64 * 64).reshape(64, 64)
     values = values.astype(kind) if white == 1 else np.rint(values).astype(kind)
-    Image.fromarray(values).save(tmp_path / name)
+    if name.endswith("pgm"):  # which Pillow writes from 10.1 on
+        (tmp_path / name).write_bytes(b"P5 64 64 65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(tmp_path / name)
     right = np.rint(values.astype(float) / white * 255)
     assert len(np.unique(right)) == 256
     assert (read_photo(tmp_path / name, 64) == right[..., None]).all()

@@ -31,6 +31,7 @@ _MODULES = {
     "metrics",
     "models",
     "numerics",
+    "photos",
     "plots",
     "registry",
     "results",

@@ -72,8 +72,8 @@ def printable(path: str | Path) -> str:
 
 @cache
 def suffixes() -> frozenset[str]:
-    """How files of these formats are called, in lower case."""
-    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats())
+    """How files of these formats are called, in lower case; up to version 12 Pillow lists the empty suffix too."""
+    return frozenset(end for end, name in Image.registered_extensions().items() if end and name in formats())
 
 
 def _entries(folder: str, skipped: Counter) -> list[os.DirEntry]:

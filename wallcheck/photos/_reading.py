@@ -151,7 +151,9 @@ def _square(photo: Image.Image, size: int) -> Image.Image:
 
 
 def _orientation(photo: Image.Image) -> int:
-    """EXIF's orientation, once loaded (some formats turn by themselves on loading); 1 if there is none that can be read."""
+    """EXIF's orientation of what was loaded; 1 if there is none that can be read."""
+    if photo.format == "TIFF":  # Pillow turns it on loading, and version 10.0 leaves the tag
+        return 1
     try:
         turn = photo.getexif().get(ORIENTATION)
     except Exception:  # damaged EXIF data beside sound pixels: shown as stored, as viewers do
