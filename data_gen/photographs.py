@@ -1,17 +1,18 @@
 """STACK-MIX from photographs: any tree with one folder of images per class (ImageNet's layout)."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from data_gen import storage
 from data_gen.recipes import ORDER, chance
 from data_gen.scene import check_size
+from wallcheck.photos import class_folders, expanded, find_photos, printable
+from wallcheck.photos import read_photo as read_square
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 SET_NAME = "stack_mix_photographs"
 
 
@@ -33,41 +34,43 @@ def stack_mix_from_folder(
     """
     wall_row = size // 2 if wall_row is None else wall_row
     check_size(size, wall_row)
-    files = photographs(Path(tree))
-    folder = Path(out) / SET_NAME
+    tree, folder = expanded(tree), expanded(out) / SET_NAME
+    files = photographs(tree)
+    rows = pairs(files, count, seed)
     description = {
         "name": SET_NAME, "purpose": "two photographs of one class, cut at the wall", "count": count,
-        "size": size, "wall_row": wall_row, "seed": seed, "classes": list(files),
-        "source": str(Path(tree).resolve()), "source_digest": digest(files),
+        "size": size, "wall_row": wall_row, "seed": seed, "classes": [printable(name) for name in files],
+        "source": printable(tree.resolve()), "source_digest": digest(files, rows),
     }  # fmt: skip
     if storage.is_finished(folder, description, overwrite):
         on_progress(count)
         return folder
     with storage.new_folder(folder) as part:
         storage.create_arrays(part, count, size)
-        rows = pairs(files, count, seed)
         for i, pair in enumerate(rows):
             image = read_square(pair["top"], size)
             image[wall_row:] = read_square(pair["bottom"], size)[: size - wall_row]
             storage.fill_arrays(part, i, image[None], np.zeros((1, size, size), np.uint8))
             on_progress(1)
-        storage.write_table(part, rows, description)
+        named = [pair | {half: printable(pair[half]) for half in ("top", "bottom")} for pair in rows]
+        storage.write_table(part, named, description)
     return folder
 
 
 def photographs(tree: Path) -> dict[str, list[Path]]:
-    """Class folder -> its image files, both in alphabetical order."""
+    """Class folder -> its image files, both in alphabetical order; `wallcheck.photos` says what counts. Warns of the rest."""
     if not tree.is_dir():
         raise FileNotFoundError(f"{tree} is no folder; give a tree with one folder of images per class")
-    files = {
-        folder.name: sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        for folder in sorted(tree.iterdir())
-        if folder.is_dir()
-    }
+    found, files = find_photos(tree), {name: [] for name in class_folders(tree)}
+    found.tell(tree)
+    for path in found.paths:
+        inner = path.relative_to(tree).parts
+        if len(inner) > 1:
+            files[inner[0]].append(path)
     if not any(len(paths) > 1 for paths in files.values()):
         raise ValueError(
-            f"{tree} has {len(files)} class folders and none with two images; STACK-MIX pairs images "
-            f"of one class, so lay them out as TREE/CLASS/IMAGE with {', '.join(SUFFIXES)}"
+            f"{tree} has {len(files)} class folders and none with two images ({found}); STACK-MIX pairs images "
+            f"of one class, so lay them out as TREE/CLASS/IMAGE"
         )
     return files
 
@@ -94,21 +97,10 @@ def pairs(files: dict[str, list[Path]], count: int, seed: int) -> list[dict]:
     return [{"image": i, **pair} for i, pair in enumerate(dealt)]
 
 
-def read_square(path: str | Path, size: int) -> np.ndarray:
-    """(size, size, 3) uint8: the shorter side resized to `size`, then the centre cut out."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(image.crop((left, top, left + size, top + size)))
-
-
-def digest(files: dict[str, list[Path]]) -> str:
-    """Tells apart two states of a tree by the names and sizes of its files."""
-    lines = (f"{name}/{path.name} {path.stat().st_size}" for name, paths in files.items() for path in paths)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+def digest(files: dict[str, list[Path]], rows: list[dict]) -> str:
+    """Tells apart two states of a tree, as far as the set shows them: the names of its files, and the bytes of those used."""
+    names = (f"{name}/{path.name}\n" for name, paths in files.items() for path in paths)
+    state = hashlib.sha256(b"".join(map(os.fsencode, names)))
+    for path in sorted({pair[half] for pair in rows for half in ("top", "bottom")}):
+        state.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return state.hexdigest()[:16]

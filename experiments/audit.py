@@ -21,10 +21,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from experiments import flags
 from wallcheck import models
 from wallcheck.cams import CONTROLS, PAPER
-from wallcheck.data import open_images
 from wallcheck.evidence import BUDGET_MB
-from wallcheck.running import Study, run
-from wallcheck.tables import print_leakage, progress_bar
+from wallcheck.running import Study, images_for, run
+from wallcheck.tables import notices_on_stderr, print_leakage, progress_bar
 
 SETS = ("stack_mix", "stack_gen", "mix_other_class", "mix_background", "mix_noise", "mix_constant")
 
@@ -43,7 +42,8 @@ class AuditRun:
         methods: names of methods.
         all_methods: every method that applies to the net.
         count: images of each set.
-        targets: "predicted" or "label".
+        targets: "predicted" or "label"; photographs are labelled by their class folders.
+        classes: names of the net's classes, if its description has none: a tree TREE/CLASS/IMAGE, an image set, or a text file.
         seed: of every draw by chance.
         batch_size: images at once; changes results in float32 rounding at most.
         budget_mb: memory that one chunk of rescoring may take.
@@ -63,6 +63,7 @@ class AuditRun:
     all_methods: bool = False
     count: int = 100
     targets: str = "predicted"
+    classes: str | None = None
     seed: int = 0
     batch_size: int = 20
     budget_mb: float = BUDGET_MB
@@ -81,7 +82,8 @@ def study_of(options: AuditRun) -> Study:
         nets["unwalled"] = models.load(options.unwalled)
         contrasts["unwalled"] = "walled"
     folders = options.images or [Path(options.data) / name for name in options.sets]
-    image_sets = [open_images(folder, walled.image_size[0]) for folder in folders]
+    with notices_on_stderr("experiments.audit"):
+        image_sets = [images_for(walled, folder, options.classes, options.targets) for folder in folders]
     methods = None if options.all_methods else options.methods
     return Study(
         nets,

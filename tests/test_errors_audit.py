@@ -194,7 +194,9 @@ def test_labels_of_photographs(wallcheck):
     status, line, out = wallcheck("--targets", "label")
     assert (status, line) == (
         2,
-        "wallcheck audit: photographs has no labels; explain the predicted class instead\n",
+        "wallcheck audit: photographs has no labels: the names of the net's classes are not known, nor which of its "
+        "folders (inner) is which; give them with --classes (a tree TREE/CLASS/IMAGE, an image set, or a text file with "
+        "one name a line) or explain the predicted class instead\n",
     )
     assert not out.exists()
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wallcheck"
 
 LEVEL = {
-    "writing": 0, "geometry": 0, "numerics": 0, "registry": 0,
+    "writing": 0, "geometry": 0, "photos": 0, "numerics": 0, "registry": 0,
     "graph": 1, "models": 2, "maps": 1, "data": 1, "metrics": 1, "results": 1,
     "certificate": 3, "evidence": 3,
     "cams": 4, "masking": 4,
@@ -101,6 +101,10 @@ def test_rows_can_be_read_without_torch():
     assert not loaded("import wallcheck.results") & {"torch", "lightning"}
 
 
+def test_photographs_can_be_read_without_torch():
+    assert not loaded("import wallcheck.photos") & {"torch", "lightning"}
+
+
 def test_lightning_waits_for_training_and_run_folders():
     assert "lightning" not in loaded("import wallcheck; wallcheck.audit, wallcheck.certify, wallcheck.METHODS")
 
@@ -114,9 +118,9 @@ def test_every_name_of_the_door_resolves():
         wallcheck.gradcam  # noqa: B018
 
 
-def test_data_gen_knows_geometry_only():
+def test_data_gen_knows_geometry_and_the_reader_of_photographs_only():
     used = {name for path in sources(ROOT / "data_gen") for name in imported(path, "wallcheck")}
-    assert used <= {"geometry"}
+    assert used <= {"geometry", "photos"}
 
 
 def test_theory_stands_alone():

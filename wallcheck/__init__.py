@@ -16,8 +16,10 @@ _HOME = {
     "METHODS": "cams",
     "Wall": "geometry",
     "audit": "auditing",
+    "blind": "models",
     "cam_method": "cams",
     "certify": "certificate",
+    "layers": "models",
     "predict_leakage": "prediction",
 }
 _MODULES = {
@@ -31,6 +33,7 @@ _MODULES = {
     "metrics",
     "models",
     "numerics",
+    "photos",
     "plots",
     "registry",
     "results",

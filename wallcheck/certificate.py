@@ -64,7 +64,11 @@ class Certificate:
     @property
     def problems(self) -> list[str]:
         """Every demanded check that failed, with where; where none did, every one that is missing; a wall that hides nothing."""
-        broken = [f"{c.name} ({c.mode}): {c.detail}" for c in self.checks if c.passed is not True and (c.name, c.mode) in DEMANDED]
+        broken = [
+            f"{c.name} ({c.mode}): {c.detail}"
+            for c in self.checks
+            if c.passed is not True and (c.name, c.mode) in DEMANDED
+        ]
         made = {(check.name, check.mode) for check in self.checks}
         missing = [f"{name} ({mode}): not proved" for name, mode in DEMANDED if (name, mode) not in made]
         nothing = [] if self.unseen_pixels.any() and self.unseen_cells.any() else ["nothing is unseen"]
@@ -88,12 +92,16 @@ class Certificate:
             )
         masks = (self.unseen_pixels, graph.proof.unseen_pixels), (self.unseen_cells, graph.wall.unseen)
         if not all(np.array_equal(one, two) for one, two in masks):
-            raise BrokenWall("the certificate's unseen pixels or cells are not those of the net it names; certify it again")
+            raise BrokenWall(
+                "the certificate's unseen pixels or cells are not those of the net it names; certify it again"
+            )
         return self
 
     def summary(self) -> str:
         """A line per check, for people."""
-        head = f"{int(self.unseen_pixels.sum())} of {self.unseen_pixels.size} pixels unseen, graph {self.fingerprint[:12]}"
+        head = (
+            f"{int(self.unseen_pixels.sum())} of {self.unseen_pixels.size} pixels unseen, graph {self.fingerprint[:12]}"
+        )
         lines = [f"{_word(c)}  {c.name:<16}{c.mode:<6} {c.detail}" for c in self.checks]
         return "\n".join([head, *lines])
 
@@ -141,7 +149,10 @@ def certify(net: BlindNet, seeds: int = 3, images: int = 2) -> Certificate:
         return Certificate("", *nothing, (Check("graph", "eval", False, str(error)),))
     with plainly(graph.example.device):
         return Certificate(
-            graph.fingerprint, graph.proof.unseen_pixels.copy(), net.wall.unseen.copy(), tuple(_checks(net, graph, seeds, images))
+            graph.fingerprint,
+            graph.proof.unseen_pixels.copy(),
+            net.wall.unseen.copy(),
+            tuple(_checks(net, graph, seeds, images)),
         )
 
 
@@ -165,7 +176,9 @@ def fingerprint(net: BlindNet) -> str:
 
 def _proved(net: BlindNet) -> BlindGraph:
     if not isinstance(net, BlindNet):
-        raise TypeError(f"a {type(net).__name__} has no wall; make one with wallcheck.blind(model, image_size, wall='bottom:1/2')")
+        raise TypeError(
+            f"a {type(net).__name__} has no wall; make one with wallcheck.blind(model, image_size, wall='bottom:1/2')"
+        )
     return net.exported()
 
 
@@ -173,7 +186,9 @@ def _checks(net: BlindNet, graph: BlindGraph, seeds: int, images: int) -> Iterat
     nodes = sum(node.op == "call_function" for node in graph.run.graph.nodes)
     yield Check("graph", "eval", True, f"{nodes} operations, any batch size")
     unseen = int(graph.proof.unseen_pixels.sum())
-    yield Check("proof", "eval", not graph.problems, "; ".join(graph.problems) or f"no path from {unseen} pixels to a logit")
+    yield Check(
+        "proof", "eval", not graph.problems, "; ".join(graph.problems) or f"no path from {unseen} pixels to a logit"
+    )
     yield (finite := _finite(graph))
     if not finite.passed:  # NaN differs from itself, so the tests below would blame the wall
         return
@@ -200,7 +215,12 @@ def _verdict(problems: Iterator[str]) -> tuple[bool, str]:
 def _finite(graph: BlindGraph) -> Check:
     for name, value in graph.run.named_buffers():
         if value.is_floating_point() and name.startswith("t_") and not torch.isfinite(value).all():
-            return Check("finite_weights", "eval", False, f"{name.removeprefix('t_')} holds NaN or infinity; train or load it again")
+            return Check(
+                "finite_weights",
+                "eval",
+                False,
+                f"{name.removeprefix('t_')} holds NaN or infinity; train or load it again",
+            )
     return Check("finite_weights", "eval", True, "holds")
 
 

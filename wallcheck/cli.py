@@ -47,7 +47,18 @@ def _parser() -> ArgumentParser:
     audit.add_argument("--out", type=str, required=True, help="run folder: manifest, rows, table")
     audit.add_argument("--methods", type=str, default=None, nargs="+", help="names; all if not given")
     audit.add_argument("--count", type=int | None, default=None, help="audit the first COUNT images only")
-    audit.add_argument("--targets", type=str, default="predicted", help="predicted or label")
+    audit.add_argument(
+        "--targets",
+        type=str,
+        default="predicted",
+        help="predicted or label; photographs are labelled by their class folders",
+    )
+    audit.add_argument(
+        "--classes",
+        type=str,
+        default=None,
+        help="names of the net's classes, if its description has none: a tree TREE/CLASS/IMAGE, an image set, or a text file",
+    )
     audit.add_argument("--seed", type=int, default=0, help="of every draw by chance")
     audit.add_argument("--batch_size", type=int, default=20, help="images at once")
     audit.add_argument(
@@ -91,14 +102,14 @@ def _certify(options) -> int:
 def _audit(options) -> int:
     from wallcheck import models
     from wallcheck.certificate import Certificate
-    from wallcheck.data import open_images
-    from wallcheck.running import Study, run
-    from wallcheck.tables import print_leakage, progress_bar
+    from wallcheck.running import Study, images_for, run
+    from wallcheck.tables import notices_on_stderr, print_leakage, progress_bar
 
     net = models.load(options.model)
     if options.certificate:
         Certificate.load(options.certificate).raise_if_broken().raise_if_other(net)
-    images = open_images(options.images, net.image_size[0])
+    with notices_on_stderr("wallcheck audit"):
+        images = images_for(net, options.images, options.classes, options.targets)
     study = Study(
         {Path(options.model).stem: net},
         [images],

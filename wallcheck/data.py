@@ -6,17 +6,19 @@ background, 1 for the object above the wall, 2 for the one below, and set.json.
 
 import hashlib
 import json
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from wallcheck.photos import PhotoNotice, class_folders, expanded, find_photos, printable, read_photo
 
 # ImageNet's channel means and standard deviations, for our nets too: one convention for all.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def normalise(images: np.ndarray | Tensor) -> Tensor:
@@ -38,10 +40,14 @@ def to_display(images: Tensor) -> np.ndarray:
 
 
 class ImageSet:
-    """A generated image set, memory-mapped. Raises FileNotFoundError or ValueError when it is not whole."""
+    """A generated image set, memory-mapped. Raises FileNotFoundError or ValueError when it is not whole.
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    classes: the names of the net's classes in the order of its logits, if they are known. Labels are then the net's
+    numbers of the set's names, -1 for a name that the net has not; else they are as the set numbers them.
+    """
+
+    def __init__(self, folder: str | Path, classes: Sequence[str] = ()):
+        self.folder = expanded(folder)
         self.meta = _read_json(self.folder / "set.json")
         if "name" not in self.meta:
             raise ValueError(
@@ -55,6 +61,8 @@ class ImageSet:
                 f"{self.folder} holds {len(self.pixels)} images, {len(self.labels)} labels and {len(self.masks)} masks; "
                 f"generate it again with python -m data_gen"
             )
+        if classes and self.classes and tuple(classes) != self.classes:
+            self._renumber(tuple(classes))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -65,29 +73,56 @@ class ImageSet:
 
     @property
     def identity(self) -> dict:
-        """What a manifest keeps of the set: its description and the digest of its pixels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).data).hexdigest()
-        return {"name": self.name, "count": len(self), "sha256": digest}
+        return self.identify(len(self))
+
+    def identify(self, count: int) -> dict:
+        """What a manifest keeps of the first `count` images: the digest of their pixels and labels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.pixels[:count]).data)
+        digest.update(np.asarray(self.labels[:count], np.int64).tobytes())
+        return {"name": self.name, "count": len(self.pixels[:count]), "sha256": digest.hexdigest()}
+
+    def unlabelled(self, count: int) -> str | None:
+        """Why the first `count` images have no labels, and what to do; None if they have."""
+        if not len(self.labels[:count]) or min(self.labels[:count]) >= 0:
+            return None
+        own = _some(self.meta.get("classes", ()))
+        return (
+            f"the set's classes ({own}) are not all classes of the net ({_some(self.classes)}); audit a set of the "
+            f"net's classes or explain the predicted class instead"
+        )
+
+    def _renumber(self, classes: tuple[str, ...]) -> None:
+        number = {name: label for label, name in enumerate(classes)}
+        own = dict(enumerate(number.get(name, -1) for name in self.classes))
+        self.labels = np.array([own.get(int(label), -1) for label in self.labels])
+        self.classes = classes
 
 
 class PhotoFolder:
-    """Every image file below a folder, in sorted order: shorter side resized to `size`, centre cropped, RGB.
+    """Every image file below a folder, in sorted order, as `wallcheck.photos` finds and reads them: centre squares of `size`.
 
-    Photographs have no labels of the net's classes, so `labels` is -1 throughout.
+    Class folders are labels: an image at FOLDER/CLASS/... has the number of CLASS among `classes`, the names of
+    the net's classes in the order of its logits; -1 if it lies in no such folder, or if no names are given. A number
+    in place of names is the count of a net's classes whose names nobody kept: folders named 0, 1, ... are then those
+    numbers, and as many folders as classes are taken in alphabetical order, as torchvision's ImageFolder numbers them.
+
+    Warns, once, of what was passed over. Raises FileNotFoundError or ValueError where there is nothing to read.
     """
 
-    def __init__(self, folder: str | Path, size: int):
-        self.folder, self.size = Path(folder), size
+    def __init__(self, folder: str | Path, size: int, classes: Sequence[str] | int = ()):
+        self.folder, self.size = expanded(folder), size
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder at {self.folder}; give a folder of images")
-        self.name = self.folder.resolve().name
-        self.classes = ()
-        self.paths = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+        self.name = printable(self.folder.resolve().name)
+        found = find_photos(self.folder)
+        self.paths, self.skipped = found
         if not self.paths:
             raise ValueError(
-                f"{self.folder} holds no images ({', '.join(sorted(SUFFIXES))}); give a folder that has some"
+                f"{self.folder} holds no images of a type that is read ({found}); give a folder that has some"
             )
-        self.labels = np.full(len(self.paths), -1)
+        found.tell(self.folder)
+        self.classes = self._named(classes) if isinstance(classes, int) else tuple(classes)
+        self.labels = self._labels()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -104,17 +139,58 @@ class PhotoFolder:
 
     @property
     def identity(self) -> dict:
+        return self.identify(len(self))
+
+    def identify(self, count: int) -> dict:
+        """What a manifest keeps of the first `count` images: the digest of their names, bytes and labels. No other is read."""
         digest = hashlib.sha256()
-        for path in self.paths:
-            digest.update(path.relative_to(self.folder).as_posix().encode() + path.read_bytes())
-        return {"name": self.name, "count": len(self), "sha256": digest.hexdigest(), "size": self.size}
+        for path, label in zip(self.paths[:count], self.labels, strict=False):
+            digest.update(os.fsencode(path.relative_to(self.folder)) + b"\0%d\0" % label)
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return {"name": self.name, "count": len(self.paths[:count]), "sha256": digest.hexdigest(), "size": self.size}
+
+    def unlabelled(self, count: int) -> str | None:
+        """Why the first `count` images have no labels, and what to do; None if they have."""
+        without = np.flatnonzero(self.labels[:count] < 0)
+        if not len(without):
+            return None
+        if not self.classes:
+            return (
+                f"the names of the net's classes are not known, nor which of its folders ({_some(class_folders(self.folder))}) is which; give them with --classes (a tree TREE/CLASS/IMAGE, an "
+                "image set, or a text file with one name a line) or explain the predicted class instead"
+            )
+        return (
+            f"{self.paths[without[0]]} lies in no folder named as a class of the net ({_some(self.classes)}); lay the "
+            f"photographs out as FOLDER/CLASS/IMAGE or explain the predicted class instead"
+        )
+
+    def _labels(self) -> np.ndarray:
+        number = {name: label for label, name in enumerate(self.classes)}
+        inner = [path.relative_to(self.folder).parts for path in self.paths]
+        return np.array([number.get(parts[0], -1) if len(parts) > 1 else -1 for parts in inner])
+
+    def _named(self, count: int) -> tuple[str, ...]:
+        """Names for `count` classes that have none, from the folders."""
+        folders, numbers = class_folders(self.folder), [str(number) for number in range(count)]
+        if folders and set(folders) <= set(numbers):
+            return tuple(numbers)
+        if len(folders) != count:
+            return ()
+        told = f"{self.folder}: its {count} folders in alphabetical order are taken for the net's classes"
+        warnings.warn(told, PhotoNotice, stacklevel=3)
+        return tuple(folders)
 
 
-def open_images(folder: str | Path, size: int) -> ImageSet | PhotoFolder:
-    """The image set or the photographs in a folder, at size x size; raises ValueError for a set of another size."""
-    if not (Path(folder) / "set.json").is_file():
-        return PhotoFolder(folder, size)
-    images = ImageSet(folder)
+def open_images(folder: str | Path, size: int, classes: Sequence[str] | int = ()) -> ImageSet | PhotoFolder:
+    """The image set or the photographs in a folder, at size x size; raises ValueError for a set of another size.
+
+    classes: the names of the net's classes in the order of its logits, which decide what a label means; or their
+    count, if nobody kept the names (see PhotoFolder).
+    """
+    folder = expanded(folder)
+    if not (folder / "set.json").is_file():
+        return PhotoFolder(folder, size, classes)
+    images = ImageSet(folder, () if isinstance(classes, int) else classes)
     if images.pixels.shape[1:] != (size, size, 3):
         raise ValueError(
             f"{folder} has images of shape {images.pixels.shape[1:]}, the net takes {(size, size, 3)}; "
@@ -123,18 +199,24 @@ def open_images(folder: str | Path, size: int) -> ImageSet | PhotoFolder:
     return images
 
 
-def read_photo(path: Path, size: int) -> np.ndarray:
-    """One image file as uint8 (size, size, 3)."""
-    try:
-        with Image.open(path) as photo:
-            photo = photo.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no readable image ({error}); remove or repair it") from None
-    scale = size / min(photo.size)
-    width, height = (max(size, round(side * scale)) for side in photo.size)
-    photo = photo.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
-    return np.asarray(photo.crop((left, top, left + size, top + size)))
+def class_names(source: str | Path) -> tuple[str, ...]:
+    """The names of a net's classes, in the order of its logits, from what it was trained on.
+
+    source: a tree TREE/CLASS/IMAGE, whose folders count in alphabetical order (torchvision's ImageFolder); an image set; or
+    a text file with one name a line. Raises ValueError if there is no name in it or one twice.
+    """
+    source = expanded(source)
+    if source.is_dir():
+        names = ImageSet(source).classes if (source / "set.json").is_file() else tuple(class_folders(source))
+    elif source.is_file():
+        names = tuple(line.strip() for line in source.read_text().splitlines() if line.strip())
+    else:
+        raise FileNotFoundError(
+            f"no folder or file at {source}; give the classes' folders or a text file of their names"
+        )
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{source} has {len(names)} class names, {len(set(names))} of them different; give each once")
+    return names
 
 
 def _array(path: Path) -> np.ndarray:
@@ -155,3 +237,8 @@ def _read_json(path: Path) -> dict:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged ({error}); generate the set again with python -m data_gen") from None
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

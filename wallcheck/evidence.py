@@ -18,7 +18,7 @@ from wallcheck.geometry import Regions, Wall
 from wallcheck.graph import BlindGraph, plainly, stages
 from wallcheck.graph.channels import Split
 from wallcheck.graph.stages import Step
-from wallcheck.models import BlindNet, tensor_of, unwrapped
+from wallcheck.models import BlindNet, unwrapped
 
 T = TypeVar("T")
 
@@ -102,7 +102,9 @@ class Evidence:
         size = self.chunk(self.graph.widest_whole, self.near_mb)
         with self.plainly(), torch.no_grad():
             parts = [self.graph.activations_lean(images) for images in self.images.split(size)]
-            return torch.cat([cells for cells, _ in parts]), tuple(map(torch.cat, zip(*(b for _, b in parts), strict=True)))
+            return torch.cat([cells for cells, _ in parts]), tuple(
+                map(torch.cat, zip(*(b for _, b in parts), strict=True))
+            )
 
     @cached_property
     def logits(self) -> Tensor:
@@ -238,7 +240,9 @@ class Evidence:
         if not self.graph.has_beside:
             return ()
         if owner is None:
-            raise ValueError("activations of a net with prefix tokens belong to an image; say whose they are by `owner`")
+            raise ValueError(
+                "activations of a net with prefix tokens belong to an image; say whose they are by `owner`"
+            )
         owner = torch.as_tensor(owner, device=self.images.device).expand(count)
         return tuple(each[owner] for each in self.beside)
 

@@ -8,6 +8,7 @@ matrices. Nobody else in wallcheck computes rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -225,6 +226,24 @@ def regions(wall: Wall, layers: Sequence[Layer], image: tuple[int, int]) -> Regi
     reached = (down.T @ wall.seen.astype(np.int64) @ across) > 0
     over_seen = footprint(wall.seen, image)
     return Regions(seen=reached & over_seen, halo=reached & ~over_seen, unseen=~reached)
+
+
+def wall_amount(text: str) -> tuple[str, int | Fraction]:
+    """(side, amount) of a wall written side:cells or side:share.
+
+    >>> wall_amount("bottom:3"), wall_amount("left:1/2")
+    (('bottom', 3), ('left', Fraction(1, 2)))
+    """
+    side, _, amount = str(text).strip().partition(":")
+    if side in SIDES and amount.isascii() and amount.isdecimal():
+        return side, int(amount)
+    try:
+        share = Fraction(amount)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(0)
+    if side not in SIDES or not 0 < share < 1:
+        raise ValueError(_how_to_write(text))
+    return side, share
 
 
 def footprint(cells: np.ndarray, image: tuple[int, int]) -> np.ndarray:

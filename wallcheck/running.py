@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from wallcheck.auditing import applicable, finite, require_wall
 from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify, fingerprint
-from wallcheck.data import ImageSet, PhotoFolder, to_display
+from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images, to_display
 from wallcheck.evidence import BUDGET_MB, Evidence
 from wallcheck.lit.auditing import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
 from wallcheck.models import BlindNet
@@ -53,8 +53,8 @@ class Study:
         if len(set(names)) < len(names):
             raise ValueError(f"two image sets share a name in {names}; rename one folder")
         for images in self.image_sets:
-            if self.targets == "label" and min(images.labels) < 0:
-                raise ValueError(f"{images.name} has no labels; explain the predicted class instead")
+            if self.targets == "label" and (why := images.unlabelled(self.size(images))):
+                raise ValueError(f"{images.name} has no labels: {why}")
         for name in self.nets:  # told before any work is done
             if not self.methods_for(name):
                 raise ValueError(f"none of the methods is defined on {name}; wallcheck methods lists others")
@@ -85,6 +85,23 @@ class Study:
             seed=self.seed,
             examples=self.examples,
         )
+
+
+def images_for(
+    net: BlindNet, folder: str | Path, classes: str | Path | None = None, targets: str = "predicted"
+) -> ImageSet | PhotoFolder:
+    """The images in a folder at the net's size, labelled by the net's classes.
+
+    Their names are those given (see `wallcheck.data.class_names`), else those that training left in the net's
+    description. Where neither is known and labels are asked for, the folders' names have to do (see PhotoFolder).
+    """
+    logits = net(torch.zeros(0, 3, *net.image_size)).shape[1]  # no image, no work
+    names = class_names(classes) if classes else tuple((net.description or {}).get("classes", ()))
+    if classes and len(names) != logits:
+        raise ValueError(
+            f"{classes} names {len(names)} classes, the net has {logits}; give what the net was trained on"
+        )
+    return open_images(folder, net.image_size[0], names or (logits if targets == "label" else ()))
 
 
 def run(
@@ -131,7 +148,7 @@ def _claim(study: Study, certificates: dict[str, Certificate], out: Path) -> Non
     manifest = Manifest(
         config=study.config,
         certificates={name: certificate.to_dict() for name, certificate in certificates.items()},
-        image_sets={images.name: images.identity for images in study.image_sets},
+        image_sets={images.name: images.identify(study.size(images)) for images in study.image_sets},
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
     if shards(out):

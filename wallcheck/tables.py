@@ -1,6 +1,7 @@
-"""Tables and progress on a terminal."""
+"""Tables, progress and notices on a terminal."""
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from wallcheck.cams import METHODS
+from wallcheck.photos import PhotoNotice
 from wallcheck.results import interval
 
 
@@ -21,6 +23,23 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
+
+
+@contextmanager
+def notices_on_stderr(command: str) -> Iterator[None]:
+    """What a folder of photographs has to say, which a library's user gets as a warning, in one line on stderr."""
+    with warnings.catch_warnings():
+        other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: object) -> None:
+            if issubclass(category, PhotoNotice):
+                sys.stderr.write(f"{command}: {message}\n")
+            else:
+                other(message, category, *where)
+
+        warnings.simplefilter("always", PhotoNotice)
+        warnings.showwarning = show
+        yield
 
 
 def print_leakage(rows: pd.DataFrame) -> None:

@@ -1,5 +1,7 @@
 """STACK-MIX from a tree of photographs."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 from PIL import Image
 
 from data_gen import stack_mix_from_folder
-from data_gen.photographs import read_square
+from data_gen.photographs import photographs, read_square
+from wallcheck.photos import PhotoNotice
 
 
 @pytest.fixture
@@ -75,13 +78,54 @@ def test_grey_and_transparent_images_are_read_as_colour(tmp_path):
         assert read_square(tmp_path / f"{mode}.tif", 32).shape == (32, 32, 3)
 
 
+def test_what_lies_about_in_a_tree_is_no_class_and_no_photograph(tree, tmp_path):
+    """Hidden folders and files, pipes; linked class folders are classes."""
+    store = tmp_path / "store"
+    store.mkdir()
+    for i in range(2):
+        Image.new("RGB", (40, 40), (i, 0, 0)).save(store / f"{i}.png")
+        (tree / "ant" / f"._{i}.png").write_bytes(b"\0")
+    (tree / ".ipynb_checkpoints").symlink_to(store)
+    (tree / "dog").symlink_to(store)
+    os.mkfifo(tree / "bee" / "pipe.png")
+    with pytest.warns(PhotoNotice, match=r"tree: 9 images; passed over: 1 pipe\(s\), socket\(s\) or device\(s\)$"):
+        found = photographs(tree)
+    assert {name: len(paths) for name, paths in found.items()} == {"ant": 4, "bee": 2, "cat": 1, "dog": 2}
+
+
+def test_names_that_are_no_utf8_are_kept_in_letters(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/tree/caf\xe9"))
+    folder.mkdir(parents=True)
+    for name in (b"\xe8.png", b"\xe9.png"):
+        with open(os.fsencode(folder) + b"/" + name, "wb") as file:
+            Image.new("RGB", (40, 40)).save(file, "PNG")
+    made = stack_mix_from_folder(tmp_path / "tree", tmp_path / "out", count=2, size=32)
+    tops = set(pd.read_parquet(made / "scenes.parquet")["top"])
+    assert tops <= {f"{tmp_path}/tree/caf\\xe9/\\xe8.png", f"{tmp_path}/tree/caf\\xe9/\\xe9.png"}
+    assert json.loads((made / "set.json").read_text())["classes"] == ["caf\\xe9"]
+
+
+def test_a_damaged_photograph_that_is_not_used_does_not_matter(tree, tmp_path):
+    (tree / "cat" / "0.png").write_bytes(b"")  # a class with one photograph has no pairs
+    assert (stack_mix_from_folder(tree, tmp_path / "out", count=4, size=32) / "set.json").is_file()
+
+
+def test_other_bytes_in_a_photograph_used_are_noticed(tree, tmp_path):
+    stack_mix_from_folder(tree, tmp_path / "out", count=6, size=32)
+    data = bytearray((tree / "bee" / "0.png").read_bytes())
+    data[-1] ^= 1  # of the same size
+    (tree / "bee" / "0.png").write_bytes(bytes(data))
+    with pytest.raises(FileExistsError, match="source_digest"):
+        stack_mix_from_folder(tree, tmp_path / "out", count=6, size=32)
+
+
 @pytest.mark.parametrize("damage", ["not an image", "cut short"])
 def test_a_corrupted_image_is_named_and_nothing_is_left(tree, tmp_path, damage):
     path = tree / "bee" / "1.png"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(b"no picture" if damage == "not an image" else path.read_bytes()[:3000])
-    with pytest.raises(ValueError, match=r"bee/1.png cannot be read as an image .*; repair or remove it"):
+    with pytest.raises(ValueError, match=r"bee/1.png is no readable image .*; remove or repair it"):
         stack_mix_from_folder(tree, tmp_path / "out", count=10, size=32)
     assert list((tmp_path / "out").iterdir()) == []
 

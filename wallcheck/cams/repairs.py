@@ -64,7 +64,9 @@ def cell_reach(ev: Evidence) -> Tensor:
     """(B, h, w): probes are |noise| in the target layer, of standard deviations from 0.1 to 10."""
     own = (ev.gradient != 0).any(1)
     drawn = probes(ev, (PROBES, *ev.activations.shape[1:]), salt=51).abs()
-    beside = ev.beside_of(torch.zeros(len(drawn), dtype=torch.long), len(drawn))  # of the first image: reach is the graph's
+    beside = ev.beside_of(
+        torch.zeros(len(drawn), dtype=torch.long), len(drawn)
+    )  # of the first image: reach is the graph's
     return own | reached(ev, drawn, lambda leaf: ev.graph.logits(leaf, beside))
 
 

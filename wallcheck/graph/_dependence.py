@@ -72,16 +72,110 @@ def everything(node: Node, arguments: dict) -> Tensor | tuple:
 
 # -- point by point -------------------------------------------------------------------------------
 
-UNARY = (
-    "relu relu6 hardtanh hardswish hardsigmoid silu gelu mish elu celu selu leaky_relu prelu rrelu threshold softplus softsign "
-    "softshrink hardshrink sigmoid log_sigmoid tanh abs neg exp exp2 expm1 log log1p log2 sqrt rsqrt square reciprocal sin cos "
-    "erf sign sgn floor ceil round trunc frac clamp clamp_min clamp_max pow clip nan_to_num logical_not bitwise_not isnan isinf "
-    "positive tan atan asin acos sinh cosh asinh acosh atanh erfc digamma lgamma logit xlogy"
-).split()
-BINARY = (
-    "add sub rsub mul div true_divide floor_divide remainder fmod maximum minimum fmax fmin eq ne lt le gt ge logical_and "
-    "logical_or logical_xor bitwise_and bitwise_or bitwise_xor atan2 hypot addcmul addcdiv lerp fake_quantize_per_tensor_affine"
-).split()
+UNARY = [
+    "relu",
+    "relu6",
+    "hardtanh",
+    "hardswish",
+    "hardsigmoid",
+    "silu",
+    "gelu",
+    "mish",
+    "elu",
+    "celu",
+    "selu",
+    "leaky_relu",
+    "prelu",
+    "rrelu",
+    "threshold",
+    "softplus",
+    "softsign",
+    "softshrink",
+    "hardshrink",
+    "sigmoid",
+    "log_sigmoid",
+    "tanh",
+    "abs",
+    "neg",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "sqrt",
+    "rsqrt",
+    "square",
+    "reciprocal",
+    "sin",
+    "cos",
+    "erf",
+    "sign",
+    "sgn",
+    "floor",
+    "ceil",
+    "round",
+    "trunc",
+    "frac",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "pow",
+    "clip",
+    "nan_to_num",
+    "logical_not",
+    "bitwise_not",
+    "isnan",
+    "isinf",
+    "positive",
+    "tan",
+    "atan",
+    "asin",
+    "acos",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "erfc",
+    "digamma",
+    "lgamma",
+    "logit",
+    "xlogy",
+]
+BINARY = [
+    "add",
+    "sub",
+    "rsub",
+    "mul",
+    "div",
+    "true_divide",
+    "floor_divide",
+    "remainder",
+    "fmod",
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "atan2",
+    "hypot",
+    "addcmul",
+    "addcdiv",
+    "lerp",
+    "fake_quantize_per_tensor_affine",
+]
 
 
 @depends(*UNARY, *BINARY)
@@ -126,7 +220,11 @@ def batch_norm(node: Node, arguments: dict) -> Tensor:
 
 @depends("conv2d", "conv1d", "conv3d", "convolution")
 def convolution(node: Node, arguments: dict) -> Tensor | tuple:
-    if isinstance(arguments["weight"], Mask) or not isinstance(arguments["input"], Mask) or arguments["weight"].ndim != 4:
+    if (
+        isinstance(arguments["weight"], Mask)
+        or not isinstance(arguments["input"], Mask)
+        or arguments["weight"].ndim != 4
+    ):
         return everything(node, arguments)
     if arguments.get("transposed"):
         return everything(node, arguments)
@@ -203,8 +301,30 @@ def axes(arguments: dict, ndim: int) -> list[int]:
 
 
 @depends(
-    *"mean sum amax amin prod any all var std var_mean std_mean linalg_vector_norm norm logsumexp nansum nanmean "
-    "median argmax argmin max min count_nonzero".split()
+    *[
+        "mean",
+        "sum",
+        "amax",
+        "amin",
+        "prod",
+        "any",
+        "all",
+        "var",
+        "std",
+        "var_mean",
+        "std_mean",
+        "linalg_vector_norm",
+        "norm",
+        "logsumexp",
+        "nansum",
+        "nanmean",
+        "median",
+        "argmax",
+        "argmin",
+        "max",
+        "min",
+        "count_nonzero",
+    ]
 )
 def reduced(node: Node, arguments: dict) -> Tensor | tuple:
     x = plain(arguments.get("self", arguments.get("input", arguments.get("x"))))
@@ -215,7 +335,7 @@ def reduced(node: Node, arguments: dict) -> Tensor | tuple:
     return tuple(total for _ in value) if isinstance(value, (list, tuple)) else total
 
 
-@depends(*"softmax _softmax log_softmax _log_softmax cumsum cumprod sort topk argsort glu".split())
+@depends(*["softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "cumprod", "sort", "topk", "argsort", "glu"])
 def along_one_axis(node: Node, arguments: dict) -> Tensor | tuple:
     """Every output depends on all that stands along the axis with it."""
     x = plain(arguments["self"])
@@ -232,7 +352,11 @@ def layer_norm(node: Node, arguments: dict) -> Tensor | tuple:
     dims = list(range(x.ndim - len(arguments["normalized_shape"]), x.ndim))
     total = x.sum(dims, keepdim=True)
     value = node.meta["val"]
-    return (total.expand(x.shape), total, total)[: len(value)] if isinstance(value, (list, tuple)) else total.expand(x.shape)
+    return (
+        (total.expand(x.shape), total, total)[: len(value)]
+        if isinstance(value, (list, tuple))
+        else total.expand(x.shape)
+    )
 
 
 @depends("group_norm", "native_group_norm")
@@ -299,14 +423,77 @@ def attention(node: Node, arguments: dict) -> Tensor | tuple:
 
 # -- moves: the operation itself, done to the mask ------------------------------------------------
 
-MOVES = (
-    "view reshape _unsafe_view _reshape_alias permute transpose t expand expand_as slice select cat stack hstack vstack unbind "
-    "split split_with_sizes chunk tensor_split flip roll unfold pixel_shuffle pixel_unshuffle channel_shuffle squeeze unsqueeze "
-    "flatten unflatten narrow index_select index gather repeat tile repeat_interleave movedim moveaxis swapaxes swapdims "
-    "diagonal tril triu numpy_T mT im2col slice_scatter select_scatter view_as reshape_as take_along_dim rot90 copy "
-    "broadcast_to"
-).split()
-CASTS = "clone contiguous to _to_copy type_as float double half bfloat16 conj resolve_conj real".split()
+MOVES = [
+    "view",
+    "reshape",
+    "_unsafe_view",
+    "_reshape_alias",
+    "permute",
+    "transpose",
+    "t",
+    "expand",
+    "expand_as",
+    "slice",
+    "select",
+    "cat",
+    "stack",
+    "hstack",
+    "vstack",
+    "unbind",
+    "split",
+    "split_with_sizes",
+    "chunk",
+    "tensor_split",
+    "flip",
+    "roll",
+    "unfold",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+    "squeeze",
+    "unsqueeze",
+    "flatten",
+    "unflatten",
+    "narrow",
+    "index_select",
+    "index",
+    "gather",
+    "repeat",
+    "tile",
+    "repeat_interleave",
+    "movedim",
+    "moveaxis",
+    "swapaxes",
+    "swapdims",
+    "diagonal",
+    "tril",
+    "triu",
+    "numpy_T",
+    "mT",
+    "im2col",
+    "slice_scatter",
+    "select_scatter",
+    "view_as",
+    "reshape_as",
+    "take_along_dim",
+    "rot90",
+    "copy",
+    "broadcast_to",
+]
+CASTS = [
+    "clone",
+    "contiguous",
+    "to",
+    "_to_copy",
+    "type_as",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "conj",
+    "resolve_conj",
+    "real",
+]
 
 
 @depends(*CASTS)

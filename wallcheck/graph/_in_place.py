@@ -31,9 +31,7 @@ def _pinned(run: GraphModule, node: Node) -> None:
         return
     told = dict(dtype=node.meta["val"].dtype, device=node.meta["val"].device)
     with run.graph.inserting_before(node):
-        made = run.graph.call_function(
-            torch.ops.aten.full.default, (list(shape), CONSTRUCTORS[op_of(node)]), told
-        )
+        made = run.graph.call_function(torch.ops.aten.full.default, (list(shape), CONSTRUCTORS[op_of(node)]), told)
     made.meta = dict(node.meta)
     node.replace_all_uses_with(made)
     run.graph.erase_node(node)
@@ -68,6 +66,6 @@ def _is_view(node: Node) -> bool:
     if schema is None:
         return True  # an item of several values
     mutable = schema.is_mutable
-    return not mutable and any(argument.alias_info is not None for argument in schema.arguments) or bool(
+    return (not mutable and any(argument.alias_info is not None for argument in schema.arguments)) or bool(
         op_of(node) in ("reshape", "contiguous", "to", "flatten", "dropout", "expand_as", "type_as") and named(node)
     )

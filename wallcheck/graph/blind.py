@@ -140,7 +140,9 @@ class BlindGraph:
         """Is what the head is handed the seen rectangle itself?"""
         (top, bottom), (left, right) = self.wall.box
         count = self.form.channels * self.form.grid[0] * self.form.grid[1]
-        numbers = torch.arange(count, dtype=torch.float32).view(1, self.form.channels, *self.form.grid).repeat(2, 1, 1, 1)
+        numbers = (
+            torch.arange(count, dtype=torch.float32).view(1, self.form.channels, *self.form.grid).repeat(2, 1, 1, 1)
+        )
         given = self.hand(numbers.to(self.example))
         box = numbers[:, :, top:bottom, left:right].to(given)
         return given.shape == box.shape and torch.equal(given, box)
@@ -208,7 +210,9 @@ class BlindGraph:
         """Visible parts (n, C, r, c) -> what `finish` takes; can be differentiated."""
         run, handed = self.quick
         crossing = [node for node in run.graph.nodes if node.name in {n.name for n in self.walled.layer.crossing}]
-        whole = part(run, [placeholder(run.graph)], [next(n for n in run.graph.nodes if n.name == handed.name), *crossing])
+        whole = part(
+            run, [placeholder(run.graph)], [next(n for n in run.graph.nodes if n.name == handed.name), *crossing]
+        )
         return lambda parts: values if isinstance(values := whole(parts), tuple) else (values,)
 
     def seen_lean(self, spare_mb: float) -> Callable[[Tensor], Values]:
@@ -226,16 +230,25 @@ class BlindGraph:
             return self.activations
         features = lean.whole(self.line)
         quick = lambda images: (features(images), ())  # noqa: E731
-        return quick if self._agrees(lambda x: quick(x)[:1], lambda x: self.activations(x)[:1], whole=True) else self.activations
+        return (
+            quick
+            if self._agrees(lambda x: quick(x)[:1], lambda x: self.activations(x)[:1], whole=True)
+            else self.activations
+        )
 
     def _agrees(self, quick: Callable, slow: Callable, whole: bool = False) -> bool:
         """Do two ways give the same values on noise, to float rounding?"""
-        size = [length if whole else len(range(*s.indices(length))) for s, length in zip(self.visible, self.image_size, strict=True)]
+        size = [
+            length if whole else len(range(*s.indices(length)))
+            for s, length in zip(self.visible, self.image_size, strict=True)
+        ]
         noise = torch.randn(2, self.walled.graph.colours, *size, generator=torch.Generator().manual_seed(0))
         noise = noise.to(self.example)
         with torch.no_grad():
             for one, two in zip(quick(noise), slow(noise), strict=True):
-                if one.shape != two.shape or not torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max())):
+                if one.shape != two.shape or not torch.allclose(
+                    one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max())
+                ):
                     return False
         return True
 

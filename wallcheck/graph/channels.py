@@ -71,7 +71,9 @@ def pooled_linear(head: GraphModule) -> Tensor | None:
     data = data_nodes(head.graph, [placeholder(head.graph)])
     node, averages = _only_user(placeholder(head.graph), data), 0
     while node is not None and _is_channelwise(node):
-        averages += op_of(node) == "mean" or (op_of(node) == "adaptive_avg_pool2d" and set(named(node)["output_size"]) == {1})
+        averages += op_of(node) == "mean" or (
+            op_of(node) == "adaptive_avg_pool2d" and set(named(node)["output_size"]) == {1}
+        )
         if op_of(node) in POOLS and not averages:
             return None
         node = _only_user(node, data)

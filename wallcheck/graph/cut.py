@@ -68,8 +68,9 @@ def layers_of(graph: Graph) -> list[Layer]:
     return [layer for layer in _candidates(graph) if not layer.crossing]
 
 
-def layer_named(graph: Graph, name: str | None) -> Layer:
-    """The layer of this name; of None, the last whose map decides the logits. ValueError with what is in the way and what
+def layer_named(graph: Graph, name: str | None, sides_apart: bool = False) -> Layer:
+    """The layer of this name; of None, the last whose map decides the logits. sides_apart: whether two sides of an image will
+    come together there, so that nothing beside it can be told apart. ValueError with what is in the way and what
     would do instead."""
     candidates = list(_candidates(graph))
     clean = [layer for layer in candidates if not layer.crossing]
@@ -77,11 +78,16 @@ def layer_named(graph: Graph, name: str | None) -> Layer:
         return _last_with_a_map(graph, clean)
     for layer in candidates:
         if name in layer.names:
-            return layer if not layer.crossing or _crosses_beside(graph, layer) else _refused(layer, clean)
+            beside = (
+                layer.crossing and not (sides_apart and layer.form.axes != "tokens") and _crosses_beside(graph, layer)
+            )
+            return layer if not layer.crossing or beside else _refused(layer, clean)
     known = {path for node in graph.fx.nodes for path in paths_of(node)}
     if name not in known:
         near = get_close_matches(name, known, 3, 0.4) or sorted(known)[:5]
-        raise ValueError(f"there is no layer {name!r}; nearest: {', '.join(near)}. wallcheck layers lists where this network can be cut")
+        raise ValueError(
+            f"there is no layer {name!r}; nearest: {', '.join(near)}. wallcheck layers lists where this network can be cut"
+        )
     raise ValueError(
         f"{name} gives no map of cells, (B, K, h, w), (B, h, w, K) or (B, T, K) with more than one cell; "
         f"cut at {', '.join(layer.name for layer in clean[-4:]) or 'no layer: none of this network has one'}"
@@ -101,7 +107,9 @@ def _last_with_a_map(graph: Graph, clean: list[Layer]) -> Layer:
         pooled = op_of(layer.node).startswith(("adaptive", "_adaptive"))
         if not pooled and hearing(graph, layer.node, layer.form).any():
             return layer
-    raise ValueError("no layer of this network has a map of more than one cell that decides the logits; name one by `layer`")
+    raise ValueError(
+        "no layer of this network has a map of more than one cell that decides the logits; name one by `layer`"
+    )
 
 
 def hearing(graph: Graph, node: Node, form: Form) -> Tensor:
@@ -136,7 +144,12 @@ def _candidates(graph: Graph) -> Iterator[Layer]:
     heard = reach.backward(graph.run, _one_image(graph))
     data = [node for node in data if node in heard or isinstance(node.meta["val"], (tuple, list))]
     place = {node: i for i, node in enumerate(data)}
-    last = {node: max((place.get(user, len(data)) for user in node.users if user in place or user.op == "output"), default=-1) for node in data}
+    last = {
+        node: max(
+            (place.get(user, len(data)) for user in node.users if user in place or user.op == "output"), default=-1
+        )
+        for node in data
+    }
     grid: tuple[int, int] | None = None
     for i, node in enumerate(data):
         form = form_of(graph, node, grid)

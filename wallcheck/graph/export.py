@@ -99,7 +99,9 @@ def _traced(module: nn.Module, images: Tensor):
         except Exception as error:
             raise _refusal(module, images, error) from error
     if any(bounds.upper < 2**31 for bounds in program.range_constraints.values()):
-        raise NotOneGraph(f"{type(module).__name__} does something else for large batches; let it treat every batch alike")
+        raise NotOneGraph(
+            f"{type(module).__name__} does something else for large batches; let it treat every batch alike"
+        )
     return program
 
 
@@ -170,14 +172,18 @@ def _refuse_chance(graph: FxGraph) -> None:
     for node in graph.nodes:
         drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
         if drawn and op_of(node) != "dropout" and not (op_of(node) == "scaled_dot_product_attention"):
-            raise NotOneGraph(f"{where(node)} draws random numbers in eval mode; a proof needs one function: switch it off")
+            raise NotOneGraph(
+                f"{where(node)} draws random numbers in eval mode; a proof needs one function: switch it off"
+            )
 
 
 def _checked_output(graph: FxGraph) -> None:
     value = output(graph).args[0]
     if not isinstance(value, Node):
         got = f"{len(value)} values" if isinstance(value, tuple) else "no tensor"
-        raise ValueError(f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone")
+        raise ValueError(
+            f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
+        )
     shape = value.meta["val"].shape
     if len(shape) != 2 or not value.meta["val"].is_floating_point():
         raise ValueError(
@@ -192,9 +198,7 @@ def _tidied(run: GraphModule) -> None:
         _in_full_precision(node)
         if op_of(node).startswith(ASSERTIONS):
             run.graph.erase_node(node)
-        elif op_of(node) in NOTHING and not named(node).get("train"):
-            node.replace_all_uses_with(node.args[0])
-        elif op_of(node) == "slice" and _is_whole(node):
+        elif (op_of(node) in NOTHING and not named(node).get("train")) or (op_of(node) == "slice" and _is_whole(node)):
             node.replace_all_uses_with(node.args[0])
         elif op_of(node) == "_native_batch_norm_legit_no_training":
             _one_form_of_norm(run.graph, node)

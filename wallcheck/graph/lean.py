@@ -69,7 +69,7 @@ def line_of(run: GraphModule, layer: Node, wall: Wall, image_size: tuple[int, in
 def _is_local(run: GraphModule, node: Node) -> bool:
     """An operation on each position, or a window that starts on the grid and ends by itself."""
     op = op_of(node)
-    if op in KEPT or op in UNARY or op == "batch_norm" and not named(node)["training"]:
+    if op in KEPT or op in UNARY or (op == "batch_norm" and not named(node)["training"]):
         return True
     if op in BINARY:
         return all(not isinstance(each, Node) or _size(run, each) == 1 for each in node.args[1:])
@@ -85,9 +85,16 @@ def _size(run: GraphModule, node: Node) -> int:
 
 def window_of(run: GraphModule, node: Node) -> Layer:
     told = named(node)
-    size = tuple(getattr(run, told["weight"].target).shape[2:]) if op_of(node) == "conv2d" else _pair(told["kernel_size"])
+    size = (
+        tuple(getattr(run, told["weight"].target).shape[2:]) if op_of(node) == "conv2d" else _pair(told["kernel_size"])
+    )
     stride = _pair(told["stride"]) or size
-    return Layer(*(Window(*axis) for axis in zip(size, stride, _pair(told["padding"]), _pair(told.get("dilation") or 1), strict=True)))
+    return Layer(
+        *(
+            Window(*axis)
+            for axis in zip(size, stride, _pair(told["padding"]), _pair(told.get("dilation") or 1), strict=True)
+        )
+    )
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
@@ -156,7 +163,9 @@ def _plain(run: GraphModule, node: Node) -> Step:
 def _convolution(run: GraphModule, node: Node) -> dict:
     told = named(node)
     tensors = {name: None if told[name] is None else getattr(run, told[name].target) for name in ("weight", "bias")}
-    return tensors | {name: _pair(told[name]) for name in ("stride", "padding", "dilation")} | {"groups": told["groups"]}
+    return (
+        tensors | {name: _pair(told[name]) for name in ("stride", "padding", "dilation")} | {"groups": told["groups"]}
+    )
 
 
 def _halving(rows: int, columns: int) -> Step:

@@ -83,9 +83,13 @@ def _module_of(run: GraphModule, node: Node) -> nn.Module | None:
     if op in ("conv2d", "linear") and isinstance(told["weight"], Node) and told["weight"].op == "get_attr":
         return _weighted(op, told, held)
     if op == "max_pool2d":
-        return nn.MaxPool2d(told["kernel_size"], told["stride"] or None, told["padding"], told["dilation"], ceil_mode=told["ceil_mode"])
+        return nn.MaxPool2d(
+            told["kernel_size"], told["stride"] or None, told["padding"], told["dilation"], ceil_mode=told["ceil_mode"]
+        )
     if op == "avg_pool2d":
-        return nn.AvgPool2d(told["kernel_size"], told["stride"] or None, told["padding"], told["ceil_mode"], told["count_include_pad"])
+        return nn.AvgPool2d(
+            told["kernel_size"], told["stride"] or None, told["padding"], told["ceil_mode"], told["count_include_pad"]
+        )
     if op == "adaptive_avg_pool2d":
         return nn.AdaptiveAvgPool2d(tuple(told["output_size"]))
     if op == "flatten":
@@ -101,7 +105,9 @@ def _weighted(op: str, told: dict, held: dict) -> nn.Module:
         else:
             shape = tuple(weight.shape[2:]), told["stride"], told["padding"], told["dilation"]
             shape = [tuple(value) if isinstance(value, (list, tuple)) else value for value in shape]
-            made = nn.Conv2d(weight.shape[1] * told["groups"], weight.shape[0], *shape, told["groups"], bias is not None)
+            made = nn.Conv2d(
+                weight.shape[1] * told["groups"], weight.shape[0], *shape, told["groups"], bias is not None
+            )
     made.weight = nn.Parameter(weight.detach())
     made.bias = None if bias is None else nn.Parameter(bias.detach())
     return made

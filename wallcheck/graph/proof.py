@@ -88,7 +88,11 @@ def prove(walled: Walled) -> Proof:
     unseen = (~pixels[0].any(0)).numpy()
     mixes = _first_mixing(walled, reached) if pixels[1:].any() else ""
     missing, islands = _wanted(walled) & ~unseen, _islands(walled, unseen)
-    leak = _located(walled, reached, islands if islands.any() else missing) if missing.any() and not walled.wall.is_open else None
+    leak = (
+        _located(walled, reached, islands if islands.any() else missing)
+        if missing.any() and not walled.wall.is_open
+        else None
+    )
     return Proof(unseen, heard.numpy(), mixes, leak, bool(islands.any()))
 
 

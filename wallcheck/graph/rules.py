@@ -20,11 +20,29 @@ from wallcheck.numerics import ratio
 WEIGHTED = ("linear", "conv2d")
 POOLS = ("avg_pool2d", "adaptive_avg_pool2d", "mean", "sum")
 SUMS = ("add", "sub")
-SHAPE = tuple(op for op in (*MOVES, *CASTS, "pad", "constant_pad_nd") if op not in ("copy", "slice_scatter", "select_scatter"))
+SHAPE = tuple(
+    op for op in (*MOVES, *CASTS, "pad", "constant_pad_nd") if op not in ("copy", "slice_scatter", "select_scatter")
+)
 NORMS = ("batch_norm",)
 MAXIMUM = ("max_pool2d",)
 POINTWISE = tuple(
-    "relu leaky_relu elu celu selu gelu silu mish sigmoid tanh softplus hardtanh relu6 hardswish hardsigmoid".split()
+    [
+        "relu",
+        "leaky_relu",
+        "elu",
+        "celu",
+        "selu",
+        "gelu",
+        "silu",
+        "mish",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "hardtanh",
+        "relu6",
+        "hardswish",
+        "hardsigmoid",
+    ]
 )
 AFFINE = (*WEIGHTED, *POOLS, *SUMS, *NORMS, "scaling", "selection")
 REASONS = {
@@ -63,7 +81,11 @@ def kind(node: Node, dependent: Iterable[Node]) -> str:
         return "scaling"
     if op == "mul" and len(inputs) == 1:
         return "scaling"
-    if op in ("where", "masked_fill") and len(inputs) == 1 and inputs[0] is not named(node).get("condition", named(node).get("mask")):
+    if (
+        op in ("where", "masked_fill")
+        and len(inputs) == 1
+        and inputs[0] is not named(node).get("condition", named(node).get("mask"))
+    ):
         return "selection"
     return op
 
@@ -300,7 +322,9 @@ def _handed_back(step: Step, inputs: list[Tensor], relevance: Tensor, size: int)
         return [rows * total]
     if step.op == "relu":
         return [relevance]
-    leaves = [each.clone().requires_grad_() for each in inputs]  # pools, sums and moves: in proportion to what each adds
+    leaves = [
+        each.clone().requires_grad_() for each in inputs
+    ]  # pools, sums and moves: in proportion to what each adds
     with torch.enable_grad():
         out = step.apply(*leaves)
     slopes = torch.autograd.grad(out, leaves, ratio(relevance, out.detach()))

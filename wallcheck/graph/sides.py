@@ -55,7 +55,9 @@ def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
         return reached.value
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"up to {layer} the network does not run on {tuple(images.shape[2:])} pixels ({reason})") from None
+        raise ValueError(
+            f"up to {layer} the network does not run on {tuple(images.shape[2:])} pixels ({reason})"
+        ) from None
     finally:
         handle.remove()
     raise ValueError(f"{layer} is not run")
@@ -93,8 +95,16 @@ def _borders(graph: Graph, layer: Layer, axis: int, amount: Fraction | int) -> I
     wanted = amount * stride if isinstance(amount, int) else amount * length
     whole = sorted(range(stride, length, stride), key=lambda hidden: (abs(hidden - wanted), hidden))
     from_the_end = sorted({length - h for h in whole}, key=lambda hidden: (abs(hidden - wanted), hidden))
-    near = [h for h in (*whole[:4], *from_the_end[:4], round(wanted), round(wanted) + 1, round(wanted) - 1) if 0 < h < length]
-    yield from dict.fromkeys(sorted(near, key=lambda hidden: (abs(hidden - wanted) > stride, hidden not in whole, abs(hidden - wanted), hidden)))
+    near = [
+        h
+        for h in (*whole[:4], *from_the_end[:4], round(wanted), round(wanted) + 1, round(wanted) - 1)
+        if 0 < h < length
+    ]
+    yield from dict.fromkeys(
+        sorted(
+            near, key=lambda hidden: (abs(hidden - wanted) > stride, hidden not in whole, abs(hidden - wanted), hidden)
+        )
+    )
 
 
 def _spans(side: str, length: int, hidden: int) -> tuple[list[tuple[int, int]], int]:
@@ -127,9 +137,7 @@ def _fits(cells: list[int], hidden_side: int, amount: Fraction | int, layer: Lay
     return min(cells) > 0 and (not isinstance(amount, int) or cells[hidden_side] == amount)
 
 
-def _walled(
-    model: nn.Module, graph: Graph, layer: Layer, spans: list[tuple[int, int]], axis: int, seen: int
-) -> Walled:
+def _walled(model: nn.Module, graph: Graph, layer: Layer, spans: list[tuple[int, int]], axis: int, seen: int) -> Walled:
     sides = [_side(model, graph, layer, _size(graph, axis, stop - start)) for start, stop in spans]
     return walls.with_sides_apart(graph, layer, sides, spans, axis, seen)
 
@@ -144,9 +152,13 @@ def _side(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int]) -
             side = made()
             with torch.no_grad():
                 given = side.run(images)
-            if given.shape == wanted.shape and torch.allclose(given, wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max())):
+            if given.shape == wanted.shape and torch.allclose(
+                given, wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max())
+            ):
                 return side
-    raise ValueError(f"up to {layer.name} the network is no graph on {size} pixels; its sizes are fixed for {graph.image_size}")
+    raise ValueError(
+        f"up to {layer.name} the network is no graph on {size} pixels; its sizes are fixed for {graph.image_size}"
+    )
 
 
 def _resized(graph: Graph, layer: Layer, size: tuple[int, int]) -> Graph:
@@ -165,9 +177,30 @@ def _traced(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int])
     return side
 
 
+def hidden(model: nn.Module, graph: Graph, layer: Layer, side: str, amount: Fraction | int) -> int | None:
+    """Pixels that a trunk wall at this layer would hide; None where the features do not run on parts of the image."""
+    axis = AXIS[side]
+    across, along = graph.image_size[axis - 2], graph.image_size[3 - axis]
+    if layer.form.axes == "tokens":
+        rows = layer.form.grid[axis - 2]
+        cells = amount if isinstance(amount, int) else nearest(rows, amount)
+        return cells * across // rows * along if 0 < cells < rows else None
+    for pixels in _borders(graph, layer, axis, amount):
+        with suppress(ValueError):
+            cells = [_cells(model, layer, graph, axis, n) for n in (pixels, across - pixels)]
+            if _fits(cells, 0, amount, layer, axis):
+                return pixels * along
+    return None
+
+
+def nearest(rows: int, share: Fraction) -> int:
+    """Of so many rows, the number nearest to a share; the smaller of two that are equally near."""
+    return min(range(1, rows), key=lambda count: (abs(Fraction(count, rows) - share), count), default=1)
+
+
 def token_wall(graph: Graph, layer: Layer, side: str, amount: Fraction | int) -> Walled:
     """The trunk wall of a transformer: attention masked, at a border between patches."""
     rows = layer.form.grid[0 if AXIS[side] == 2 else 1]
-    cells = amount if isinstance(amount, int) else min(max(round(amount * rows - Fraction(1, 10**6)), 1), rows - 1)
+    cells = amount if isinstance(amount, int) else nearest(rows, amount)
     wall = Wall.behind(side, layer.form.grid, cells)
     return walls.with_attention_masked(graph, layer, wall, layer.form.grid)

@@ -42,7 +42,10 @@ def steps_of(walled: Walled) -> list[Step]:
     apart = [_line(walled, start, end) for start, end in zip(_starts(walled), walled.layer.node.args[0], strict=True)]
     if len({tuple(step.op for step in side) for side in apart}) != 1:
         raise ValueError("the two sides of the wall were traced to different operations; layers cannot be put together")
-    steps = [Step(tuple(s.nodes[0] for s in pair), pair[walled.seen_side].form, pair[0].through) for pair in zip(*apart, strict=True)]
+    steps = [
+        Step(tuple(s.nodes[0] for s in pair), pair[walled.seen_side].form, pair[0].through)
+        for pair in zip(*apart, strict=True)
+    ]
     return [*steps[:-1], Step((walled.layer.node,), walled.layer.form, True)]
 
 
@@ -90,7 +93,10 @@ def unknown_terms(walled: Walled) -> str | None:
     norm; None where they are."""
     graph = walled.graph
     for node in data_nodes(graph.fx, [graph.images]):
-        held = any(each.op == "get_attr" and getattr(graph.run, each.target).is_floating_point() for each in node.all_input_nodes)
+        held = any(
+            each.op == "get_attr" and getattr(graph.run, each.target).is_floating_point()
+            for each in node.all_input_nodes
+        )
         if held and op_of(node) in PARAMETERS and node in _before(walled):
             return op_of(node)
     return None
@@ -103,7 +109,11 @@ def _before(walled: Walled) -> set[Node]:
 def constant_of(run: GraphModule, step: Step) -> Tensor | None:
     """(K,): what a layer adds whatever it is given: a convolution's bias, a batch norm's beta - mean gamma / sd."""
     told = named(step.nodes[0])
-    held = {name: getattr(run, value.target) for name, value in told.items() if isinstance(value, Node) and value.op == "get_attr"}
+    held = {
+        name: getattr(run, value.target)
+        for name, value in told.items()
+        if isinstance(value, Node) and value.op == "get_attr"
+    }
     if step.op == "batch_norm":
         scale = held["weight"] / (held["running_var"] + told["eps"]).sqrt()
         return held["bias"] - held["running_mean"] * scale

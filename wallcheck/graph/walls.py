@@ -1,12 +1,12 @@
 """Walls put into a graph: the head is handed the seen cells alone (head wall), or nothing crosses in any layer (trunk wall).
 
-    head    features ---A---> select seen ---> head
-    trunk   image rows --apart--> features, features ---A---> select seen ---> head      (maps: each side an image of its own)
-            tokens: every attention masked, seen and unseen tokens apart, the prefix tokens on the seen side
+head    features ---A---> select seen ---> head
+trunk   image rows --apart--> features, features ---A---> select seen ---> head      (maps: each side an image of its own)
+        tokens: every attention masked, seen and unseen tokens apart, the prefix tokens on the seen side
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach
-from wallcheck.graph._nodes import attribute, copied, data_nodes, named, op_of, output, placeholder, where
+from wallcheck.graph._nodes import attribute, copied, data_nodes, named, op_of, output, where
 from wallcheck.graph.cut import Form, Layer
 from wallcheck.graph.export import Graph
 
@@ -36,7 +36,11 @@ class Walled:
     note: str = ""
     sides: tuple[tuple[int, int], ...] = ()
     axis: int = 2
-    seen_side: int = field(default=0)
+    seen_side: int = 0
+
+    def told(self, note: str) -> "Walled":
+        """The same with a note on how the wall that was asked for became this one."""
+        return replace(self, note=note)
 
 
 def with_head_wall(graph: Graph, layer: Layer, wall: Wall) -> Walled:
@@ -54,7 +58,9 @@ def with_head_wall(graph: Graph, layer: Layer, wall: Wall) -> Walled:
         handed = selection(made, at, wall)
         if _runs(made, at.node):
             return Walled(made, at, wall, "head", handed)
-    raise ValueError(f"the head after {layer.name} runs neither on fewer cells nor on emptied ones; cut at another layer")
+    raise ValueError(
+        f"the head after {layer.name} runs neither on fewer cells nor on emptied ones; cut at another layer"
+    )
 
 
 def _copy(graph: Graph, layer: Layer) -> tuple[Graph, Layer]:
@@ -194,7 +200,14 @@ def with_sides_apart(
         made.logits.meta.setdefault("val", logits.meta["val"])
     walled = _handed_seen(made, at, wall)
     return Walled(
-        walled.graph, walled.layer, wall, "trunk", walled.handed, sides=tuple(tuple(s) for s in spans), axis=axis, seen_side=seen_side
+        walled.graph,
+        walled.layer,
+        wall,
+        "trunk",
+        walled.handed,
+        sides=tuple(tuple(s) for s in spans),
+        axis=axis,
+        seen_side=seen_side,
     )
 
 
@@ -229,7 +242,9 @@ def _head_onto(graph: Graph, layer: Layer, fx: FxGraph, root: nn.Module, cut: No
     _share(graph.run, root)
     known = {layer.node: cut, graph.images: images}
     before = set(data_nodes(graph.fx, [graph.images])) - set(data_nodes(graph.fx, [layer.node]))
-    wanted = [n for n in graph.fx.nodes if n not in before and n.op not in ("placeholder", "output") and n is not layer.node]
+    wanted = [
+        n for n in graph.fx.nodes if n not in before and n.op not in ("placeholder", "output") and n is not layer.node
+    ]
     for node in wanted:
         if op_of(node) == "sym_size" and node.args[0] in before:
             known[node] = fx.call_function(ATEN.sym_size.int, (images, node.args[1]))
@@ -250,7 +265,9 @@ def with_attention_masked(graph: Graph, layer: Layer, wall: Wall, embedded: tupl
     reach.shaped(made.run, made.colours, made.image_size)
     found = [node for node in list(made.fx.nodes) if op_of(node) == "scaled_dot_product_attention"]
     if not found:
-        raise ValueError("its tokens meet by other ways than scaled_dot_product_attention; use that in its blocks, or a head wall")
+        raise ValueError(
+            "its tokens meet by other ways than scaled_dot_product_attention; use that in its blocks, or a head wall"
+        )
     for node in found:
         _mask(made, node, apart, length)
     made.fx.lint()
@@ -273,6 +290,3 @@ def _mask(graph: Graph, node: Node, apart: Tensor, length: int) -> None:
         mask = attribute(graph.fx, graph.run, "apart", apart.to(_device(graph.run)))
     options = {k: v for k, v in node.kwargs.items() if k not in ("attn_mask", "dropout_p")}
     node.args, node.kwargs = (*node.args[:3], mask), options
-
-
-Selection = Callable[[Graph, Layer, Wall], Node]

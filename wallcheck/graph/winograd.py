@@ -14,7 +14,9 @@ WIDE = 256  # channels in and out; measured on two cores: 0.65 to 0.8 of the pla
 G = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]])
 
 
-def pays(weight: Tensor, stride: tuple, padding: tuple, dilation: tuple, groups: int, bias: Tensor | None = None) -> bool:
+def pays(
+    weight: Tensor, stride: tuple, padding: tuple, dilation: tuple, groups: int, bias: Tensor | None = None
+) -> bool:
     """Is it a wide 3 x 3 convolution of float32 on a CPU, padded by 1? (GPU libraries choose for themselves.)"""
     shape = (tuple(weight.shape[2:]), stride, padding, dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
     plain = groups == 1 and weight.dtype == torch.float32 and weight.device.type == "cpu"

@@ -79,10 +79,18 @@ class BlindClassifier(L.LightningModule):
 
 
 class SaveNet(Callback):
-    """Writes the trained net as safetensors into the trainer's folder when fitting ends."""
+    """Writes the trained net as safetensors into the trainer's folder when fitting ends.
+
+    Its description keeps the names of the classes, so that folders of photographs named so are labels.
+    """
 
     def __init__(self, name: str = "model.safetensors"):
         self.name = name
+
+    def on_fit_start(self, trainer: L.Trainer, module: BlindClassifier) -> None:
+        classes = getattr(getattr(trainer.datamodule, "train", None), "classes", ())
+        if classes:
+            module.net.description["classes"] = list(classes)
 
     def on_fit_end(self, trainer: L.Trainer, module: BlindClassifier) -> None:
         if trainer.is_global_zero:
@@ -125,6 +133,7 @@ class Batches(Dataset):
     def __init__(self, images: ImageSet, flip: bool, seed: int = 0):
         self.pixels = np.asarray(images.pixels)
         self.labels = torch.from_numpy(np.array(images.labels))
+        self.classes = images.classes
         self.flip, self.seed = flip, seed
 
     def __len__(self) -> int:

@@ -5,12 +5,17 @@ from wallcheck.models._files import load, save
 from wallcheck.models._modes import in_mode
 from wallcheck.models._state import unwrapped
 from wallcheck.models._vgg import PRESETS, assemble, untrained, vgg, vgg16_walls, vgg_small
+from wallcheck.models._walling import WalledModel, WhereToCut, blind, layers
 
 __all__ = [
     "PRESETS",
     "BlindNet",
+    "WalledModel",
+    "WhereToCut",
     "assemble",
+    "blind",
     "in_mode",
+    "layers",
     "load",
     "save",
     "tensor_of",

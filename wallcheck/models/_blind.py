@@ -4,16 +4,25 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-
-from wallcheck.geometry import Regions, Wall
 from torch.fx import Node
 
+from wallcheck.geometry import Regions, Wall
 from wallcheck.graph import BlindGraph, Form, Graph, Layer, NotOneGraph, Walled, exported, in_eval, ordinary
 from wallcheck.graph._nodes import op_of, paths_of
 from wallcheck.models._state import state_of
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-PROVED = ("activations", "logits_from", "visible_logits", "graph", "exported", "regions", "visible", "model", "target_layer")
+PROVED = (
+    "activations",
+    "logits_from",
+    "visible_logits",
+    "graph",
+    "exported",
+    "regions",
+    "visible",
+    "model",
+    "target_layer",
+)
 
 _GRAPHS: WeakKeyDictionary = WeakKeyDictionary()  # net -> (state, graph): not on the net, which may be copied and saved
 _MODELS: WeakKeyDictionary = WeakKeyDictionary()
@@ -87,7 +96,9 @@ class BlindNet(nn.Module):
     def check(self, images: Tensor) -> None:
         """Raise ValueError unless images are floating point (B, C, H, W) of this net's size."""
         if not isinstance(images, Tensor):
-            raise TypeError(f"images are {type(images).__name__}, expected a tensor (B, C, H, W); use wallcheck.data.normalise")
+            raise TypeError(
+                f"images are {type(images).__name__}, expected a tensor (B, C, H, W); use wallcheck.data.normalise"
+            )
         wanted = (self.colours, *self.image_size)
         if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
             raise ValueError(
@@ -104,7 +115,9 @@ class BlindNet(nn.Module):
             with in_eval(self.features), torch.no_grad():
                 value = self._run_features(images)
         except RuntimeError as error:
-            raise ValueError(f"the features do not run on images {tuple(images.shape)} ({' '.join(str(error).split())})") from None
+            raise ValueError(
+                f"the features do not run on images {tuple(images.shape)} ({' '.join(str(error).split())})"
+            ) from None
         if not isinstance(value, Tensor) or value.ndim != 4 or tuple(value.shape[2:]) != self.wall.seen.shape:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
@@ -129,7 +142,9 @@ class BlindNet(nn.Module):
         self._refuse_own_doors()
         graph = exported(self, self.colours, self.image_size)
         at, handed = self._layer(graph)
-        made = BlindGraph(Walled(graph, at, self.wall, "head", handed))
+        return self._remember(BlindGraph(Walled(graph, at, self.wall, "head", handed)))
+
+    def _remember(self, made: BlindGraph) -> BlindGraph:
         _GRAPHS[self] = state_of(self), made
         return made
 
@@ -161,7 +176,9 @@ class BlindNet(nn.Module):
 
     @regions.setter
     def regions(self, value: Regions) -> None:
-        raise AttributeError("regions are proved on the net's graph and cannot be declared; change the wall or the layers")
+        raise AttributeError(
+            "regions are proved on the net's graph and cannot be declared; change the wall or the layers"
+        )
 
     @property
     def visible(self) -> tuple[slice, slice]:

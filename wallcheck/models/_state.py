@@ -19,22 +19,42 @@ def state_of(module: nn.Module) -> Hashable:
     """Equal for equal states; never equal to another where a tensor's version is not kept (inference mode)."""
     return (
         tuple(_of_one(name, each) for name, each in module.named_modules(remove_duplicate=False)),
-        *(tuple(map(id, getattr(torch_module, name).values())) for name in ("_global_forward_hooks", "_global_forward_pre_hooks")),
+        *(
+            tuple(map(id, getattr(torch_module, name).values()))
+            for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
+        ),
     )
 
 
 def _of_one(name: str, module: nn.Module) -> Hashable:
     hooks = tuple(id(hook) for kind in HOOKS for hook in getattr(module, kind).values())
-    told = tuple((key, _plain(value)) for key, value in module.__dict__.items() if key not in ("training", *HOOKS) and key[:1] != "_")
+    told = tuple(
+        (key, _plain(value))
+        for key, value in module.__dict__.items()
+        if key not in ("training", *HOOKS) and key[:1] != "_"
+    )
     tensors = (*module._parameters.items(), *module._buffers.items())
-    return name, id(type(module)), id(type(module).forward), hooks, told, tuple((key, _plain(value)) for key, value in tensors)
+    return (
+        name,
+        id(type(module)),
+        id(type(module).forward),
+        hooks,
+        told,
+        tuple((key, _plain(value)) for key, value in tensors),
+    )
 
 
 def _plain(value: object) -> Hashable:
     if isinstance(value, Tensor):
         if value.is_inference():
             return object()
-        return id(value), value._version, value.data_ptr() if value.device.type != "meta" else 0, value.dtype, str(value.device)
+        return (
+            id(value),
+            value._version,
+            value.data_ptr() if value.device.type != "meta" else 0,
+            value.dtype,
+            str(value.device),
+        )
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, (list, tuple)):

@@ -202,7 +202,9 @@ def blur_levels(ev: Evidence, count: int = 8) -> Tensor:
     """(B, L, 3, r, c): the visible part of the images, from blurred by 20 / 224 of the side to sharp."""
     widths = [20 / 224 * (1 - level / (count - 1)) for level in range(count - 1)]
     return torch.stack(
-        [blurred(ev.images, width)[(..., *ev.graph.visible)] for width in widths] + [ev.images[(..., *ev.graph.visible)]], 1
+        [blurred(ev.images, width)[(..., *ev.graph.visible)] for width in widths]
+        + [ev.images[(..., *ev.graph.visible)]],
+        1,
     )
 
 

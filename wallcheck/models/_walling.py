@@ -1,0 +1,203 @@
+"""Any classifier behind a wall: `blind(model, ...)`, and the layers where a wall can stand."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from wallcheck.geometry import Wall, wall_amount
+from wallcheck.graph import (
+    BlindGraph,
+    Form,
+    Graph,
+    Layer,
+    Walled,
+    exported,
+    layer_named,
+    layers_of,
+    reach,
+    sides,
+    with_head_wall,
+)
+from wallcheck.models._blind import BlindNet, colours_of
+from wallcheck.models._state import unwrapped
+
+KINDS = ("head", "trunk")
+
+
+class WalledModel(BlindNet):
+    """A model behind a wall, as the graph that `blind` made of it: a snapshot of what it ran then, in eval mode.
+
+    The graph's tensors share the model's storage and belong to this net: moving or converting the net leaves the model alone.
+    note: how the wall that was asked for became the one there is.
+    """
+
+    def __init__(self, walled: Walled, description: dict | None = None):
+        nn.Module.__init__(self)
+        self.run: GraphModule = walled.graph.run
+        self.wall, self.kind, self.note = walled.wall, walled.kind, walled.note
+        self.image_size, self.colours = walled.graph.image_size, walled.graph.colours
+        self.channels, self.description = walled.layer.form.channels, description
+        self._form, self._names = walled.layer.form, walled.layer.names
+        self._at = walled.layer.node.name, walled.handed.name, tuple(node.name for node in walled.layer.crossing)
+        self._sides, self._crop = (walled.sides, walled.axis, walled.seen_side), None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, D), by the whole walled graph."""
+        self.check(images)
+        return self.run(images)
+
+    def shortcut(self, images: Tensor) -> Tensor:
+        """The same logits from the visible part of the images alone."""
+        self.check(images)
+        return self.visible_logits(images[(..., *self.visible)])
+
+    def exported(self) -> BlindGraph:
+        return self._remember(BlindGraph(self._walled()))
+
+    def _walled(self) -> Walled:
+        nodes = {node.name: node for node in self.run.graph.nodes}
+        at, handed, crossing = self._at
+        layer = Layer(self._names, nodes[at], self._form, tuple(nodes[name] for name in crossing))
+        graph = Graph(self.run, self.colours, self.image_size)
+        spans, axis, seen = self._sides
+        return Walled(graph, layer, self.wall, self.kind, nodes[handed], self.note, spans, axis, seen)
+
+    @classmethod
+    def _proved_class(cls) -> type:
+        return WalledModel
+
+
+def blind(
+    model: nn.Module,
+    image_size: int | tuple[int, int],
+    layer: str | None = None,
+    wall: str | Wall = "bottom:1/2",
+    kind: str = "head",
+    *,
+    colours: int | None = None,
+    description: dict | None = None,
+) -> BlindNet:
+    """The model behind a wall, proved: a net for `certify`, `audit` and `Evidence`. The model itself is not changed.
+
+    image_size: a side or (H, W). layer: where the map of cells is taken, `layers` lists them; None is the last that still has a
+    map. wall: "side:cells" or "side:share" ("bottom:3", "left:1/2"; a share is taken to the nearest wall that the strides allow,
+    as `note` tells, a number of cells is exact), or for a head wall any Wall over the layer's cells.
+    kind: "head" hands the head the seen cells alone: a smaller map where it pools over positions, else with 0 in place of unseen
+    cells. "trunk" lets nothing cross in any layer: each side of the image goes through the features as an image of its own
+    (tokens: attention is masked across the wall), so exactly one side of the image is unseen.
+    colours: channels of an image, None is what the first convolution takes. description: what `wallcheck.models.load` builds the
+    model from, see `wallcheck.models.opened`.
+
+    Raises NotOneGraph where the model's flow depends on values, ValueError for a layer or wall that cannot be, with what can.
+
+    >>> net = blind(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)), 8)
+    >>> int(net.wall.unseen.sum()), int(net.regions.unseen.sum())
+    (32, 24)
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; choose 'head' or 'trunk'")
+    model = unwrapped(model)
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    graph = exported(model, colours or colours_of(model), size)
+    at = layer_named(graph, layer, sides_apart=kind == "trunk")
+    walled = _trunk(model, graph, at, wall) if kind == "trunk" else _head(graph, at, wall)
+    net = WalledModel(walled, description)
+    net._remember(BlindGraph(walled))
+    if problems := net.graph.proof.mixes:
+        raise ValueError(f"the images of a batch meet at {problems}; a wall is proved image by image")
+    return net
+
+
+def _head(graph: Graph, at: Layer, wall: str | Wall) -> Walled:
+    if isinstance(wall, Wall):
+        return with_head_wall(graph, at, wall)
+    side, amount = wall_amount(wall)
+    cells = _cells(side, amount, at.form.grid)
+    made = with_head_wall(graph, at, Wall.behind(side, at.form.grid, cells))
+    across = at.form.grid[0 if sides.AXIS[side] == 2 else 1]
+    return made.told(f"{side}: {cells} of {across} rows or columns of cells" + _asked(amount))
+
+
+def _cells(side: str, amount: int | Fraction, grid: tuple[int, int]) -> int:
+    """Rows or columns of cells to hide."""
+    return amount if isinstance(amount, int) else sides.nearest(grid[sides.AXIS[side] - 2], amount)
+
+
+def _trunk(model: nn.Module, graph: Graph, at: Layer, wall: str | Wall) -> Walled:
+    if isinstance(wall, Wall):
+        raise ValueError('a trunk wall parts the image at one side; write it as text, "bottom:1/2"')
+    side, amount = wall_amount(wall)
+    if at.form.axes == "tokens":
+        made = sides.token_wall(graph, at, side, amount)
+        axis, hidden = (
+            sides.AXIS[side],
+            made.wall.unseen.sum() * graph.image_size[0] * graph.image_size[1] // made.wall.seen.size,
+        )
+        hidden //= graph.image_size[3 - axis]
+    else:
+        made = sides.parted(model, graph, at, side, amount)
+        start, stop = made.sides[1 - made.seen_side]
+        hidden = stop - start
+    return made.told(f"{side}: {hidden} rows or columns of pixels" + _asked(amount))
+
+
+def _asked(amount: int | Fraction) -> str:
+    return "" if isinstance(amount, int) else f", the nearest to {amount} that the strides allow"
+
+
+@dataclass(frozen=True)
+class WhereToCut:
+    """A layer where a model can be cut: its name, what else it is called, shape (K, h, w) and the pixels of the image that each
+    kind of wall would hide there; None where that kind cannot stand."""
+
+    name: str
+    also: tuple[str, ...]
+    shape: tuple[int, int, int]
+    prefix: int
+    head: int | None
+    trunk: int | None
+    pixels: int
+
+
+def layers(
+    model: nn.Module, image_size: int | tuple[int, int], wall: str = "bottom:1/2", colours: int | None = None
+) -> list[WhereToCut]:
+    """Where a model can be cut, in forward order, and how many pixels a wall hides there by each kind."""
+    model, size = unwrapped(model), (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    graph = exported(model, colours or colours_of(model), size)
+    side, amount = wall_amount(wall)
+    return [
+        WhereToCut(
+            at.name,
+            at.names[1:],
+            (at.form.channels, *at.form.grid),
+            at.form.prefix,
+            _hidden_by_head(graph, at, side, amount),
+            sides.hidden(model, graph, at, side, amount),
+            size[0] * size[1],
+        )
+        for at in layers_of(graph)
+    ]
+
+
+def _hidden_by_head(graph: Graph, at: Layer, side: str, amount: int | Fraction) -> int | None:
+    """Pixels that no seen cell (nor prefix token) looks at."""
+    cells = _cells(side, amount, at.form.grid)
+    if not 0 < cells < at.form.grid[0 if sides.AXIS[side] == 2 else 1]:
+        return None
+    wall = Wall.behind(side, at.form.grid, cells)
+    found = reach.backward(graph.run, _seen_of(at.form, wall), at=at.node).get(graph.images)
+    return int((~found[0].any(0)).sum()) if found is not None else int(np.prod(graph.image_size))
+
+
+def _seen_of(form: Form, wall: Wall) -> Tensor:
+    """The seen part of a layer's value of the first image."""
+    cells = torch.zeros(reach.BATCH, form.channels, *form.grid, dtype=torch.bool)
+    cells[0, :, torch.from_numpy(wall.seen.copy())] = True
+    rest = torch.zeros(reach.BATCH, form.prefix, form.channels, dtype=torch.bool)
+    rest[0] = True
+    return form.value(cells, rest if form.prefix else None)
