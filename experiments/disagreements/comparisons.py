@@ -106,6 +106,15 @@ GRAD_CAM = (
         settled=variant("gradcam", PGC, grad_cam("FinerCAM")),
     ),
     pair(
+        "finercam",
+        PGC,
+        "FinerCAM",
+        "1e-9 is added to the rivals' summed probability, here as small: as in the authors' code",
+        theirs_on=settling.finer_without_targets,
+        case="trained",
+        settled=variant("finercam_authors", PGC, settling.finer_without_targets),
+    ),
+    pair(
         "gradcampp",
         PGC,
         "GradCAMPlusPlus",
@@ -163,7 +172,7 @@ GRAD_CAM = (
         "RefineCAM",
         "each layer's map is stretched again after enlarging, before the product",
         theirs_on=settling.refine_of_grad_cam,
-        settled=settling.refined_after_enlarging,
+        settled=variant("refinecam_authors", PGC, settling.refine_of_grad_cam),
     ),
 )
 

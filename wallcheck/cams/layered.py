@@ -107,9 +107,9 @@ def cameras_with(scales: Sequence[float], mode: str = "bilinear") -> Callable[[E
 
         Ours: a head that wants h x w cells is given the enlarged layer averaged down to them, as
         torchvision's adaptive pool does; three sizes and bilinear images, where the authors' code takes eight sizes
-        (224 + 100 i pixels of 224: 1 to 4.1 times) and bicubic ones. On small nets the two are {GAP}
-        of the peak apart, both 0 behind a wall (docs/disagreements.md). The authors'
-        final ReLU and min-max are display. Work and memory grow with the square of the size.
+        (224 + 100 i pixels of 224: 1 to 4.1 times) and bicubic ones. The two are 0.3 to 0.4 of the peak apart on
+        small nets, and both 0 behind the wall (docs/disagreements.md). The authors' final ReLU and min-max are
+        display. Work and memory grow with the square of the size.
         """
         maps = []
         for image in range(len(ev.images)):

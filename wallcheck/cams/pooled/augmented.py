@@ -42,13 +42,18 @@ def augmented_gradcam(ev: Evidence) -> Tensor:
     shifts the map by half a cell.
     """
     turns = [turned(ev, *motion) for motion in motions(ev)]
+    operator = torch.cat([reduced(ev, *turn) for turn in turns]).coalesce()
+    return super_resolved(operator, cells_of_copies(ev, turns), ev)
+
+
+def cells_of_copies(ev: Evidence, turns: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """(B, copies h w): g_l, relu(Grad-CAM) over its maximum, of each turned copy."""
     flat, maps = ev.images.flatten(0, 1).flatten(1).T, []
     for turn in turns:
         images = (sparse(ev, *turn) @ flat).T.view_as(ev.images)
         map_ = gradcam(ev.at(images)).clamp(min=0)
-        maps.append(ratio(map_, map_.amax((1, 2), keepdim=True)))
-    operator = torch.cat([reduced(ev, *turn) for turn in turns]).coalesce()
-    return super_resolved(operator, torch.cat([map_.flatten(1) for map_ in maps], 1), ev)
+        maps.append(ratio(map_, map_.amax((1, 2), keepdim=True)).flatten(1))
+    return torch.cat(maps, 1)
 
 
 def motions(ev: Evidence) -> list[tuple[float, float, float]]:
