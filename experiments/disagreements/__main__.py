@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from experiments import flags
+from experiments.disagreements.cases import cases, drawn
 from experiments.disagreements.comparisons import COMPARISONS, PACKAGES, Comparison
 from experiments.disagreements.releases import RELEASES, Distance, Release, distance
-from experiments.disagreements.settling import cases, drawn, gap
+from experiments.disagreements.settling import gap
 from wallcheck import models
 from wallcheck.data import open_images
 from wallcheck.evidence import Evidence

@@ -41,7 +41,7 @@ class Comparison:
     """One of our methods and one explainer of another library.
 
     stated: "equal", "equal as shown", "different", "equal up to sign". theirs_on: evidence -> their maps. form: what is done to our map first,
-    a key of FORMS. case: the evidence it is seen on, a key of `settling.cases`. cause: of a difference. settled:
+    a key of FORMS. case: the evidence it is seen on, a key of `cases.cases`. cause: of a difference. settled:
     evidence -> two maps that are equal once the cause is taken out.
     """
 
@@ -170,9 +170,10 @@ GRAD_CAM = (
         "refinecam",
         PGC,
         "RefineCAM",
-        "each layer's map is stretched again after enlarging, before the product",
+        "each layer's map is stretched again after enlarging, before the product: `refinecam_authors`, but for the 1e-6 of "
+        "its Grad-CAM++",
         theirs_on=settling.refine_of_grad_cam,
-        settled=variant("refinecam_authors", PGC, settling.refine_of_grad_cam),
+        settled=settling.refined_after_enlarging,
     ),
 )
 

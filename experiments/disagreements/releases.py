@@ -4,6 +4,7 @@ No release is run here. What it computes is a registered variant (held to a twin
 below from its formula; both are seen on the same evidence as ours.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from wallcheck.cams.rescoring import layers as polycam
 from wallcheck.cams.rescoring.masks import upsample
 from wallcheck.evidence import Evidence
 from wallcheck.metrics.leakage import leak_mass
+from wallcheck.models import in_mode
 from wallcheck.numerics import ratio, weighted_sum
 
 Maps = Callable[[Evidence], Tensor]
@@ -110,6 +112,56 @@ def polycam_with_floor(ev: Evidence, floor: float = 1e-12) -> Tensor:
     return upsample(maps, ev.net.image_size)
 
 
+def extremal_of_torchray(ev: Evidence, steps: int = 40, area: float = 0.1) -> Tensor:
+    """Extremal perturbation by TorchRay's formulas, in as many steps as ours: kernel exp(-2 max(d / sigma - 1/2, 0)^2), area by
+    sorted pixels of the mask and its margin, first step undamped, every other image flipped, blur from black borders.
+    Its 7 and 21 pixels of 224 are taken in proportion."""
+    side = ev.net.image_size[0]
+    step, sigma = max(1, round(7 * side / 224)), 21 * side / 224
+    margin, weight = round(sigma), 300.0
+    values = torch.ones(len(ev.images), -(-side // step), -(-side // step)).to(ev.images)
+    pyramid = torch.stack([blurred_from_black(ev.images, 20 / 224 * (1 - level / 7)) for level in range(8)], 1)
+    speed = None
+    for number in range(steps):
+        leaf = values.detach().requires_grad_()
+        with in_mode(ev.net), torch.enable_grad():
+            mask = softly_pooled(leaf, step, sigma, margin, side)
+            fine = mask[:, margin : margin + side, margin : margin + side]
+            shares = (1 - (7 * fine[:, None] - torch.arange(8)[:, None, None]).abs()).clamp(min=0)
+            seen = (shares[:, :, None] * pyramid).sum(1)
+            ranked = mask.flatten(1).sort(stable=True, dim=1).values
+            wanted = torch.arange(ranked.shape[1]) >= int(ranked.shape[1] * (1 - area))
+            size = weight * 16.4 ** (number / steps) * (ranked - wanted.to(ranked)).square().mean(1)
+            score = ev.of_target(ev.net(seen.flip(3) if number % 2 == 0 else seen))
+            (slope,) = torch.autograd.grad((score - size).sum(), leaf)
+        speed = slope if speed is None else 0.9 * speed + 0.1 * slope
+        values = (values + 0.01 * speed).clamp(0, 1)
+    return softly_pooled(values, step, sigma, margin, side)[:, margin : margin + side, margin : margin + side]
+
+
+def softly_pooled(values: Tensor, step: int, sigma: float, margin: int, side: int) -> Tensor:
+    """(B, side + 2 margin, ...): softmax-weighted mean (coldness 20) of the values around each pixel, seen through the kernel."""
+    radius = 1 + math.ceil(sigma / step)
+    place = torch.arange(-margin, side + margin)
+    near = (place // step)[:, None] + torch.arange(-radius, radius + 1)
+    off = (place[:, None] - step * near).square()
+    distance = (off[:, None, :, None] + off[None, :, None, :]).sqrt() / sigma
+    kernel = (-2 * (distance - 0.5).clamp(min=0).square()).exp().to(values)
+    frame = radius + margin // step + 2
+    padded, index = torch.nn.functional.pad(values, (frame,) * 4), near + frame
+    seen = (kernel * padded[:, index[:, None, :, None], index[None, :, None, :]]).flatten(3)
+    return ((20 * seen).softmax(3) * seen).sum(3)
+
+
+def blurred_from_black(images: Tensor, sides: float) -> Tensor:
+    """Gaussian blur, sigma in image sides; what lies outside counts as 0."""
+    size = images.shape[-1]
+    offsets = torch.arange(-size, 2 * size, dtype=torch.float64) - torch.arange(size, dtype=torch.float64)[:, None]
+    weights = (-0.5 * (offsets / max(sides * size, 1e-6)) ** 2).exp()
+    lines = (weights / weights.sum(1, keepdim=True))[:, size : 2 * size].to(images)
+    return lines @ images @ lines.T
+
+
 def normgrad_selective(ev: Evidence) -> Tensor:
     """||relu(G * A)||, norm over channels."""
     return (ev.gradient * ev.activations).clamp(min=0).norm(dim=1)
@@ -162,6 +214,12 @@ RELEASES: tuple[Release, ...] = (
         "so from 30 May to 18 August 2021 only; before, the blurred image's probability was not taken off, since, neither "
         "cut nor stretched: `groupcam`",
         "groupcam",
+    ),
+    Release(
+        "extremal_soft",
+        "facebookresearch/TorchRay",
+        "another kernel, area by sorted pixels, an undamped first step, flips; 800 steps (here 40)",
+        extremal_of_torchray,
     ),
     Release(
         "cameras",

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, pad
 
-from experiments.disagreements import releases, settling
+from experiments.disagreements import cases, releases, settling
 from tests.nets import photos, tiny, trained_tiny
 from tests.reference import TWINS
 from tests.reference.layered import slow_cameras
@@ -126,7 +126,7 @@ def sure_evidence(margin):
     """A net whose rivals' probability is about e^-margin."""
     ev = double(trained_tiny())
     first, second = ev.logits.topk(2, 1).values.unbind(1)
-    return double(settling.scaled(ev.net, margin / float((first - second).median())))
+    return double(cases.scaled(ev.net, margin / float((first - second).median())))
 
 
 def test_released_finer_target_is_the_papers_where_rivals_are_likely_and_fades_where_they_are_not():
@@ -251,7 +251,7 @@ def epsilon_shares(net, images):
 
 
 def test_epsilon_of_lrp_is_what_its_docstring_measured():
-    small = settling.drawn(vgg_small())
+    small = cases.drawn(vgg_small())
     nets = [(tiny(), photos(4, seed=5)[0]), (trained_tiny(), photos(4, seed=5)[0]), (small, photos(4, size=96)[0])]
     for net, images in nets:
         with torch.no_grad():
@@ -269,7 +269,7 @@ def test_what_is_not_torchrays_does_not_bear_its_name():
 
 
 def test_every_release_is_measured_on_both_nets_and_variants_are_what_is_shown():
-    evidence = settling.cases(settling.drawn(tiny()), photos(2, seed=5)[0])
+    evidence = cases.cases(cases.drawn(tiny()), photos(2, seed=5)[0])
     for release in releases.RELEASES:
         assert release.ours in METHODS and (release.variant is None or release.maps is METHODS[release.variant])
         for case in ("plain", "trained"):
@@ -280,6 +280,6 @@ def test_every_release_is_measured_on_both_nets_and_variants_are_what_is_shown()
 
 
 def test_the_trained_net_is_sure():
-    ev = settling.trained(tiny(), 8)
+    ev = cases.trained(tiny(), 8)
     left = 1 - ev.logits.double().softmax(1).amax(1)
     assert 1e-11 < left.median() < 1e-7
