@@ -228,6 +228,14 @@ def regions(wall: Wall, layers: Sequence[Layer], image: tuple[int, int]) -> Regi
     return Regions(seen=reached & over_seen, halo=reached & ~over_seen, unseen=~reached)
 
 
+def _how_to_write(text: str) -> str:
+    sides = ", ".join(SIDES)
+    return (
+        f"{text!r} is no wall; write side:cells or side:share, such as bottom:8 or left:1/2, with a share between 0 and 1 "
+        f"and a side of {sides}; or centre:cells for all but a frame, or none"
+    )
+
+
 def wall_amount(text: str) -> tuple[str, int | Fraction]:
     """(side, amount) of a wall written side:cells or side:share.
 

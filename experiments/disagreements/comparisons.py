@@ -41,7 +41,7 @@ class Comparison:
     """One of our methods and one explainer of another library.
 
     stated: "equal", "equal as shown", "different", "equal up to sign". theirs_on: evidence -> their maps. form: what is done to our map first,
-    a key of FORMS. case: the evidence it is seen on, a key of `settling.cases`. cause: of a difference. settled:
+    a key of FORMS. case: the evidence it is seen on, a key of `cases.cases`. cause: of a difference. settled:
     evidence -> two maps that are equal once the cause is taken out.
     """
 
@@ -106,6 +106,15 @@ GRAD_CAM = (
         settled=variant("gradcam", PGC, grad_cam("FinerCAM")),
     ),
     pair(
+        "finercam",
+        PGC,
+        "FinerCAM",
+        "1e-9 is added to the rivals' summed probability, here as small: as in the authors' code",
+        theirs_on=settling.finer_without_targets,
+        case="trained",
+        settled=variant("finercam_authors", PGC, settling.finer_without_targets),
+    ),
+    pair(
         "gradcampp",
         PGC,
         "GradCAMPlusPlus",
@@ -161,7 +170,8 @@ GRAD_CAM = (
         "refinecam",
         PGC,
         "RefineCAM",
-        "each layer's map is stretched again after enlarging, before the product",
+        "each layer's map is stretched again after enlarging, before the product: `refinecam_authors`, but for the 1e-6 of "
+        "its Grad-CAM++",
         theirs_on=settling.refine_of_grad_cam,
         settled=settling.refined_after_enlarging,
     ),

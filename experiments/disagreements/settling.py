@@ -1,6 +1,5 @@
 """What shows the cause of a difference: the other library run as its user would, and one side with the cause taken out."""
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -18,46 +17,10 @@ from wallcheck.cams.pooled.paths import noise as image_noise
 from wallcheck.cams.rescoring.scores import noise as mask_noise
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
-from wallcheck.models import BlindNet, chain, vgg
+from wallcheck.models import chain
 from wallcheck.numerics import unit_range
 
 Pair = tuple[Tensor, Tensor]
-
-
-# -- what it is seen on ---------------------------------------------------------------------------
-
-
-def cases(net: BlindNet, images: Tensor) -> dict[str, Evidence]:
-    """The same images on the net, and on changes of it that bring a fault to light."""
-    pooled = drawn(vgg(**{k: v for k, v in net.description.items() if k != "builder"} | dict(hidden=(), pooled=True)))
-    bare = BlindNet(copy.deepcopy(net.features)[:-1], copy.deepcopy(net.head), net.wall, net.image_size).eval()
-    plain = Evidence(net, images)
-    return {
-        "plain": plain,
-        "small gradients": Evidence(scaled(net, 1e-4 / float(plain.gradient.abs().max())), images),
-        "faint": Evidence(scaled(net, 1e-8 / float(gradcam(plain).amax())), images),
-        "negative score": Evidence(net, images, plain.logits.argmin(1)),
-        "layer without ReLU": Evidence(bare, images),
-        "pooled head": Evidence(pooled, images),
-    }
-
-
-def drawn(net: BlindNet, seed: int = 2, size: float = 0.15) -> BlindNet:
-    """The net with every bias and the whole head drawn anew, so that scores are of size 1 and no bias is 0."""
-    draw = torch.Generator().manual_seed(seed)
-    for name, parameter in net.named_parameters():
-        if "head" in name or "bias" in name:
-            parameter.data.copy_(size * torch.randn(parameter.shape, generator=draw))
-    return net.eval()
-
-
-def scaled(net: BlindNet, factor: float) -> BlindNet:
-    """The net with its scores, and so every gradient, multiplied."""
-    net = copy.deepcopy(net)
-    last = [module for module in net.head.modules() if isinstance(module, nn.Linear)][-1]
-    for parameter in last.parameters():
-        parameter.data *= factor
-    return net
 
 
 def gap(ours: Tensor, theirs: Tensor) -> float:

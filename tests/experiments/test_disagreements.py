@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.disagreements import __main__ as disagreements
-from experiments.disagreements import comparisons, settling
+from experiments.disagreements import cases, comparisons, settling
 from experiments.disagreements.__main__ import Disagreements, Finding, find
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck.cams import METHODS
@@ -20,7 +20,7 @@ NAMES = [f"{c.ours} / {c.library}.{c.explainer} / {c.case}" for c in comparisons
 
 @pytest.fixture(scope="module")
 def evidence():
-    return settling.cases(settling.drawn(tiny()), photos(4, seed=5)[0])
+    return cases.cases(cases.drawn(tiny()), photos(4, seed=5)[0])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -40,22 +40,42 @@ def quotient(top, bottom):
     )
 
 
-@twin_of("decomcam")
-def slow_decomcam(net, image, target, seed):
-    A, G, _ = parts(net, image, target)
-    order = sorted(range(len(A)), key=lambda k: -float(G[k].mean()))[:100]
+def principal(A, G, channels):
+    """The first ten principal maps (rectified) of so many channels with the largest weights."""
+    order = sorted(range(len(A)), key=lambda k: -float(G[k].mean()))[:channels]
     X = torch.stack([G[k].mean() * A[k] for k in order]).flatten(1).T.numpy()
     X = X - X.mean(0)
     _, _, Vt = np.linalg.svd(X, full_matrices=False)
+    return [torch.from_numpy(larger_extreme_positive(X @ v)).view(A.shape[1:]).clamp(min=0) for v in Vt[:10]]
+
+
+def up_and_stretched(map_, size, mode):
+    up = interpolate(map_[None, None], size, mode=mode, align_corners=False)[0, 0]
+    spread = up.max() - up.min()
+    return up, (up - up.min()) / spread if spread > 0 else torch.zeros_like(up)
+
+
+@twin_of("decomcam")
+def slow_decomcam(net, image, target, seed):
+    A, G, _ = parts(net, image, target)
     behind, total = blurred(image, 10 / 224), torch.zeros_like(A[0])
-    for v in Vt[:10]:
-        map_ = torch.from_numpy(larger_extreme_positive(X @ v)).view(A.shape[1:]).clamp(min=0)
-        up = interpolate(map_[None, None], net.image_size, mode="bilinear", align_corners=False)[0, 0]
-        spread = up.max() - up.min()
-        mask = (up - up.min()) / spread if spread > 0 else torch.zeros_like(up)
+    for map_ in principal(A, G, 100):
+        _, mask = up_and_stretched(map_, net.image_size, "bilinear")
         with torch.no_grad():
             gain = net((mask * image + (1 - mask) * behind)[None]) - net(behind[None])
         total += max(float(gain[0, target]), 0.0) * map_
+    return total
+
+
+@twin_of("decomcam_authors")
+def slow_decomcam_authors(net, image, target, seed):
+    A, G, _ = parts(net, image, target)
+    behind, total = blurred(image, 10 / 224), torch.zeros(net.image_size, dtype=torch.float64)
+    for map_ in principal(A, G, 500):
+        up, mask = up_and_stretched(map_, net.image_size, "bicubic")
+        with torch.no_grad():
+            score = net(torch.maximum(mask * image, (1 - mask) * behind)[None])[0, target]
+        total += max(float(score), 0.0) * up
     return total
 
 

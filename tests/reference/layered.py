@@ -37,15 +37,20 @@ def winsorised(net, image, target, importance):
 
 
 @twin_of("refinecam")
-def slow_refinecam(net, image, target, seed):
+def slow_refinecam(net, image, target, seed, last=lambda map_: map_):
     total = torch.ones(net.image_size, dtype=torch.float64)
     for A, G in last_of_each_size(tensors(net, image, target)):
         map_ = torch.zeros_like(A[0])
         for k in range(len(A)):
             positive = G[k][G[k] > 0]
             map_ += (positive**3 / (2 * positive**2 + A[k].sum() * positive**3)).sum() * A[k]
-        total *= enlarge(stretch(map_.clamp(min=0)), net.image_size)
+        total *= last(enlarge(stretch(map_.clamp(min=0)), net.image_size))
     return total
+
+
+@twin_of("refinecam_authors")
+def slow_refinecam_authors(net, image, target, seed):
+    return slow_refinecam(net, image, target, seed, last=stretch)
 
 
 @twin_of("refinecam_layercam")
@@ -57,12 +62,13 @@ def slow_refinecam_layercam(net, image, target, seed):
 
 
 @twin_of("cameras")
-def slow_cameras(net, image, target, seed):
+def slow_cameras(net, image, target, seed, scales=(1, 2, 3), mode="bilinear"):
     (H, W), mean_A, mean_G = net.image_size, 0, 0
-    for scale in (1, 2, 3):
-        bigger = interpolate(image[None], (scale * H, scale * W), mode="bilinear", align_corners=False)
+    for scale in scales:
+        size = (round(scale * H), round(scale * W))
+        bigger = interpolate(image[None], size, mode=mode, align_corners=False)
         A = net.features(bigger).detach().requires_grad_()
         (G,) = torch.autograd.grad(net.logits_from(adaptive_avg_pool2d(A, net.wall.seen.shape))[0, target], A)
-        mean_A = mean_A + interpolate(A.detach(), (H, W), mode="bilinear", align_corners=False)[0] / 3
-        mean_G = mean_G + interpolate(G, (H, W), mode="bilinear", align_corners=False)[0] / 3
+        mean_A = mean_A + interpolate(A.detach(), (H, W), mode="bilinear", align_corners=False)[0] / len(scales)
+        mean_G = mean_G + interpolate(G, (H, W), mode="bilinear", align_corners=False)[0] / len(scales)
     return sum(mean_A[k] * mean_G[k] for k in range(len(mean_A)))

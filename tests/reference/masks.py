@@ -17,14 +17,24 @@ def trials(net, image, target, seed):
     grids = torch.rand(400, 7, 7, generator=draw, dtype=torch.float64) < 0.5
     down = torch.randint(math.ceil(H / 7), (400,), generator=draw).tolist()
     across = torch.randint(math.ceil(W / 7), (400,), generator=draw).tolist()
+    lines = [mirror_lines(7, 8 * math.ceil(side / 7)) for side in (H, W)]
     chances, masks = [], []
     for grid, i, j in zip(grids, down, across, strict=True):
-        size = (8 * math.ceil(H / 7), 8 * math.ceil(W / 7))
-        large = interpolate(grid.double()[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-        masks.append(large[i : i + H, j : j + W])
+        masks.append(lines[0][i : i + H] @ grid.double() @ lines[1][j : j + W].T)
         with torch.no_grad():
             chances.append(float(net((image * masks[-1])[None])[0].softmax(0)[target]))
     return chances, masks
+
+
+def mirror_lines(cells, pixels):
+    """(pixels, cells): each pixel between the two cells beside it; cell -1 is cell 1, and cell `cells` the last but one."""
+    lines = torch.zeros(pixels, cells, dtype=torch.float64)
+    for p in range(pixels):
+        place = (p + 0.5) * cells / pixels - 0.5
+        for cell in (math.floor(place), math.floor(place) + 1):
+            real = -cell if cell < 0 else 2 * (cells - 1) - cell if cell >= cells else cell
+            lines[p, real] += 1 - abs(place - cell)
+    return lines
 
 
 @twin_of("rise")
@@ -55,8 +65,8 @@ def slow_occlusion(net, image, target, seed):
     return total / covered
 
 
-@twin_of("extremal")
-def slow_extremal(net, image, target, seed):
+@twin_of("extremal_soft")
+def slow_extremal_soft(net, image, target, seed):
     values, speed = torch.ones(14, 14, dtype=torch.float64), torch.zeros(14, 14, dtype=torch.float64)
     levels = [blurred(image, 20 / 224 * (1 - n / 7)) for n in range(7)] + [image]
     for step in range(40):

@@ -58,6 +58,18 @@ def slow_gradcampp_undivided(net, image, target, seed):
     return combined([sum(g**2 * max(g, 0) for g in G[k].flatten().tolist()) for k in range(len(A))], A)
 
 
+@twin_of("gradcampp_authors")
+def slow_gradcampp_authors(net, image, target, seed):
+    A, G, _ = parts(net, image, target)
+    weights = []
+    for k in range(len(A)):
+        mass = A[k].sum().item()
+        up = [g for g in G[k].flatten().tolist() if g > 0]
+        alphas = [g**2 / (2 * g**2 + mass * g**3) for g in up]
+        weights.append(sum(a / sum(alphas) * g for a, g in zip(alphas, up, strict=True)))
+    return combined(weights, A)
+
+
 # -- other targets --------------------------------------------------------------------------------
 
 
@@ -65,31 +77,34 @@ def three_nearest(y, target):
     return sorted((j for j in range(len(y)) if j != target), key=lambda j: abs((y[j] - y[target]).item()))[:3]
 
 
-def finer_score(target):
+def finer_score(target, floor):
     def score(y):
         p = y.softmax(0)
         near = three_nearest(y, target)
-        return sum(p[j] * (y[target] - y[j]) for j in near) / sum(p[j] for j in near)
+        return sum(p[j] * (y[target] - y[j]) for j in near) / (sum(p[j] for j in near) + floor)
 
     return score
 
 
-@twin_of("finercam")
-def slow_finercam(net, image, target, seed):
-    A, G = parts_of(net, image, finer_score(target))
-    return combined([G[k].sum() / G[k].numel() for k in range(len(A))], A)
+def finer_twins(suffix, floor):
+    @twin_of(f"finercam{suffix}")
+    def slow_finercam(net, image, target, seed):
+        A, G = parts_of(net, image, finer_score(target, floor))
+        return combined([G[k].sum() / G[k].numel() for k in range(len(A))], A)
+
+    @twin_of(f"finer_layercam{suffix}")
+    def slow_finer_layercam(net, image, target, seed):
+        A, G = parts_of(net, image, finer_score(target, floor))
+        return sum(G[k].clamp(min=0) * A[k] for k in range(len(A)))
+
+    @twin_of(f"finer_hirescam{suffix}")
+    def slow_finer_hirescam(net, image, target, seed):
+        A, G = parts_of(net, image, finer_score(target, floor))
+        return sum(G[k] * A[k] for k in range(len(A)))
 
 
-@twin_of("finer_layercam")
-def slow_finer_layercam(net, image, target, seed):
-    A, G = parts_of(net, image, finer_score(target))
-    return sum(G[k].clamp(min=0) * A[k] for k in range(len(A)))
-
-
-@twin_of("finer_hirescam")
-def slow_finer_hirescam(net, image, target, seed):
-    A, G = parts_of(net, image, finer_score(target))
-    return sum(G[k] * A[k] for k in range(len(A)))
+finer_twins("", 0.0)
+finer_twins("_authors", 1e-9)
 
 
 @twin_of("finercam_mean")
@@ -125,6 +140,11 @@ def shapley_twins(suffix, score_of):
 
     @twin_of(f"shapleycam_hires{suffix}")
     def slow_hires(net, image, target, seed):
+        A, W = shapley_W(net, image, score_of(target))
+        return sum(W[k] * A[k] for k in range(len(A)))
+
+    @twin_of(f"shapleycam_e{suffix}")
+    def slow_e(net, image, target, seed):
         A, W = shapley_W(net, image, score_of(target))
         return sum((W[k] * A[k]).clamp(min=0) for k in range(len(A)))
 
@@ -185,6 +205,15 @@ def slow_integrated_gradcam(net, image, target, seed):
     return total / 20
 
 
+@twin_of("integrated_gradcam_authors")
+def slow_integrated_gradcam_authors(net, image, target, seed):
+    total = 0
+    for t in range(50):
+        A, G, _ = parts(net, t / 50 * image, target)
+        total = total + combined([G[k].mean() for k in range(len(A))], A).clamp(min=0)
+    return total / 50
+
+
 @twin_of("integrated_gradcam_weights")
 def slow_integrated_gradcam_weights(net, image, target, seed):
     A, _, _ = parts(net, image, target)
@@ -227,16 +256,23 @@ def turn_matrix(angle, down, right, H, W):
     return T
 
 
+def bilinear_between(size, cells):
+    """(cells, size): the two pixels around each cell's centre, half-pixel centres, whatever lies between the cells."""
+    D = torch.zeros(cells, size, dtype=torch.float64)
+    for i in range(cells):
+        place = min(max((i + 0.5) * size / cells - 0.5, 0), size - 1)
+        low = int(place)
+        D[i, low] += 1 - (place - low)
+        D[i, min(low + 1, size - 1)] += place - low
+    return D
+
+
 @twin_of("augmented_gradcam")
 def slow_augmented_gradcam(net, image, target, seed):
     (H, W), (h, w) = net.image_size, net.wall.seen.shape
     moves = [(0, 0, 0)] + [(0.5 * a, 30 / 224 * H * b, 30 / 224 * W * c) for a, b, c in
                            (2 * draws(seed, 5, (7, 3), uniform=True)[0] - 1).tolist()]  # fmt: skip
-    D = torch.zeros(h * w, H * W, dtype=torch.float64)
-    for i in range(H):
-        for j in range(W):
-            D[(i * h // H) * w + j * w // W, i * W + j] = 1
-    D /= D.sum(1, keepdim=True)
+    D = torch.kron(bilinear_between(H, h), bilinear_between(W, w))
     operators, cells = [], []
     for move in moves:
         T = turn_matrix(*move, H, W)
@@ -244,11 +280,11 @@ def slow_augmented_gradcam(net, image, target, seed):
         g = combined([G[k].mean() for k in range(len(A))], A).clamp(min=0)
         operators.append(D @ T)
         cells.append((g / g.max() if g.max() > 0 else g).flatten())
-    return primal_dual(torch.cat(operators), torch.cat(cells), H, W, bound=8 * (2 * h * w / (H * W) + 0.0001))
+    return primal_dual(torch.cat(operators), torch.cat(cells), H, W)
 
 
-def primal_dual(M, g, H, W, bound):
-    """Condat-Vu on ||M h - g||^2 / 2 + 8 * 0.0001 ||h||^2 / 2 + 8 * 0.002 (sum |vertical| + |horizontal differences|)."""
+def primal_dual(M, g, H, W):
+    """Condat-Vu on half of ||M h - g||^2 + 8 * 0.0001 ||h||^2 + 8 * 0.002 (sum |vertical| + |horizontal differences|)."""
     across = [(i * W + j, i * W + j + 1) for i in range(H) for j in range(W - 1)]
     along = [(i * W + j, (i + 1) * W + j) for i in range(H - 1) for j in range(W)]
     pairs = torch.tensor(along + across)
@@ -256,9 +292,11 @@ def primal_dual(M, g, H, W, bound):
     for row, (p, q) in enumerate(pairs.tolist()):
         K[row, p], K[row, q] = -1, 1
     h, dual = torch.zeros(H * W, dtype=torch.float64), torch.zeros(len(pairs), dtype=torch.float64)
-    tau, sigma, limit = 1 / bound, bound / 16, 8 * 0.002
-    for _ in range(50):
-        new = h - tau * (M.T @ (M @ h - g) + 8 * 0.0001 * h + K.T @ dual)
+    bound = float(M.sum(0).max() * M.sum(1).max()) + 8 * 0.0001
+    tau, sigma, limit = 1 / (0.6 * bound), bound / 80, 8 * 0.002 / 2
+    K, M, against, back = (matrix.to_sparse() for matrix in (K, M, K.T, M.T))
+    for _ in range(1000):
+        new = h - tau * (back @ (M @ h - g) + 8 * 0.0001 * h + against @ dual)
         dual = (dual + sigma * (K @ (2 * new - h))).clamp(-limit, limit)
         h = new
     return h.view(H, W)

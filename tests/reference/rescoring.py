@@ -209,21 +209,39 @@ def slow_clustercam(net, image, target, seed):
     return means[scores.index(max(scores))] - means[scores.index(min(scores))]
 
 
-@twin_of("opticam")
-def slow_opticam(net, image, target, seed):
+def slow_opticam_of(net, image, target, steps, paint, check=None):
     A, _, _ = parts(net, image, target)
     A = A.clamp(min=0)
     u = torch.full((len(A),), 0.5, dtype=torch.float64)
-    mean, square = torch.zeros_like(u), torch.zeros_like(u)
-    for step in range(1, 101):
+    mean, square, loss_before = torch.zeros_like(u), torch.zeros_like(u), 1e10
+    whole = logit(net, image, target)
+    for step in range(1, steps + 1):
         leaf = u.clone().requires_grad_()
         wide = up((leaf.softmax(0)[:, None, None] * A).sum(0), net.image_size)
         spread = wide.max() - wide.min()
         mask = (wide - wide.min()) / spread if A.amax() > 0 and spread > 0 else wide * 0
-        (g,) = torch.autograd.grad(-net((image * mask)[None])[0, target], leaf)
+        loss = whole - net(paint(image, mask)[None])[0, target]
+        (g,) = torch.autograd.grad(loss, leaf)
+        if check and (step - 1) % check == 0:
+            if loss.item() > loss_before:
+                break
+            loss_before = loss.item()
         mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
         u = u - 0.1 * (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
     return weighted(u.softmax(0).tolist(), A)
+
+
+@twin_of("opticam")
+def slow_opticam(net, image, target, seed):
+    return slow_opticam_of(net, image, target, 100, lambda x, m: x * m)
+
+
+@twin_of("opticam_authors")
+def slow_opticam_authors(net, image, target, seed):
+    """The mask lies on pixels p = x sd + mean in [0, 1]: (p m - mean) / sd = x m - (1 - m) mean / sd."""
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    black = torch.tensor([-m / d for m, d in zip(mean, deviation, strict=True)], dtype=torch.float64)[:, None, None]
+    return slow_opticam_of(net, image, target, 50, lambda x, m: x * m + black * (1 - m), check=5)
 
 
 def resolutions(net, image):

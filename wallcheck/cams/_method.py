@@ -29,7 +29,9 @@ VERDICTS = {
     "leaks": "positive on every unseen cell with a living channel, where activations are not negative (behind a ReLU)",
     "zero": "exactly 0 on unseen cells (unseen pixels, for pixel maps), for all weights and images",
     "zero_but_bleed": "exactly 0 on unseen pixels a cell's width away from every seen one, and on all of them where "
-    "each fused layer looks past its own cells: what upsampling smears stays within",
+    "each fused layer looks past its own cells: what upsampling smears stays within. Only where padding is "
+    "narrower than its kernel: a layer with cells that read padding alone, beside the image, is squeezed onto it, and what its "
+    "seen cells hold comes to lie over unseen pixels",
     "zero_but_offset": "one constant per image on all unseen cells, positive for some images",
     "zero_but_offset_and_rim": "one constant per image on all unseen cells without a seen neighbour (of eight)",
     "class_free": "does not look at the head, so cannot know the wall: leaks",

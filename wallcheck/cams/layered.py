@@ -3,7 +3,7 @@
 The fused map is as blind as its blindest factor (a product) or as leaky as its leakiest part (a sum).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -72,61 +72,82 @@ def winsorised(importance: Tensor) -> Tensor:
     return stretched.where(live, 0.0)
 
 
-def refined(base: Callable[[Traced], Tensor]) -> Callable[[Evidence], Tensor]:
+def refined(base: Callable[[Traced], Tensor], again: bool = False) -> Callable[[Evidence], Tensor]:
     """Product over layers of U(N(relu(base map))): bright only where every layer is.
 
     The layers are the last of each resolution; N is min-max per map. A layer without any positive
-    cell makes the product 0.
+    cell makes the product 0. again: each factor is stretched on the image too, N(U(N(...))).
     """
-    return lambda ev: torch.stack([on_image(unit_range(base(layer).clamp(min=0)), ev) for layer in stages(ev)]).prod(0)
+
+    def product(ev: Evidence) -> Tensor:
+        factors = [on_image(unit_range(base(layer).clamp(min=0)), ev) for layer in stages(ev)]
+        return torch.stack([unit_range(factor) if again else factor for factor in factors]).prod(0)
+
+    return product
 
 
-REFINE = "RefineCAM 2026 (arXiv 2605.14641), plain product as in grad-cam and torchcam, over {}"
+def plusplus_map(layer: Traced) -> Tensor:
+    """Grad-CAM++ of one layer, (B, h, w)."""
+    return weighted_sum(plusplus_weights(layer.output, layer.gradient), layer.output)
 
-cam_method(
-    **PIXELS, name="refinecam", family="layered", source=REFINE.format("Grad-CAM++"), cost="1F+1B", verdict="may_leak"
-)(refined(lambda layer: weighted_sum(plusplus_weights(layer.output, layer.gradient), layer.output)))
-cam_method(
+
+REFINE = "RefineCAM 2026 (arXiv 2605.14641), {}, over {}"
+REFINED = PIXELS | dict(family="layered", cost="1F+1B")
+ONCE = "plain product of maps stretched before they are enlarged, as in torchcam"
+AGAIN = "the authors' code and grad-cam: plain product of maps stretched before and after they are enlarged"
+
+cam_method(**REFINED, name="refinecam", source=REFINE.format(ONCE, "Grad-CAM++"), verdict="may_leak")(
+    refined(plusplus_map)
+)
+cam_method(**REFINED, name="refinecam_authors", source=REFINE.format(AGAIN, "Grad-CAM++"), verdict="may_leak")(
+    refined(plusplus_map, again=True)
+)
+cam_method(**REFINED, name="refinecam_layercam", source=REFINE.format(ONCE, "Layer-CAM"), verdict="zero_but_bleed")(
+    refined(lambda layer: (layer.gradient.clamp(min=0) * layer.output).sum(1))
+)
+
+
+def cameras_with(scales: Sequence[float], mode: str = "bilinear") -> Callable[[Evidence], Tensor]:
+    """CAMERAS at these image sizes, in sizes of the net's image; mode: how the image is enlarged."""
+
+    def cameras(ev: Evidence) -> Tensor:
+        """sum_k mean_s U(A_s) * mean_s U(G_s): layer and gradient of enlarged images, averaged on the image, then multiplied.
+
+        Ours: a head that wants h x w cells is given the enlarged layer averaged down to them, as
+        torchvision's adaptive pool does; three sizes and bilinear images, where the authors' code takes eight sizes
+        (224 + 100 i pixels of 224: 1 to 4.1 times) and bicubic ones. The two are 0.3 to 0.4 of the peak apart on
+        small nets, and both 0 behind the wall (docs/disagreements.md). The authors' final ReLU and min-max are
+        display. Work and memory grow with the square of the size.
+        """
+        maps = []
+        for image in range(len(ev.images)):
+            layers = [enlarged_layer(ev, image, scale, mode) for scale in scales]
+            activations, gradient = (
+                sum(interpolate(part, ev.net.image_size, mode="bilinear") for part in parts) / len(scales)
+                for parts in zip(*layers, strict=True)
+            )
+            maps.append((activations * gradient).sum(1)[0])
+        return torch.stack(maps)
+
+    return cameras
+
+
+cameras = cam_method(
     **PIXELS,
-    name="refinecam_layercam",
+    name="cameras",
     family="layered",
-    source=REFINE.format("Layer-CAM"),
-    cost="1F+1B",
-    verdict="zero_but_bleed",
-)(refined(lambda layer: (layer.gradient.clamp(min=0) * layer.output).sum(1)))
-
-
-@cam_method(
-    **PIXELS,
     refuses=needs_any_size,
-    family="layered",
-    source="Jalwana et al. 2021 (CAMERAS), logit score, image sizes 1, 2 and 3 times the net's",
+    source="Jalwana et al. 2021 (CAMERAS), logit score; ours: image sizes 1, 2 and 3 times the net's, enlarged bilinearly",
     cost="14F+14B",
     verdict="zero_but_bleed",
-)
-def cameras(ev: Evidence) -> Tensor:
-    """sum_k mean_s U(A_s) * mean_s U(G_s): layer and gradient of enlarged images, averaged on the image, then multiplied.
-
-    Ours: a head that wants h x w cells is given the enlarged layer averaged down to them, as
-    torchvision's adaptive pool does; three sizes where the authors take eight (1 to 4.1 times). The
-    authors' final ReLU and min-max are display. Work and memory grow with the square of the size.
-    """
-    maps = []
-    for image in range(len(ev.images)):
-        layers = [enlarged_layer(ev, image, scale) for scale in SCALES]
-        activations, gradient = (
-            sum(interpolate(part, ev.net.image_size, mode="bilinear") for part in parts) / len(SCALES)
-            for parts in zip(*layers, strict=True)
-        )
-        maps.append((activations * gradient).sum(1)[0])
-    return torch.stack(maps)
+)(cameras_with(SCALES))
 
 
-def enlarged_layer(ev: Evidence, image: int, scale: int) -> tuple[Tensor, Tensor]:
+def enlarged_layer(ev: Evidence, image: int, scale: float, mode: str = "bilinear") -> tuple[Tensor, Tensor]:
     """A and d score / d A, (1, K, s h, s w) each, of one image enlarged by scale."""
-    size = [scale * length for length in ev.net.image_size]
+    size = [round(scale * length) for length in ev.net.image_size]
     with ev.plainly(), torch.no_grad():
-        enlarged = interpolate(ev.images[image : image + 1], size, mode="bilinear")
+        enlarged = interpolate(ev.images[image : image + 1], size, mode=mode)
         activations, _ = ev.graph.activations(enlarged)
     with ev.plainly(), torch.enable_grad():
         leaf = activations.detach().requires_grad_()

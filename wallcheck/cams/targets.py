@@ -15,8 +15,12 @@ from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio, weighted_sum
 
 RIVALS = 3
-FINER = "Zhang et al. 2025 (Finer-CAM), eq. 5-6, target of the authors' code and of grad-cam, over {}"
-SHAPLEY = "Cai et al. 2025 (Shapley-CAM), W = G - Hess A / 2, {} form, {} target"
+FINER = "Zhang et al. 2025 (Finer-CAM), eq. 5-6, over {}; the rivals' probabilities sum to exactly 1 among themselves"
+FINER_AUTHORS = (
+    "Zhang et al. 2025 (Finer-CAM), the authors' code and grad-cam, over {}: 1e-9 added to the rivals' probability"
+)
+FLOOR = 1e-9  # in units of probability, of the released target
+SHAPLEY = "Cai 2025 (Shapley-CAM), W = G - Hess A / 2, {} form, {} target"
 
 
 def rivals(ev: Evidence) -> Tensor:
@@ -27,7 +31,10 @@ def rivals(ev: Evidence) -> Tensor:
 
 
 def against_rivals(ev: Evidence) -> Callable[[Tensor], Tensor]:
-    """sum_j p_j (y_c - y_j) / sum_j p_j over the three nearest classes; the p_j are differentiated too."""
+    """sum_j p_j (y_c - y_j) / sum_j p_j over the three nearest classes; the p_j are differentiated too.
+
+    Only the rivals' shares among themselves count, so it does not matter how small their probability is.
+    """
     others = rivals(ev)
 
     def target(logits: Tensor) -> Tensor:
@@ -37,19 +44,40 @@ def against_rivals(ev: Evidence) -> Callable[[Tensor], Tensor]:
     return target
 
 
-def finer(base: Method) -> Callable[[Evidence], Tensor]:
+def against_rivals_released(ev: Evidence) -> Callable[[Tensor], Tensor]:
+    """sum_j p_j (y_c - y_j) / (sum_j p_j + 1e-9), p_j of the softmax over all classes; the p_j are differentiated too.
+
+    Where the rivals' whole probability is near 1e-9 or below, as in a sure net, the contrast fades and its gradient
+    turns towards what raises that probability.
+    """
+    others = rivals(ev)
+
+    def target(logits: Tensor) -> Tensor:
+        mass, near = logits.softmax(1).gather(1, others), logits.gather(1, others)
+        return (mass * (ev.of_target(logits)[:, None] - near)).sum(1) / (mass.sum(1) + FLOOR)
+
+    return target
+
+
+Contrast = Callable[[Evidence], Callable[[Tensor], Tensor]]
+
+
+def finer(base: Method, contrast: Contrast = against_rivals) -> Callable[[Evidence], Tensor]:
     """base, explaining the logit against its three nearest rivals.
 
     A base that asks for the class itself (masked images, probabilities) cannot explain a contrast and raises
     ValueError. With p_j not detached the gradient also says how the rivals' shares change; with two classes
     it is the difference of the two logits, with one class the logit itself.
+    contrast: `against_rivals`, or `against_rivals_released`, which is 0 with one class.
     """
-    return lambda ev: base(ev.explaining(against_rivals(ev)))
+    return lambda ev: base(ev.explaining(contrast(ev)))
 
 
 for name, base in {"finercam": gradcam, "finer_layercam": layercam, "finer_hirescam": hirescam}.items():
-    cam_method(name=name, family=base.family, source=FINER.format(base.name), cost="1F+1f+1b", verdict=base.verdict)(
-        finer(base)
+    kind = dict(family=base.family, cost="1F+1f+1b", verdict=base.verdict)
+    cam_method(name=name, source=FINER.format(base.name), **kind)(finer(base))
+    cam_method(name=f"{name}_authors", source=FINER_AUTHORS.format(base.name), **kind)(
+        finer(base, against_rivals_released)
     )
 
 
@@ -91,16 +119,20 @@ def shapley_x(ev: Evidence, target: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def shapley_hires(ev: Evidence, target: Callable[[Tensor], Tensor]) -> Tensor:
-    """sum_k relu(W_k(u) A_k(u))."""
+    """H: sum_k W_k(u) A_k(u), signed. HiResCAM where the Hessian is 0."""
+    return (shapley_weights(ev, target) * ev.activations).sum(1)
+
+
+def shapley_e(ev: Evidence, target: Callable[[Tensor], Tensor]) -> Tensor:
+    """E: sum_k relu(W_k(u) A_k(u)), each product rectified before the sum. Element-wise Grad-CAM where the Hessian is 0."""
     return (shapley_weights(ev, target) * ev.activations).clamp(min=0).sum(1)
 
 
-for form, formula in {"mean": shapley_mean, "x": shapley_x, "hires": shapley_hires}.items():
-    fields = dict(
-        family="local" if form == "hires" else "pooled",
-        cost="1F+2f+3b",
-        verdict="zero" if form == "hires" else "may_leak",
-    )
+FORMS = {"mean": shapley_mean, "x": shapley_x, "e": shapley_e, "hires": shapley_hires}
+
+for form, formula in FORMS.items():
+    local = form in ("e", "hires")
+    fields = dict(family="local" if local else "pooled", cost="1F+2f+3b", verdict="zero" if local else "may_leak")
     cam_method(name=f"shapleycam_{form}", source=SHAPLEY.format(form, "logit"), **fields)(
         lambda ev, formula=formula: formula(ev, ev.explained)
     )

@@ -20,7 +20,7 @@ from wallcheck.graph._nodes import copied, data_nodes, logits_node, named, op_of
 from wallcheck.graph.channels import Split, split_head
 from wallcheck.graph.cut import Form
 from wallcheck.graph.proof import Proof, prove
-from wallcheck.graph.walls import Walled
+from wallcheck.graph.walls import Walled, in_float64
 
 Values = tuple[Tensor, ...]  # what crosses a cut: the layer's own value first, then what runs beside it
 
@@ -29,9 +29,13 @@ class BlindGraph:
     """A walled graph, proved. `activations` and `logits` are its two halves, (B, K, h, w) between them; `seen` and `finish`
     its halves at the wall, from the visible part of images alone."""
 
-    def __init__(self, walled: Walled):
+    def __init__(self, walled: Walled, proof: Proof | None = None):
         self.walled = walled
-        self.proof: Proof = prove(walled)
+        self.proof: Proof = prove(walled) if proof is None else proof
+
+    def double(self) -> "BlindGraph":
+        """The same graph with a float64 copy of its tensors; a proof looks at no value, so it is the same."""
+        return BlindGraph(in_float64(self.walled), self.proof)
 
     @property
     def run(self) -> GraphModule:

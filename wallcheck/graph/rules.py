@@ -25,24 +25,22 @@ SHAPE = tuple(
 )
 NORMS = ("batch_norm",)
 MAXIMUM = ("max_pool2d",)
-POINTWISE = tuple(
-    [
-        "relu",
-        "leaky_relu",
-        "elu",
-        "celu",
-        "selu",
-        "gelu",
-        "silu",
-        "mish",
-        "sigmoid",
-        "tanh",
-        "softplus",
-        "hardtanh",
-        "relu6",
-        "hardswish",
-        "hardsigmoid",
-    ]
+POINTWISE = (
+    "relu",
+    "leaky_relu",
+    "elu",
+    "celu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "hardtanh",
+    "relu6",
+    "hardswish",
+    "hardsigmoid",
 )
 AFFINE = (*WEIGHTED, *POOLS, *SUMS, *NORMS, "scaling", "selection")
 REASONS = {

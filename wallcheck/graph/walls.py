@@ -71,6 +71,21 @@ def _copy(graph: Graph, layer: Layer) -> tuple[Graph, Layer]:
     return made, moved(layer, known)
 
 
+def in_float64(walled: Walled) -> Walled:
+    """The same graph on a float64 copy of its tensors."""
+    made, known = walled.graph, {}
+    root, fx = nn.Module(), FxGraph()
+    for name, tensor in made.run.named_buffers():
+        root.register_buffer(name, tensor.double() if tensor.is_floating_point() else tensor)
+    copied([node for node in made.fx.nodes if node.op != "output"], fx, known)
+    for node in fx.nodes:
+        node.args = tuple(torch.float64 if each is torch.float32 else each for each in node.args)
+        node.kwargs = {key: torch.float64 if value is torch.float32 else value for key, value in node.kwargs.items()}
+    fx.output(known[made.logits])
+    graph = Graph(GraphModule(root, fx), made.colours, made.image_size)
+    return replace(walled, graph=graph, layer=moved(walled.layer, known), handed=known[walled.handed])
+
+
 def moved(layer: Layer, known: dict[Node, Node], form: Form | None = None) -> Layer:
     """The layer in another graph."""
     return Layer(layer.names, known[layer.node], form or layer.form, tuple(known[each] for each in layer.crossing))

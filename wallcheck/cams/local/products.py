@@ -29,11 +29,16 @@ def gradcam_elementwise(ev: Evidence) -> Tensor:
     return (ev.gradient * ev.activations).clamp(min=0).sum(1)
 
 
-@cam_method(**LOCAL, source="Rebuffi et al. 2020 (NormGrad), virtual 1 x 1 convolution, as in TorchRay; logit score")
+@cam_method(
+    **LOCAL,
+    source="Rebuffi et al. 2020 (NormGrad), virtual 1 x 1 convolution; logit score, as in an author's branch of TorchRay",
+)
 def normgrad(ev: Evidence) -> Tensor:
     """||G(u)|| ||A(u)||, norms over channels: the Frobenius norm of cell u's share of a 1 x 1 layer's gradient.
 
     Never negative, and 0 where either factor is: it says how much a cell matters, not for or against the class.
+    The released TorchRay has no NormGrad; the branch of one of the authors has this one, and a selective form, see
+    `normgrad_scaling`.
     """
     return ev.gradient.norm(dim=1) * ev.activations.norm(dim=1)
 
@@ -41,5 +46,7 @@ def normgrad(ev: Evidence) -> Tensor:
 @cam_method(**LOCAL, source="Rebuffi et al. 2020 (NormGrad), virtual scaling layer; logit score")
 def normgrad_scaling(ev: Evidence) -> Tensor:
     """||G(u) * A(u)||: the norm of cell u's share of a per-channel scale's gradient. The paper's third virtual
-    layer, a bias, gives ||G(u)|| and does not look at the activations; it is not listed."""
+    layer, a bias, gives ||G(u)|| and does not look at the activations; it is not listed. The branch's selective form,
+    ||relu(G(u) * A(u))||, keeps what speaks for the class: 0.3 to 0.8 of the peak away, and 0 at unseen cells too
+    (docs/disagreements.md)."""
     return (ev.gradient * ev.activations).norm(dim=1)

@@ -103,18 +103,26 @@ def deeplift(ev: Evidence) -> Tensor:
 
 @cam_method(
     **RULED,
-    source="Bach et al. 2015, eq. 58; epsilon of each unit is 2 % of its sum of |x_i w_ij| + |b|, "
-    "about the 0.25 rms(z) of Montavon et al. 2019",
+    source="Bach et al. 2015, eq. 58; ours: epsilon of each unit is 2 % of its sum of |x_i w_ij| + |b|, where Montavon et al. "
+    "2019 take 0.25 rms(z)",
     cost="1F+1B",
 )
 def lrp_epsilon(ev: Evidence) -> Tensor:
-    """R_i = sum_j x_i w_ij R_j / (z_j + e_j sign z_j). Without epsilon this is input x gradient."""
+    """R_i = sum_j x_i w_ij R_j / (z_j + e_j sign z_j). Without epsilon this is input x gradient.
+
+    On small nets, trained or not, e_j is on average 0.2 to 0.8 of 0.25 rms(z) in convolutions, and 0.4 to 3.4 times it in
+    the first linear layer, where many terms cancel: there this rule damps more, elsewhere less.
+    """
     return (ev.images * rules.image_slope(ev, damped(0.02))).sum(1)
 
 
 @cam_method(**RULED, source="Montavon et al. 2019, gamma 0.25 in every layer, w^2 rule at the pixels", cost="1F+1B")
 def lrp_gamma(ev: Evidence) -> Tensor:
-    """R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i x_i (w_ij + gamma w_ij+)."""
+    """R_i = sum_j x_i (w_ij + gamma w_ij+) R_j / sum_i x_i (w_ij + gamma w_ij+).
+
+    At the pixels the bias takes no share, as in the paper; zennit's WSquare gives b^2 one beside the w^2: 0.01 to 0.03
+    of the peak apart (docs/disagreements.md).
+    """
     return rules.image_slope(ev, favouring(0.25), first=squared_weights).sum(1)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wallcheck.cams._blur import blurred
 from wallcheck.cams._method import cam_method
-from wallcheck.cams.rescoring.masks import bilinear, upsample
+from wallcheck.cams.rescoring.masks import upsample
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio
 
@@ -69,17 +69,33 @@ def trials_with(masks: int, cells: int, keep: float) -> Callable[[Evidence], tup
 
 
 def random_masks(ev: Evidence, count: int, cells: int, keep: float) -> Tensor:
-    """(N, H, W) in [0, 1]: grids of 0 and 1 enlarged bilinearly to one cell more than the image, and cut at random."""
+    """(N, H, W) in [0, 1]: grids of 0 and 1 enlarged bilinearly to one cell more than the image, and cut at random.
+
+    The outermost half cell mirrors the grid, as in the authors' code and in TorchRay, which rounds the cells' size.
+    """
     draw, device = ev.generator(salt=32), ev.images.device
     grids = (torch.rand(count, cells, cells, generator=draw, device=device, dtype=torch.float64) < keep).to(ev.images)
     masks = grids
     for axis, side in enumerate(ev.net.image_size):
         cell = -(-side // cells)
         shifts = torch.randint(cell, (count,), generator=draw, device=device)
-        enlarge = bilinear(cells, (cells + 1) * cell, aligned=False).to(ev.images)
+        enlarge = mirrored(cells, (cells + 1) * cell).to(ev.images)
         lines = enlarge[shifts[:, None] + torch.arange(side, device=device)]  # (N, side, cells)
         masks = lines @ masks if axis == 0 else masks @ lines.mT
     return masks
+
+
+@cache
+def mirrored(cells: int, pixels: int) -> Tensor:
+    """(pixels, cells), float64: bilinear with half-pixel centres; beyond the first and last cell's centre the grid is
+    mirrored without repeating that cell, so an edge is half the first cell and half the second.
+
+    >>> mirrored(2, 4).tolist()
+    [[0.75, 0.25], [0.75, 0.25], [0.25, 0.75], [0.25, 0.75]]
+    """
+    place = ((torch.arange(pixels, dtype=torch.float64) + 0.5) * (cells / pixels) - 0.5).abs()
+    place = (cells - 1 - (cells - 1 - place).abs()).clamp(min=0)  # one cell alone is its own mirror image
+    return (1 - (place[:, None] - torch.arange(cells)).abs()).clamp(min=0)
 
 
 RISE = 400
@@ -87,7 +103,8 @@ RISE = 400
 rise = cam_method(
     **PIXEL,
     name="rise",
-    source=f"Petsiuk et al. 2018, eq. 6; 7 x 7 cells, keep 1/2, {RISE} masks (paper: 4000 to 8000), probabilities",
+    source=f"Petsiuk et al. 2018, eq. 6; 7 x 7 cells, keep 1/2 (as in TorchRay), {RISE} masks (paper: 4000 to 8000), "
+    "probabilities",
     cost=f"{RISE}F",
     verdict="leaks",
 )(rise_with(RISE))
@@ -154,16 +171,19 @@ occlusion = cam_method(
 
 
 def extremal_with(iterations: int, area: float = 0.1, cells: int = 14) -> Callable[[Evidence], Tensor]:
-    """Extremal perturbation of one area by this many steps; published are 800."""
+    """Soft extremal perturbation of one area by this many steps; published are 800."""
 
     def extremal(ev: Evidence) -> Tensor:
         """The smooth mask of about `area` that keeps the logit highest when the rest of the image is blurred.
 
         Gradient ascent on y(x blurred by 1 - m) - lambda mean (m - r)^2 over cell values in [0, 1], from
-        1 on; momentum 0.9, rate 0.01, lambda growing from 300 to 4900. r (0 below the (1 - area)-quantile
-        of m, 1 above) rises over a width of 0.5, where the paper's is a step over sorted values: ties, of
-        which the start is full, are so not broken by rounding, nor is rounding blown up where ranks
-        decide. No flips.
+        1 on; momentum 0.9, rate 0.01, lambda growing from 300 to 4900: as in TorchRay. Ours: r (0 below the
+        (1 - area)-quantile of m, 1 above) rises over a width of 0.5, where TorchRay compares the sorted values with a
+        step: ties, of which the start is full, are so not broken by rounding, nor is rounding blown up where ranks
+        decide. The area is that of the mask's cells (TorchRay: its pixels and a margin of 21 around them), of which there
+        are 14 x 14 (32 x 32 in 224 px), the Gaussian is not flat near its centre (see `smooth`), the first step is damped
+        like every other (there it is ten times as long), the blur takes no weight from outside the image (there
+        black), and the image is never flipped (there every other step).
         """
         values = torch.ones(len(ev.images), cells, cells).to(ev.images)
         levels, speed = blur_levels(ev), torch.zeros_like(values)
@@ -183,7 +203,8 @@ def extremal_with(iterations: int, area: float = 0.1, cells: int = 14) -> Callab
 
 def smooth(values: Tensor) -> Tensor:
     """(B, G, G) -> same: the softmax-weighted mean (coldness 20) of all values, each seen through a Gaussian of
-    21 / 224 of the side; so a mask has no detail finer than that."""
+    21 / 224 of the side; so a mask has no detail finer than that. TorchRay's kernel, exp(-2 max(d / sigma - 1/2, 0)^2),
+    is 1 within half a sigma and falls faster from one sigma on."""
     cells = values.shape[-1]
     place = torch.arange(cells, device=values.device, dtype=values.dtype) / cells
     distance = (place[:, None] - place).square()
@@ -217,11 +238,11 @@ def kept_logits(ev: Evidence, levels: Tensor, mask: Tensor) -> Tensor:
     return ev.graph.visible_logits((share[:, :, None] * levels).sum(1))
 
 
-extremal = cam_method(
+extremal_soft = cam_method(
     **PIXEL,
-    name="extremal",
-    source="Fong et al. 2019, as in TorchRay: area 0.1, preserve; 40 iterations (published: 800), one area, soft ranks, "
-    "14 x 14 cells",
+    name="extremal_soft",
+    source="wallcheck: after Fong et al. 2019 (extremal perturbations), area 0.1, preserve, with ranks made soft; 40 iterations "
+    "(published: 800), 14 x 14 cells; kernel, area term and first step are not TorchRay's",
     cost="40(F+B)",
     verdict="may_leak",
 )(extremal_with(40))

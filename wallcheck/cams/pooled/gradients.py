@@ -41,6 +41,23 @@ def plusplus_weights(activations: Tensor, gradient: Tensor) -> Tensor:
 
 @cam_method(
     family="pooled",
+    source="Chattopadhyay et al. 2018, the authors' code: alpha over its sum over positions with G > 0; score y",
+    cost="1F+1b",
+    verdict="leaks",
+)
+def gradcampp_authors(ev: Evidence) -> Tensor:
+    """w_k = sum_u alpha_k(u) relu(G_k(u)) / sum_{u: G_k(u) > 0} alpha_k(u): a mean of G where eq. 19 has a sum.
+
+    So a channel with many positive positions does not outweigh one with few. alpha as in `gradcampp`, whose note on
+    negative activations holds here; a channel without G > 0 weighs 0.
+    """
+    positive = ev.gradient.clamp(min=0)
+    alpha = (positive > 0) / (2 + positive * ev.activations.sum((2, 3), keepdim=True))
+    return weighted_sum(ratio((alpha * positive).sum((2, 3)), alpha.sum((2, 3))), ev.activations)
+
+
+@cam_method(
+    family="pooled",
     source="grad-cam 1.5.7, GradCAMPlusPlus: 1e-6 added to alpha's denominator",
     cost="1F+1b",
     verdict="leaks",

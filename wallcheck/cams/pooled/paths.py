@@ -15,7 +15,7 @@ from wallcheck.numerics import ratio, weighted_sum
 
 SAMPLES, SPREAD = 8, 0.15
 TORCHCAM_SAMPLES, TORCHCAM_SIGMA = 4, 0.3
-STEPS = 20
+STEPS, RELEASED_STEPS = 20, 50
 NOISE, NOISE_TORCHCAM, STARTS, TIMES = 1, 2, 3, 4  # salts
 
 
@@ -89,6 +89,7 @@ def integrated_gradcam(ev: Evidence) -> Tensor:
 
     0 is the zero image, the mean colour after normalisation: the paper's black image is ours to
     place. The ReLU stands inside the integral, so it is part of the formula, not of the display.
+    The authors' code differs: see `integrated_gradcam_authors`.
     """
     start = ev.at(torch.zeros_like(ev.images)).activations
     total = torch.zeros_like(ev.activations[:, 0])
@@ -96,6 +97,25 @@ def integrated_gradcam(ev: Evidence) -> Tensor:
         point = ev.at(ev.images * (step / STEPS))
         gained = weighted_sum(point.gradient.mean((2, 3)), point.activations - start)
         total = total + gained.clamp(min=0) / STEPS
+    return total
+
+
+@cam_method(
+    family="pooled",
+    source="Sattarzadeh et al. 2021 (Integrated Grad-CAM), the authors' code: no activations subtracted, left end points, "
+    "50 steps from a zero image",
+    cost="50F+50b",
+    verdict="may_leak",
+)
+def integrated_gradcam_authors(ev: Evidence) -> Tensor:
+    """mean_t relu(sum_k mean_u G_k(t) A_k(t)), image t x for t = 0, 1/50 .. 49/50: the mean Grad-CAM of fading images.
+
+    The first is the zero image's own map, whose activations eq. 5 subtracts; the image itself is not among them.
+    """
+    total = torch.zeros_like(ev.activations[:, 0])
+    for step in range(RELEASED_STEPS):
+        point = ev.at(ev.images * (step / RELEASED_STEPS))
+        total = total + weighted_sum(point.gradient.mean((2, 3)), point.activations).clamp(min=0) / RELEASED_STEPS
     return total
 
 

@@ -36,15 +36,17 @@ def groupcam(ev: Evidence) -> Tensor:
 
 @cam_method(
     family="rescoring",
-    source="Zhang et al. 2021 (Group-CAM), the released code: groups cut at their 70th percentile, gains keep "
-    "their sign, stretched masks are added up",
+    source="Zhang et al. 2021 (Group-CAM), the code as released from 30 May to 18 August 2021 and not since: groups cut at "
+    "their 70th percentile, gains keep their sign, stretched masks are added up",
     cost="1F+1b+33F",
     verdict="may_leak",
 )
 def groupcam_denoised(ev: Evidence) -> Tensor:
     """sum_g (p(x * M_g + blur(x) * (1 - M_g)) - p(blur(x))) M_g, M_g = N(U(T_g [T_g > its 70th percentile])).
 
-    The map is given on the cells; U of it is the code's map before its final rectification.
+    The map is given on the cells; U of it is the code's map before its final rectification. From March to May 2021
+    the code cut the groups too but took no probability off; since 18 August it is `groupcam`, 0.4 to 1.0 of the peak
+    away (docs/disagreements.md).
     """
     groups = grouped(ev)
     threshold = groups.flatten(2).quantile(0.7, dim=2)[..., None, None]

@@ -78,7 +78,8 @@ def merged(ev: Evidence, weights: list[Tensor]) -> Tensor:
     """P_1 at the image's size: R_l = relu(sum_k w_k A_k), P_L = R_L, P_l = R_l / U(D(R_l)) * U(P_{l+1}).
 
     D reduces to the size of the deeper layer (bilinear), so that R_l adds only its contrast within a
-    deeper cell; 0 where that local mean is 0. The product is zero only where some factor is: a
+    deeper cell; 0 where that local mean is 0, where the authors' code divides by 1e-12 instead: the same to rounding
+    where each layer is twice as fine as the next, since U(D(R)) is then 0 only where R is. The product is zero only where some factor is: a
     gated deepest map would repair it, but R_L is Score-CAM-like and leaks.
     """
     by_image = [
