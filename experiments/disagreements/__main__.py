@@ -191,7 +191,8 @@ def releases_page(found: list[tuple[Release, dict[str, Distance]]]) -> str:
         "## Authors' releases",
         "",
         "What the authors' own code does otherwise than the paper or than ours, written out from its formula: as a method of its own "
-        "where it changes what is seen behind the wall, else in `experiments/disagreements/releases.py`. Maps as displayed. "
+        "where that changes what is seen behind the wall, else (and where a search is cut short or ties are left to rounding) in "
+        "`experiments/disagreements/releases.py`. Maps as displayed. "
         "*Trained*: the same net after 120 steps on marked images, scores scaled until the other classes are left about "
         "2e-9. *Unseen*: mean share of positive attribution on unseen pixels, ours / theirs.",
         "",

@@ -211,8 +211,8 @@ RELEASES: tuple[Release, ...] = (
     released(
         "groupcam_denoised",
         "wofmanaf/Group-CAM",
-        "so from 30 May to 18 August 2021 only; before, the blurred image's probability was not taken off, since, neither "
-        "cut nor stretched: `groupcam`",
+        "so from 30 May to 18 August 2021 only; before, the blurred image's probability was not taken off; since, groups "
+        "are neither cut nor stretched: `groupcam`",
         "groupcam",
     ),
     Release(

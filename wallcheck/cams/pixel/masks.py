@@ -184,6 +184,9 @@ def extremal_with(iterations: int, area: float = 0.1, cells: int = 14) -> Callab
         are 14 x 14 (32 x 32 in 224 px), the Gaussian is not flat near its centre (see `smooth`), the first step is damped
         like every other (there it is ten times as long), the blur takes no weight from outside the image (there
         black), and the image is never flipped (there every other step).
+
+        The area term decides what is left behind the wall: TorchRay's formulas in 40 steps leave 0.38 of the positive
+        attribution on unseen pixels of vgg_small where this leaves 0.002 (docs/disagreements.md).
         """
         values = torch.ones(len(ev.images), cells, cells).to(ev.images)
         levels, speed = blur_levels(ev), torch.zeros_like(values)
