@@ -49,7 +49,7 @@ def recorded(forward: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tenso
     """(images, forward(images)) for `input_gradients`: images (B, ...) as a new leaf that asks for its gradient."""
     leaf = images.detach().requires_grad_()
     with torch.enable_grad(), _RectifiersOnViews():
-        return leaf, forward(leaf)
+        return leaf, forward(leaf.clone())  # a leaf must not be changed in place, which a first layer may do
 
 
 def input_gradients(

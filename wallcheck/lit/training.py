@@ -57,6 +57,11 @@ class BlindClassifier(L.LightningModule):
         self.net = models.PRESETS[preset](walled=walled, seed=seed, **given)
         self.regulariser = regulariser
 
+    def on_fit_start(self) -> None:
+        """The names of the classes travel with the net, in the order of its logits."""
+        if classes := getattr(self.trainer.datamodule, "classes", ()):
+            self.net.description["classes"] = list(classes)
+
     def forward(self, images: Tensor) -> Tensor:
         """What training and validation run: logits (B, D)."""
         return self.net(images)
@@ -97,10 +102,8 @@ class BlindClassifier(L.LightningModule):
 
     def configure_optimizers(self):
         optimiser = torch.optim.AdamW(self.net.parameters(), self.hparams.lr, weight_decay=self.hparams.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.hparams.lr, total_steps=max(steps, 2), pct_start=0.2
-        )
+        steps = max(int(self.trainer.estimated_stepping_batches), 6)  # with 5, the rise would end on the step it starts
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.hparams.lr, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
