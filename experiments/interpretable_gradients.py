@@ -60,7 +60,7 @@ class GradientRun:
     """
 
     sizes: list[int] = field(default_factory=lambda: [32])
-    weights: list[float] = field(default_factory=lambda: [0.0, 7.5e-3])
+    weights: list[float] = field(default_factory=lambda: [0.0, 7.5e-3, 3e-2])
     seeds: int = 3
     train_count: int = 6000
     val_count: int = 2000

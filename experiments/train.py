@@ -29,10 +29,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from wallcheck.geometry import in_words
-from wallcheck.labelled import open_labelled
+from wallcheck.labelled import class_names
 from wallcheck.lit.sets import TrainingSets
 from wallcheck.lit.training import BlindClassifier, SaveNet, Snapshots, keep_log
+from wallcheck.wall_words import in_words
 
 
 class TrainCLI(LightningCLI):
@@ -48,7 +48,7 @@ class TrainCLI(LightningCLI):
         if config.trainer.enable_progress_bar is None:
             config.trainer.enable_progress_bar = sys.stderr.isatty()
         if config.model.num_classes is None:
-            config.model.num_classes = len(open_labelled(config.data.folder, "train").classes) or None
+            config.model.num_classes = len(class_names(config.data.folder)) or None
 
     def instantiate_trainer(self, **kwargs):
         trainer = super().instantiate_trainer(**kwargs)

@@ -16,7 +16,6 @@ from wallcheck.geometry import (
     Window,
     crop,
     footprint,
-    in_words,
     lengths,
     reach,
     read_wall,
@@ -27,6 +26,7 @@ from wallcheck.geometry import (
 from wallcheck.metrics.leakage import leak_l2
 from wallcheck.models import BlindNet, layers_of
 from wallcheck.models._vgg import SMALL_PLAN, VGG16_PLAN, grid, wall_of
+from wallcheck.wall_words import in_words
 
 SEEDS = range(60)
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tests.nets import photos, tiny
 from wallcheck.guided import input_gradients, recorded
@@ -29,6 +30,7 @@ RECTIFICATIONS = {
     "ReLU6 in place": nn.ReLU6(inplace=True),
     "relu6": F.relu6,
     "relu6 in place": lambda x: F.relu6(x, inplace=True),
+    "operator in place": torch.ops.aten.relu_.default,
     "hardtanh": lambda x: F.hardtanh(x, 0.0, 6.0),
 }
 PLACES = ("plain", "on a view")
@@ -170,12 +172,27 @@ def test_a_net_without_rectifiers_is_refused(activation):
         input_gradients(logits[:, 0], leaf)
 
 
-def test_a_graph_that_cannot_be_seen_is_refused():
-    from torch.utils.checkpoint import checkpoint
+def scripted(net: nn.Module):
+    script = torch.jit.script(net)
+    for _ in range(3):  # becomes one node once it has been profiled
+        script(torch.randn(2, 3, 2, 2, requires_grad=True))
+    return script
 
-    inner = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU())
-    leaf, logits = recorded(lambda x: checkpoint(inner, x, use_reentrant=True), torch.randn(2, 3, 2, 2))
-    with pytest.raises(ValueError, match=r"CheckpointFunctionBackward.* train it without"):
+
+@pytest.mark.parametrize(
+    ("hide", "node"),
+    [
+        (lambda net: lambda x: checkpoint(net, x, use_reentrant=True), "CheckpointFunctionBackward"),
+        (lambda net: torch.compile(net, backend="aot_eager"), "CompiledFunctionBackward"),
+        (scripted, "DifferentiableGraphBackward"),
+    ],
+    ids=["checkpoint", "compile", "script"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_graph_that_cannot_be_seen_is_refused(hide, node):
+    hidden = hide(nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU()))
+    leaf, logits = recorded(lambda x: hidden(x).relu(), torch.randn(2, 3, 2, 2))
+    with pytest.raises(ValueError, match=f"{node}.* train it without"):
         input_gradients(logits[:, 0], leaf)
 
 
@@ -322,3 +339,22 @@ def test_steps_bring_the_gradients_together():
 def test_wrong_settings_are_refused(wrong, message):
     with pytest.raises((ValueError, LookupError), match=message):
         interpretable_gradients(**wrong)
+
+
+def test_a_gradient_scaler_trains_in_float16():
+    """As a 16-bit training does it: the scaler's scale on loss and gradients alike, steps with infinities left out."""
+    net, (images, labels) = tiny().train(), photos(16)
+    before = copy.deepcopy(net.state_dict())
+    optimiser, scaler = torch.optim.SGD(net.parameters(), 0.1), torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    for _ in range(40):
+        optimiser.zero_grad()
+        with torch.autocast("cpu", torch.float16):
+            logits, penalty = interpretable_gradients()(net, images, labels, scaler.get_scale())
+            loss = F.cross_entropy(logits, labels) + 0.5 * penalty
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+    assert 1 <= scaler.get_scale() < 2.0**40
+    assert loss.isfinite()
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+    assert not torch.equal(net.state_dict()["features.0.weight"], before["features.0.weight"])

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "wallcheck"
 
 LEVEL = {
     "writing": 0, "geometry": 0, "numerics": 0, "registry": 0, "guided": 0,
-    "models": 1, "maps": 1, "data": 1, "metrics": 1, "results": 1,
+    "models": 1, "maps": 1, "wall_words": 1, "data": 1, "metrics": 1, "results": 1,
     "certificate": 2, "evidence": 2, "regularisers": 2, "labelled": 2,
     "cams": 3, "masking": 3,
     "adapters": 4, "prediction": 4,

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.sets import pixels, write_cifar, write_class_folders, write_set
-from wallcheck.labelled import AREA, ASPECT, AUGMENTATIONS, Arrays, augmented, open_labelled, random_part
+from wallcheck.labelled import AREA, ASPECT, AUGMENTATIONS, Arrays, augmented, class_names, open_labelled, random_part
 from wallcheck.lit.sets import Batches
 
 
@@ -19,7 +19,7 @@ def tree(tmp_path_factory):
 
 def test_class_folders_are_labels_in_alphabetical_order(tree):
     train, val = (open_labelled(tree, part) for part in ("train", "val"))
-    assert train.classes == val.classes == ("ant", "bee", "cow", "dog")
+    assert train.classes == val.classes == class_names(tree) == ("ant", "bee", "cow", "dog")
     assert (len(train), len(val)) == (12, 6)
     for images in (train, val):
         assert [images.classes[label] for label in images.labels] == [path.parent.name for path in images.paths]
@@ -78,7 +78,7 @@ def test_our_sets_are_read_as_they_are(tmp_path):
     wanted, labels = pixels(9, seed=3)
     assert np.array_equal(images.squares(range(9), 24), wanted)
     assert np.array_equal(images.labels, labels)
-    assert images.classes == ("a", "b", "c", "d")
+    assert images.classes == class_names(tmp_path) == ("a", "b", "c", "d")
     with pytest.raises(ValueError, match=r"has images of 24 px, the net takes 32; .*--model.image_size 24"):
         images.squares([0], 32)
     with pytest.raises(ValueError, match="the net takes 32"):
@@ -93,7 +93,7 @@ def test_cifars_layout_is_read_through_torchvision(tmp_path, kind, count):
     drawn, labels, names = write_cifar(tmp_path, kind)
     train, val = (open_labelled(tmp_path, part) for part in ("train", "val"))
     assert (len(train), len(val)) == (count, 4)
-    assert train.classes == tuple(names)
+    assert train.classes == class_names(tmp_path) == tuple(names)
     assert np.array_equal(np.concatenate([train.squares(range(count), 32), val.squares(range(4), 32)]), drawn)
     assert np.array_equal(np.concatenate([train.labels, val.labels]), labels)
 

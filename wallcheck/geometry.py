@@ -241,29 +241,6 @@ def regions(wall: Wall, layers: Sequence[Layer], image: tuple[int, int]) -> Regi
     return Regions(seen=reached & over_seen, halo=reached & ~over_seen, unseen=~reached)
 
 
-def in_words(wall: Wall, found: Regions) -> str:
-    """The wall and what it hides, for a reader: a wall that hides no pixel is said to hide none.
-
-    >>> in_words(Wall.behind("left", (2, 2), 1), regions(Wall.behind("left", (2, 2), 1), [], (2, 2)))
-    'behind the wall: columns 0..0 of 2 of cells; unseen: columns 0..0 of 2 of pixels (50.0 %)'
-    """
-    if wall.is_open:
-        return "no wall: every cell is seen"
-    unseen = (
-        f"{_place(found.unseen)} of pixels ({100 * found.unseen.mean():.1f} %)" if found.unseen.any() else "NO PIXEL"
-    )
-    return f"behind the wall: {_place(wall.unseen)} of cells; unseen: {unseen}"
-
-
-def _place(mask: np.ndarray) -> str:
-    """rows 2..3 of 4, where the mask is whole rows or columns side by side; else how many of all."""
-    for name, lines in (("rows", mask.all(1)), ("columns", mask.all(0))):
-        span = _hull(lines) if lines.any() else Span(0, 0)
-        if lines.sum() == span.stop - span.start and lines.sum() * mask.size == mask.sum() * len(lines) and lines.any():
-            return f"{name} {span.start}..{span.stop - 1} of {len(lines)}"
-    return f"{mask.sum()} of {mask.size}"
-
-
 class Sight(NamedTuple):
     """What lies in front of a wall: the layers, in forward order, and the image's (H, W)."""
 

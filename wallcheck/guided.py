@@ -98,7 +98,7 @@ def _rectifiers(scores: Tensor) -> Iterator[Node]:
     """The rectifiers of the graph behind the scores; raises ValueError if there is none, or none can be seen."""
     found = False
     for node in _nodes(scores):
-        name = node.name().removeprefix("torch::autograd::")
+        name = node.name().split("::")[-1]
         if name in OPAQUE:
             raise ValueError(
                 f"the network holds a part whose graph cannot be seen ({name}), so its rectifiers cannot be guided; "
@@ -131,7 +131,7 @@ class _RectifiersOnViews(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        name, inplace = getattr(function, "__name__", ""), kwargs.get("inplace", False)
+        name, inplace = getattr(function, "__name__", "").split(".")[0], kwargs.get("inplace", False)
         outside = IN_PLACE.get(name, function if inplace and f"{name}_" in (*IN_PLACE, "relu6_") else None)
         given = args[0] if args else kwargs.get("input")
         if outside is None or not isinstance(given, Tensor) or not given._is_view():

@@ -136,7 +136,16 @@ def open_labelled(folder: str | Path, part: str) -> Labelled:
             f"no folder at {folder / part}; give a folder with train/ and val/, each an image set or a folder for each "
             f"class, or with CIFAR's {CIFAR10.base_folder} or {CIFAR100.base_folder}"
         )
-    return Photographs(folder / part, None if part == "train" else class_folders(folder / "train"))
+    return Photographs(folder / part, None if part == "train" else class_names(folder))
+
+
+def class_names(folder: str | Path) -> tuple[str, ...]:
+    """The classes of train, in the order of their labels; () for a set that names none. Class folders are not looked into."""
+    folder = Path(folder).expanduser()
+    packed = (folder / "train" / "set.json", folder / _Cifar10.base_folder, folder / _Cifar100.base_folder)
+    if any(path.exists() for path in packed) or not (folder / "train").is_dir():
+        return open_labelled(folder, "train").classes
+    return tuple(class_folders(folder / "train"))
 
 
 def class_folders(folder: Path) -> list[str]:

@@ -24,17 +24,8 @@ REGULARISED = ["--model.regulariser", "interpretable_gradients", "--model.regula
 
 
 def fit(data: Path, out: Path, *more: object, config: Path | None = None) -> Path:
-    arguments = [
-        "fit",
-        *(["--config", config] if config else []),
-        "--data.folder",
-        data,
-        "--out",
-        out,
-        "--trainer.accelerator",
-        "cpu",
-    ]
-    arguments += ["--trainer.log_every_n_steps", 1, "--trainer.max_epochs", 1, *more]
+    arguments = ["fit", *(["--config", config] if config else []), "--data.folder", data, "--out", out]
+    arguments += ["--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", 1, "--trainer.max_epochs", 1, *more]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         train.main([str(argument) for argument in arguments])
@@ -109,17 +100,7 @@ def test_a_regularised_training_goes_on_from_its_checkpoint_to_the_same_net(tree
 
 def test_the_papers_recipe_is_a_config_file(tree, tmp_path):
     config = ROOT / "experiments" / "configs" / "vgg16_walls.yaml"
-    more = [
-        "--config",
-        config,
-        *SMALL,
-        "--trainer.precision",
-        "bf16-mixed",
-        "--data.workers",
-        0,
-        "--model.num_classes",
-        8,
-    ]
+    more = [*SMALL, "--trainer.precision", "bf16-mixed", "--data.workers", 0, "--model.num_classes", 8]
     out = fit(tree, tmp_path / "run", *more, config=config)
     kept = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
     group, schedule = kept["optimizer_states"][0]["param_groups"][0], kept["lr_schedulers"][0]
