@@ -10,6 +10,7 @@ from torch import nn
 from wallcheck.geometry import (
     Layer,
     Regions,
+    Sight,
     Span,
     Wall,
     Window,
@@ -17,6 +18,7 @@ from wallcheck.geometry import (
     footprint,
     lengths,
     reach,
+    read_wall,
     regions,
     seen_by,
     taps,
@@ -24,6 +26,7 @@ from wallcheck.geometry import (
 from wallcheck.metrics.leakage import leak_l2
 from wallcheck.models import BlindNet, layers_of
 from wallcheck.models._vgg import SMALL_PLAN, VGG16_PLAN, grid, wall_of
+from wallcheck.wall_words import in_words
 
 SEEDS = range(60)
 
@@ -239,3 +242,83 @@ def test_a_wall_cannot_be_altered():
 def test_errors_say_what_got_wanted_next(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+# Walls as text
+
+
+@pytest.mark.parametrize(
+    ("text", "wall"),
+    [
+        ("bottom:3", Wall.behind("bottom", (6, 4), 3)),
+        ("bottom:1/2", Wall.behind("bottom", (6, 4), 3)),
+        (" top:2/3 ", Wall.behind("top", (6, 4), 4)),
+        ("left:0.25", Wall.behind("left", (6, 4), 1)),
+        ("right:3", Wall.behind("right", (6, 4), 3)),
+        ("centre:1", Wall.centre((6, 4), 1)),
+        ("none", Wall.none((6, 4))),
+    ],
+)
+def test_a_text_names_a_wall(text, wall):
+    assert Wall.parse(text, (6, 4)) == wall
+    assert Wall.parse(text, (6, 4), nearest=True) == wall
+
+
+@pytest.mark.parametrize("side", ["bottom", "top", "left", "right"])
+def test_a_share_that_does_not_fit_is_refused_with_the_nearest_or_taken_to_it(side):
+    with pytest.raises(ValueError, match=f"no wall hides 1/3 of the image at the {side}; the nearest is {side}:5/14"):
+        Wall.parse(f"{side}:1/3", (14, 14))
+    assert Wall.parse(f"{side}:1/3", (14, 14), nearest=True) == Wall.parse(f"{side}:5/14", (14, 14))
+    assert Wall.parse(f"{side}:1/2", (7, 7), nearest=True) == Wall.behind(side, (7, 7), 3)  # a tie hides less
+    assert Wall.parse(f"{side}:0.99", (7, 7), nearest=True) == Wall.behind(side, (7, 7), 6)
+    assert Wall.parse(f"{side}:0.001", (7, 7), nearest=True) == Wall.behind(side, (7, 7), 1)
+
+
+@pytest.mark.parametrize("text", ["bottom", "bottom:", "below:1/2", "1/2", "", "bottom:0", "bottom:12", "left:-1", "left:1.0", "left:5/4", "left:1/0", "left:0.0", "left:half", "left:1e9", "left:nan", "left:\u00b2", "centre:1/2", "none:1"])  # fmt: skip
+def test_what_names_no_wall_is_refused(text):
+    with pytest.raises(ValueError, match=r"write side:cells or side:share|cannot hide|use 1 \.\."):
+        Wall.parse(text, (12, 12))
+
+
+@pytest.mark.parametrize("side", ["bottom", "top", "left", "right"])
+@pytest.mark.parametrize("seed", range(8))
+def test_with_sight_the_share_of_unseen_pixels_is_nearest_among_all_walls(side, seed):
+    draw = np.random.default_rng(seed)
+    layers = [Layer.square(3, pad=1), Layer.square(2, stride=2), Layer.square(3, pad=1)][: draw.integers(1, 4)]
+    size = int(draw.integers(16, 30))
+    share = float(draw.uniform(0.05, 0.95))
+    shape = (lengths([layer.rows for layer in layers], size)[-1],) * 2
+    found = read_wall(f"{side}:{share}", shape, nearest=True, sight=Sight(layers, (size, size)))
+    misses = {
+        count: abs(regions(Wall.behind(side, shape, count), layers, (size, size)).unseen.mean() - share)
+        for count in range(1, shape[0])
+        if regions(Wall.behind(side, shape, count), layers, (size, size)).unseen.any()
+    }
+    assert found[0] == side
+    assert misses[found[1]] == pytest.approx(min(misses.values()))
+
+
+def test_a_side_where_no_wall_hides_a_pixel_is_refused():
+    layers = [Layer.square(3, pad=1), Layer.square(2, stride=2), Layer.square(3, pad=1)]
+    with pytest.raises(ValueError, match=r"no wall at the left of \(2, 2\) cells hides a pixel.*use larger images"):
+        read_wall("left:1/2", (2, 2), nearest=True, sight=Sight(layers, (4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("wall", "words"),
+    [
+        (Wall.none((4, 4)), "no wall: every cell is seen"),
+        (Wall.behind("bottom", (4, 4), 3), "behind the wall: rows 1..3 of 4 of cells; unseen: rows 3..7 of 8 of pixels (62.5 %)"),
+        (Wall.behind("right", (4, 4), 3), "behind the wall: columns 1..3 of 4 of cells; unseen: columns 3..7 of 8 of pixels (62.5 %)"),
+        (Wall.centre((4, 4), 1), "behind the wall: 4 of 16 of cells; unseen: 4 of 64 of pixels (6.2 %)"),
+    ],
+)  # fmt: skip
+def test_a_wall_in_words(wall, words):
+    layers = [Layer.square(2, stride=2), Layer(Window(1), Window(1))]
+    layers = [Layer.square(3, pad=1), *layers]
+    assert in_words(wall, regions(wall, layers, (8, 8))) == words
+
+
+def test_a_wall_that_hides_no_pixel_is_said_to_hide_none():
+    wall, layers = Wall.behind("bottom", (2, 2), 1), [Layer.square(5, pad=2)]
+    assert in_words(wall, regions(wall, layers, (2, 2))).endswith("unseen: NO PIXEL")

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wallcheck"
 
 LEVEL = {
-    "writing": 0, "geometry": 0, "photos": 0, "numerics": 0, "registry": 0,
-    "graph": 1, "models": 2, "maps": 1, "data": 1, "metrics": 1, "results": 1,
-    "certificate": 3, "evidence": 3,
+    "writing": 0, "geometry": 0, "photos": 0, "numerics": 0, "registry": 0, "guided": 0,
+    "graph": 1, "models": 2, "maps": 1, "wall_words": 1, "data": 1, "metrics": 1, "results": 1,
+    "certificate": 3, "evidence": 3, "regularisers": 2, "labelled": 2,
     "cams": 4, "masking": 4,
     "adapters": 5, "prediction": 5,
     "auditing": 6, "plots": 6,

@@ -172,6 +172,19 @@ class Wall:
         seen[margin:-margin, margin:-margin] = False
         return cls(seen)
 
+    @classmethod
+    def parse(cls, text: str, shape: tuple[int, int], nearest: bool = False, sight: "Sight | None" = None) -> "Wall":
+        """The wall that a text names on a map of this shape; see `read_wall`.
+
+        >>> Wall.parse("left:1/2", (1, 4)).seen.astype(int)
+        array([[0, 0, 1, 1]])
+        """
+        named = read_wall(text, shape, nearest, sight)
+        if named is None:
+            return cls.none(shape)
+        side, cells = named
+        return cls.centre(shape, cells) if side == "centre" else cls.behind(side, shape, cells)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Wall) and np.array_equal(self.seen, other.seen)
 
@@ -228,6 +241,42 @@ def regions(wall: Wall, layers: Sequence[Layer], image: tuple[int, int]) -> Regi
     return Regions(seen=reached & over_seen, halo=reached & ~over_seen, unseen=~reached)
 
 
+class Sight(NamedTuple):
+    """What lies in front of a wall: the layers, in forward order, and the image's (H, W)."""
+
+    layers: Sequence[Layer]
+    image: tuple[int, int]
+
+
+def read_wall(
+    text: str, shape: tuple[int, int], nearest: bool = False, sight: Sight | None = None
+) -> tuple[str, int] | None:
+    """(side, cells) of a wall written `side:cells` or `side:share`; None for `none`.
+
+    A whole number counts cells. A share, 1/2 or 0.5, is that of the image's rows (columns, at the left and right) that
+    are to be unseen: by cells, which lie evenly over the image, or, with `sight`, by the pixels that the head's cells
+    do not look at. Where no wall has that share it is refused and the nearest named; with nearest=True that one is taken.
+
+    Raises ValueError for a text that is no wall, a share that does not fit, and a side where no wall hides a pixel.
+
+    >>> read_wall("bottom:8", (12, 12)), read_wall("left:1/2", (12, 12)), read_wall("none", (12, 12))
+    (('bottom', 8), ('left', 6), None)
+    """
+    side, _, amount = str(text).strip().partition(":")
+    if (side, amount) == ("none", ""):
+        return None
+    if side == "centre" and amount.isascii() and amount.isdecimal():
+        return side, int(amount)
+    side, share = wall_amount(text)
+    if isinstance(share, int):
+        return side, share
+    shares = _shares(side, shape, sight)
+    cells = min(shares, key=lambda count: (abs(shares[count] - share), count))
+    if shares[cells] != share and not nearest:
+        raise ValueError(f"no wall hides {share} of the image at the {side}; the nearest is {side}:{shares[cells]}")
+    return side, cells
+
+
 def _how_to_write(text: str) -> str:
     sides = ", ".join(SIDES)
     return (
@@ -252,6 +301,23 @@ def wall_amount(text: str) -> tuple[str, int | Fraction]:
     if side not in SIDES or not 0 < share < 1:
         raise ValueError(_how_to_write(text))
     return side, share
+
+
+def _shares(side: str, shape: tuple[int, int], sight: Sight | None) -> dict[int, Fraction]:
+    """Cells hidden at a side -> share of the image's rows or columns that are unseen; walls that hide none are left out."""
+    axis = 0 if side in ("bottom", "top") else 1
+    counts = range(1, shape[axis])
+    if sight is None:
+        shares = {count: Fraction(count, shape[axis]) for count in counts}
+    else:
+        unseen = {count: regions(Wall.behind(side, shape, count), *sight).unseen.all(1 - axis) for count in counts}
+        shares = {count: Fraction(int(lines.sum()), len(lines)) for count, lines in unseen.items() if lines.any()}
+    if not shares:
+        raise ValueError(
+            f"no wall at the {side} of {shape} cells hides a pixel: every cell looks at all of the image there; "
+            f"use larger images"
+        )
+    return shares
 
 
 def footprint(cells: np.ndarray, image: tuple[int, int]) -> np.ndarray:

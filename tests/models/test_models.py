@@ -170,6 +170,39 @@ def test_twins_differ_in_nothing_but_the_wall():
     assert walled.layers == unwalled.layers
 
 
+def test_a_preset_takes_another_size_and_wall(tmp_path):
+    net = PRESETS["vgg_small"](image_size=128, wall="left:1/2", num_classes=3)
+    assert net.image_size == (128, 128)
+    assert net.description["wall"] == {
+        "side": "left",
+        "cells": 10,
+    }  # of 16; the last seen column looks 24 px past itself
+    assert net.regions.unseen.all(0).nonzero()[0].tolist() == list(range(64))
+    loaded = models.load(models.save(net, tmp_path / "net.safetensors"))
+    assert loaded.wall == net.wall
+    assert same_weights(loaded, net)
+    assert PRESETS["vgg_small"](image_size=64, wall="none").wall.is_open
+    assert PRESETS["vgg_small_pooled"](image_size=64, wall="top:3").description["wall"] == {"side": "top", "cells": 3}
+
+
+def test_presets_keep_their_walls_in_pixels_at_other_sizes():
+    for size in (64, 96, 128, 192):
+        assert PRESETS["vgg_small"](image_size=size).regions.unseen.all(1).sum() == size // 2
+    assert PRESETS["vgg_small"]().description["wall"] == {"side": "bottom", "cells": 8}
+    with torch.device("meta"):
+        assert PRESETS["vgg16_walls"]().description["wall"] == {"side": "bottom", "cells": 9}
+        wide = PRESETS["vgg16_walls"](image_size=448).regions.unseen.all(1).mean()
+    assert wide == pytest.approx(54 / 224, abs=1 / 56)  # to the nearest of walls 16 px apart
+
+
+def test_files_that_know_no_classes_and_files_that_do_load_alike(tmp_path):
+    path = models.save(tiny(), tmp_path / "net.safetensors")
+    description = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**description, "classes": ["ant", "bee", "cow", "dog"]}))
+    assert models.load(path).description["classes"] == ["ant", "bee", "cow", "dog"]
+    assert same_weights(models.untrained(models.load(path), 5), models.untrained(tiny(), 5))
+
+
 def test_presets_repeat_by_seed_alone():
     torch.manual_seed(1)
     one, state = PRESETS["vgg_small"](seed=7), torch.get_rng_state()

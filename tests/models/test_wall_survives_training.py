@@ -10,12 +10,12 @@ from lightning.pytorch.callbacks import Callback
 from torch.nn.functional import cross_entropy
 
 from experiments import train
-from tests.nets import photos, tiny
+from tests.nets import SIZE, photos, tiny
 from tests.sets import pixels, write_set
 from wallcheck import models
 from wallcheck.certificate import certify, fingerprint
-from wallcheck.data import ImageSet
-from wallcheck.lit.training import Batches, ShuffledBatches
+from wallcheck.labelled import open_labelled
+from wallcheck.lit.sets import Batches, ShuffledBatches
 from wallcheck.models import PRESETS
 
 OPTIMISERS = {
@@ -203,8 +203,8 @@ def test_ranks_share_an_epoch_without_overlap():
 
 
 def test_mirroring_follows_from_the_batch_and_keeps_labels(data):
-    images = ImageSet(data / "train")
-    plain, mirrored = Batches(images, flip=False), Batches(images, flip=True, seed=0)
+    images = open_labelled(data, "train")
+    plain, mirrored = Batches(images, SIZE), Batches(images, SIZE, "flip", seed=0)
     batch = list(range(16))
     (x, labels), (y, again), (z, _) = plain[batch], mirrored[batch], mirrored[batch]
     assert torch.equal(y, z)
@@ -214,7 +214,7 @@ def test_mirroring_follows_from_the_batch_and_keeps_labels(data):
     flipped = [torch.equal(a.flip(-1), b) for a, b in zip(x, y, strict=True)]
     assert all(k != f for k, f in zip(kept, flipped, strict=True))
     assert 2 < sum(flipped) < 14
-    assert [torch.equal(a, b) for a, b in zip(x, Batches(images, True, seed=1)[batch][0], strict=True)] != kept
+    assert [torch.equal(a, b) for a, b in zip(x, Batches(images, SIZE, "flip", seed=1)[batch][0], strict=True)] != kept
 
 
 def test_too_few_images_for_a_batch_say_so(fit, tmp_path):

@@ -1,10 +1,9 @@
-"""Training: the classifier, its image sets, and what it keeps on the way."""
+"""Training: the classifier, and what it keeps on the way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -12,10 +11,11 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from wallcheck import models
-from wallcheck.data import ImageSet, normalise
+from wallcheck.regularisers import Regulariser
+
+Batch = tuple[Tensor, Tensor]
 
 
 class BlindClassifier(L.LightningModule):
@@ -26,41 +26,72 @@ class BlindClassifier(L.LightningModule):
     Args:
         preset: a name in wallcheck.models.PRESETS.
         walled: False trains the twin without a wall.
-        num_classes: number of logits.
+        num_classes: number of logits; the preset's own, or as many as the images have classes, if not given.
         lr: peak learning rate.
         weight_decay: of AdamW.
         seed: of the initial weights.
+        image_size: height and width in pixels; the preset's own if not given.
+        wall: side:cells or side:share, such as left:1/2 (the share of unseen pixels, taken to the nearest wall that
+            fits), or none; the preset's own if not given.
+        regulariser: what is added to the loss, such as interpretable_gradients.
     """
 
     def __init__(
         self,
         preset: str = "vgg_small",
         walled: bool = True,
-        num_classes: int = 10,
+        num_classes: int | None = None,
         lr: float = 3e-3,
         weight_decay: float = 0.02,
         seed: int = 0,
+        image_size: int | None = None,
+        wall: str | None = None,
+        regulariser: Regulariser | None = None,
     ):
         super().__init__()
-        self.save_hyperparameters()
-        self.net = models.PRESETS[preset](num_classes=num_classes, walled=walled, seed=seed)
+        self.save_hyperparameters(ignore="regulariser")
+        if wall is not None and not walled:
+            raise ValueError(f"wall is {wall!r} and walled is false; leave one of them out")
+        given = dict(num_classes=num_classes, image_size=image_size, wall=wall)
+        given = {name: value for name, value in given.items() if value is not None}
+        self.net = models.PRESETS[preset](walled=walled, seed=seed, **given)
+        self.regulariser = regulariser
+
+    def on_fit_start(self) -> None:
+        """The names of the classes travel with the net, in the order of its logits."""
+        if classes := getattr(self.trainer.datamodule, "classes", ()):
+            self.net.description["classes"] = list(classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(images)
+        """What training and validation run: logits (B, D), from the visible part of the images."""
+        return self.net.shortcut(images)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        return self._step(batch, "train")
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        self._step(batch, "val")
-
-    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
+    def training_step(self, batch: Batch, _: int) -> Tensor:
         images, labels = batch
-        logits = self.net(images)
+        if self.regulariser is None:
+            return self._measure(self(images), labels, "train")
+        logits, penalty = self.regulariser(self, images, labels, self._loss_scale)
+        self.log("train_regulariser", penalty, on_epoch=True, on_step=True, batch_size=len(labels))
+        return self._measure(logits, labels, "train") + self.regulariser.weight * penalty
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        images, labels = batch
+        self._measure(self(images), labels, "val")
+
+    @property
+    def _loss_scale(self) -> float:
+        """What 16-bit training multiplies the loss by, so that small gradients survive."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return scaler.get_scale() if scaler is not None else 1.0
+
+    def _measure(self, logits: Tensor, labels: Tensor, stage: str) -> Tensor:
+        """The loss; it, accuracy (top-1) and, with more than five classes, top-5 accuracy in validation are logged."""
         loss = cross_entropy(logits, labels)
-        accuracy = (logits.argmax(1) == labels).float().mean()
+        found = {"loss": loss, "accuracy": within(logits, labels, 1)}
+        if stage == "val" and logits.shape[1] > 5:
+            found["top5"] = within(logits, labels, 5)
         self.log_dict(
-            {f"{stage}_loss": loss, f"{stage}_accuracy": accuracy},
+            {f"{stage}_{name}": value for name, value in found.items()},
             prog_bar=True,
             on_epoch=True,
             on_step=stage == "train",
@@ -71,26 +102,25 @@ class BlindClassifier(L.LightningModule):
 
     def configure_optimizers(self):
         optimiser = torch.optim.AdamW(self.net.parameters(), self.hparams.lr, weight_decay=self.hparams.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.hparams.lr, total_steps=max(steps, 2), pct_start=0.2
-        )
+        steps = max(int(self.trainer.estimated_stepping_batches), 6)  # with 5, the rise would end on the step it starts
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.hparams.lr, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-class SaveNet(Callback):
-    """Writes the trained net as safetensors into the trainer's folder when fitting ends.
+def within(logits: Tensor, labels: Tensor, k: int) -> Tensor:
+    """Share of labels (B,) among the k largest of logits (B, D).
 
-    Its description keeps the names of the classes, so that folders of photographs named so are labels.
+    >>> within(torch.tensor([[3., 2., 1.], [3., 2., 1.]]), torch.tensor([1, 2]), 2)
+    tensor(0.5000)
     """
+    return (logits.topk(k).indices == labels[:, None]).any(1).float().mean()
+
+
+class SaveNet(Callback):
+    """Writes the trained net as safetensors into the trainer's folder when fitting ends."""
 
     def __init__(self, name: str = "model.safetensors"):
         self.name = name
-
-    def on_fit_start(self, trainer: L.Trainer, module: BlindClassifier) -> None:
-        classes = getattr(getattr(trainer.datamodule, "train", None), "classes", ())
-        if classes:
-            module.net.description["classes"] = list(classes)
 
     def on_fit_end(self, trainer: L.Trainer, module: BlindClassifier) -> None:
         if trainer.is_global_zero:
@@ -125,79 +155,3 @@ def keep_log(logger: CSVLogger, checkpoint: str | Path) -> None:
         writer = logger.experiment  # removes the file
         before.to_csv(path, index=False)
         writer.metrics_keys = list(log.columns)
-
-
-class Batches(Dataset):
-    """Whole batches by lists of indices: one slice of a uint8 array instead of a collation of images."""
-
-    def __init__(self, images: ImageSet, flip: bool, seed: int = 0):
-        self.pixels = np.asarray(images.pixels)
-        self.labels = torch.from_numpy(np.array(images.labels))
-        self.classes = images.classes
-        self.flip, self.seed = flip, seed
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        images = normalise(self.pixels[indices])
-        if self.flip:  # decided by the batch, so that a run is repeated by its seed whatever the workers
-            draw = torch.Generator().manual_seed(hash((self.seed, *indices)) & 0x7FFFFFFF)
-            mirrored = torch.rand(len(images), generator=draw) < 0.5
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        return images, self.labels[indices]
-
-
-class ShuffledBatches(Sampler[list[int]]):
-    """Lists of indices: each epoch's order follows from the seed and the epoch alone, so a resumed run
-    goes on as the uninterrupted one would. Ranks share an epoch's order and take every world-th batch.
-    """
-
-    def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, world: int = 1):
-        self.count, self.batch_size, self.seed, self.rank, self.world = count, batch_size, seed, rank, world
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count // (self.batch_size * self.world)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        for number in range(len(self)):
-            start = (number * self.world + self.rank) * self.batch_size
-            yield order[start : start + self.batch_size].tolist()
-
-
-class TrainingSets(L.LightningDataModule):
-    """The sets `train` and `val` below a folder.
-
-    Args:
-        folder: where python -m data_gen wrote its sets.
-        batch_size: images per step.
-        seed: of order and mirroring.
-        workers: loading processes; 0 loads in the main one, which is enough for arrays in memory.
-    """
-
-    def __init__(self, folder: str = "data", batch_size: int = 64, seed: int = 0, workers: int = 0):
-        super().__init__()
-        self.save_hyperparameters(logger=False)  # its seed is not the seed of the weights
-
-    def setup(self, stage: str) -> None:
-        folder, seed = Path(self.hparams.folder), self.hparams.seed
-        self.train = Batches(ImageSet(folder / "train"), flip=True, seed=seed)
-        self.val = Batches(ImageSet(folder / "val"), flip=False)
-
-    def train_dataloader(self) -> DataLoader:
-        size, seed = self.hparams.batch_size, self.hparams.seed
-        if len(self.train) < size:
-            raise ValueError(f"{len(self.train)} training images are fewer than one batch of {size}; lower batch_size")
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return self._loader(self.train, ShuffledBatches(len(self.train), size, seed, rank, world))
-
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(self.val, BatchSampler(SequentialSampler(self.val), 4 * self.hparams.batch_size, False))
-
-    def _loader(self, data: Batches, batches: Sampler[list[int]]) -> DataLoader:
-        return DataLoader(data, sampler=batches, batch_size=None, num_workers=self.hparams.workers)

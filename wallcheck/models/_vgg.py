@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wallcheck.geometry import Layer, Wall, lengths
+from wallcheck.geometry import Layer, Sight, Wall, lengths, read_wall
 from wallcheck.models._blind import BlindNet
 from wallcheck.registry import Registry
 
@@ -92,8 +92,22 @@ def wall_of(wall: dict | None, shape: tuple[int, int]) -> Wall:
 
 def grid(plan: Sequence[int | str], image_size: int) -> tuple[int, int]:
     """Cells of the target layer."""
-    layers = [Layer.square(2, stride=2) if step == POOL else Layer.square(3, pad=1) for step in plan]
-    return (lengths([layer.rows for layer in layers], image_size)[-1],) * 2
+    return (lengths([layer.rows for layer in _layers(plan)], image_size)[-1],) * 2
+
+
+def wall_from(text: str, plan: Sequence[int | str], image_size: int, walled: bool = True) -> dict | None:
+    """The description of the wall that a text names (`wallcheck.geometry.read_wall`) on a chain for images of this size.
+
+    Shares are those of unseen pixels, taken to the nearest that this chain's strides and receptive field allow.
+    """
+    if not walled:
+        return None
+    named = read_wall(text, grid(plan, image_size), nearest=True, sight=Sight(_layers(plan), (image_size, image_size)))
+    return None if named is None else {"side": named[0], "cells": named[1]}
+
+
+def _layers(plan: Sequence[int | str]) -> list[Layer]:
+    return [Layer.square(2, stride=2) if step == POOL else Layer.square(3, pad=1) for step in plan]
 
 
 def _features(plan: Sequence[int | str]) -> tuple[nn.Sequential, int]:
@@ -124,32 +138,38 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def vgg_small(num_classes: int = 10, walled: bool = True, seed: int = 0) -> BlindNet:
+def vgg_small(
+    num_classes: int = 10, walled: bool = True, seed: int = 0, image_size: int = 96, wall: str = "bottom:1/2"
+) -> BlindNet:
     """96 px, 12 x 12 cells of 64 channels, 5 convolutions; the wall hides the bottom 8 rows of cells.
 
     The last seen cell row, 3, reads pixel rows up to 8 * 3 + 7 (the cell) + 8 + 4 + 2 + 1 + 1 (a
     3 x 3 margin in each of five convolutions, at strides 8, 4, 2, 1, 1) = 47. So pixel rows
     48..95, the whole lower half and nothing else, are unseen. walled=False differs in the wall alone.
     """
-    wall = {"side": "bottom", "cells": 8} if walled else None
-    return vgg(SMALL_PLAN, 96, num_classes, hidden=(128,), wall=wall, seed=seed)
+    placed = wall_from(wall, SMALL_PLAN, image_size, walled)
+    return vgg(SMALL_PLAN, image_size, num_classes, hidden=(128,), wall=placed, seed=seed)
 
 
-def vgg_small_pooled(num_classes: int = 10, walled: bool = True, seed: int = 0) -> BlindNet:
+def vgg_small_pooled(
+    num_classes: int = 10, walled: bool = True, seed: int = 0, image_size: int = 96, wall: str = "bottom:1/2"
+) -> BlindNet:
     """vgg_small whose head averages the seen cells and has one Linear: the net on which CAM is defined."""
-    wall = {"side": "bottom", "cells": 8} if walled else None
-    return vgg(SMALL_PLAN, 96, num_classes, wall=wall, pooled=True, seed=seed)
+    placed = wall_from(wall, SMALL_PLAN, image_size, walled)
+    return vgg(SMALL_PLAN, image_size, num_classes, wall=placed, pooled=True, seed=seed)
 
 
-def vgg16_walls(num_classes: int = 1000, walled: bool = True, seed: int = 0) -> BlindNet:
+def vgg16_walls(
+    num_classes: int = 1000, walled: bool = True, seed: int = 0, image_size: int = 224, wall: str = "bottom:54/224"
+) -> BlindNet:
     """The network of Taimeskhanov, Sicre and Garreau (2024): VGG16, 224 px, 14 x 14 cells of 256 channels.
 
     The last pool is removed, the last convolution has 256 channels, and the bottom 9 rows of cells
     are behind the wall. Row 4 reads up to pixel row 169, so rows 170..223 (54 rows) are unseen.
     Where the paper re-zeroes masked weights after every step, this head has no such weights.
     """
-    wall = {"side": "bottom", "cells": 9} if walled else None
-    return vgg(VGG16_PLAN, 224, num_classes, hidden=(4096, 4096), wall=wall, dropout=0.5, seed=seed)
+    placed = wall_from(wall, VGG16_PLAN, image_size, walled)
+    return vgg(VGG16_PLAN, image_size, num_classes, hidden=(4096, 4096), wall=placed, dropout=0.5, seed=seed)
 
 
 PRESETS["vgg_small"] = vgg_small

@@ -6,6 +6,7 @@ Each function takes data and returns a matplotlib Figure that belongs to nobody:
 
 from wallcheck.plots._style import FAMILY, Look, in_order, look, save
 from wallcheck.plots.distributions import controls, leakage
+from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pictures import Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
@@ -19,6 +20,7 @@ __all__ = [
     "controls",
     "families",
     "gallery",
+    "gradients",
     "in_order",
     "leakage",
     "look",

@@ -1,0 +1,360 @@
+"""Guided gradients of any module from one forward, and the regulariser made of them, twice differentiable."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from tests.nets import photos, tiny
+from wallcheck.guided import input_gradients, recorded
+from wallcheck.regularisers import ERRORS, interpretable_gradients
+
+RECTIFICATIONS = {
+    "module": nn.ReLU(),
+    "module in place": nn.ReLU(inplace=True),
+    "function": F.relu,
+    "function in place": F.relu_,
+    "function with inplace": lambda x: F.relu(x, inplace=True),
+    "torch": torch.relu,
+    "method": lambda x: x.relu(),
+    "method in place": lambda x: x.relu_(),
+    "clamp": lambda x: x.clamp(min=0),
+    "clamp in place": lambda x: x.clamp_(min=0),
+    "clamp_min": lambda x: torch.clamp_min(x, 0),
+    "threshold": lambda x: F.threshold(x, 0.0, 0.0),
+    "ReLU6": nn.ReLU6(),
+    "ReLU6 in place": nn.ReLU6(inplace=True),
+    "relu6": F.relu6,
+    "relu6 in place": lambda x: F.relu6(x, inplace=True),
+    "operator in place": torch.ops.aten.relu_.default,
+    "hardtanh": lambda x: F.hardtanh(x, 0.0, 6.0),
+}
+PLACES = ("plain", "on a view")
+
+
+class Net(nn.Module):
+    """conv, rectify, conv, rectify, linear; each rectification on what the convolution gave or on a view of it."""
+
+    def __init__(self, rectify, view: bool):
+        super().__init__()
+        self.one, self.two, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3), nn.Linear(5 * 4, 3)
+        self.rectify, self.view = rectify, view
+
+    def forward(self, x):
+        for layer in (self.one, self.two):
+            x = 4 * layer(x)
+            x = self.rectify(x.view(len(x), -1)).view(x.shape) if self.view else self.rectify(x)
+        return self.last(x.flatten(1))
+
+
+def slow(net: Net, images: torch.Tensor, target: int, upper: float) -> torch.Tensor:
+    """Guided backpropagation of one logit by transposed layers, masks written out."""
+    first = 4 * net.one(images)
+    second = 4 * net.two(first.clamp(0, upper))
+    down = net.last.weight[target].reshape(1, 5, 2, 2).expand(len(images), -1, -1, -1)
+    down = down * ((second > 0) & (second < upper) & (down > 0))
+    down = F.conv_transpose2d(4 * down, net.two.weight)
+    down = down * ((first > 0) & (first < upper) & (down > 0))
+    return F.conv_transpose2d(4 * down, net.one.weight)
+
+
+@pytest.mark.parametrize("view", [False, True], ids=PLACES)
+@pytest.mark.parametrize("kind", RECTIFICATIONS)
+def test_guided_gradients_follow_the_formula_however_a_net_rectifies(kind, view):
+    torch.manual_seed(0)
+    net, images = Net(RECTIFICATIONS[kind], view).double(), 2 * torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    upper = 6.0 if "6" in kind or kind == "hardtanh" else float("inf")
+    leaf, logits = recorded(net, images)
+    standard, guided = input_gradients(logits[:, 1], leaf)
+    assert torch.equal(logits, net(images))
+    torch.testing.assert_close(guided, slow(net, images, 1, upper), rtol=1e-12, atol=1e-12)
+    plain = images.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(Net.forward(net, plain)[:, 1].sum(), plain)
+    torch.testing.assert_close(standard, wanted, rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(standard, guided)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_the_papers_networks_agree_with_modules_whose_backward_is_guided(name):
+    """The common way: a full backward hook on each ReLU module, of a net in which each is used once and out of place."""
+    import torchvision
+
+    net = getattr(torchvision.models, name)(weights=None, num_classes=5).double().eval()
+    images = torch.randn(2, 3, 33, 33, dtype=torch.float64)
+    leaf, logits = recorded(net, images)
+    guided = input_gradients(logits[:, 2], leaf).guided
+    other = copy.deepcopy(net)
+    calls = apart(other)
+    x = images.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(other(x)[:, 2].sum(), x)
+    assert calls == {"resnet18": 17, "mobilenet_v2": 35}[name]
+    torch.testing.assert_close(guided, wanted, rtol=1e-9, atol=1e-12)
+
+
+class Guided(torch.autograd.Function):
+    """Springenberg's rectifier with an upper bound, as a function of its own."""
+
+    @staticmethod
+    def forward(ctx, x, upper):
+        ctx.save_for_backward((x > 0) & (x < upper))
+        return x.clamp(0, upper)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.saved_tensors[0] * (gradient > 0), None
+
+
+def apart(net: nn.Module) -> int:
+    """Every ReLU's forward replaced by Guided; how many calls a forward makes."""
+    count = [0]
+    for module in net.modules():
+        if isinstance(module, (nn.ReLU, nn.ReLU6)):
+            upper = 6.0 if isinstance(module, nn.ReLU6) else float("inf")
+
+            def forward(x, upper=upper):
+                count[0] += 1
+                return Guided.apply(x, upper)
+
+            module.forward = forward
+    net(torch.zeros(1, 3, 33, 33, dtype=torch.float64))
+    return count[0]
+
+
+def test_each_image_has_the_gradient_it_has_alone():
+    net, images = tiny().double(), photos(5)[0].double()
+    leaf, logits = recorded(net, images)
+    together = input_gradients(logits[:, 0], leaf)
+    for number in range(5):
+        leaf, logits = recorded(net, images[number : number + 1])
+        alone = input_gradients(logits[:, 0], leaf)
+        torch.testing.assert_close(together.standard[number], alone.standard[0], rtol=1e-9, atol=1e-15)
+        torch.testing.assert_close(together.guided[number], alone.guided[0], rtol=1e-9, atol=1e-15)
+
+
+def test_both_gradients_of_a_blind_net_are_zero_on_unseen_pixels():
+    net, (images, labels) = tiny(), photos(4)
+    leaf, logits = recorded(net, images)
+    for gradient in input_gradients(logits.gather(1, labels[:, None]), leaf):
+        assert torch.count_nonzero(gradient[:, :, torch.from_numpy(net.regions.unseen.copy())]) == 0
+        assert torch.count_nonzero(gradient) > 0
+
+
+def test_nothing_is_left_on_net_or_graph_even_when_the_pass_fails():
+    net, images = tiny(), photos(3)[0]
+    leaf, logits = recorded(net, images)
+    first = input_gradients(logits[:, 0], leaf)
+
+    def fails(*_):
+        raise RuntimeError("power cut")
+
+    handle = logits.grad_fn.register_hook(fails)
+    with pytest.raises(RuntimeError, match="power cut"):
+        input_gradients(logits[:, 0], leaf)
+    handle.remove()
+    again = input_gradients(logits[:, 0], leaf)
+    (plain,) = torch.autograd.grad(logits[:, 0].sum(), leaf)
+    assert torch.equal(first.standard, again.standard)
+    assert torch.equal(first.guided, again.guided)
+    assert torch.equal(first.standard, plain)
+    assert not any(module._forward_hooks or module._backward_hooks for module in net.modules())
+    assert not images.requires_grad
+
+
+@pytest.mark.parametrize("activation", [nn.GELU(), nn.LeakyReLU(), nn.Hardtanh(-1, 1)], ids=lambda a: type(a).__name__)
+def test_a_net_without_rectifiers_is_refused(activation):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), activation)
+    leaf, logits = recorded(net, torch.randn(2, 3, 2, 2))
+    with pytest.raises(ValueError, match=r"no rectifier .* use a network that has some"):
+        input_gradients(logits[:, 0], leaf)
+
+
+def scripted(net: nn.Module):
+    script = torch.jit.script(net)
+    for _ in range(3):  # becomes one node once it has been profiled
+        script(torch.randn(2, 3, 2, 2, requires_grad=True))
+    return script
+
+
+@pytest.mark.parametrize(
+    ("hide", "node"),
+    [
+        (lambda net: lambda x: checkpoint(net, x, use_reentrant=True), "CheckpointFunctionBackward"),
+        (lambda net: torch.compile(net, backend="aot_eager"), "CompiledFunctionBackward"),
+        (scripted, "DifferentiableGraphBackward"),
+    ],
+    ids=["checkpoint", "compile", "script"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_graph_that_cannot_be_seen_is_refused(hide, node):
+    hidden = hide(nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.ReLU()))
+    leaf, logits = recorded(lambda x: hidden(x).relu(), torch.randn(2, 3, 2, 2))
+    with pytest.raises(ValueError, match=f"{node}.* train it without"):
+        input_gradients(logits[:, 0], leaf)
+
+
+# The regulariser
+
+
+def parameters_of(net: nn.Module) -> tuple[torch.Tensor, ...]:
+    return tuple(parameter.detach().clone().requires_grad_() for parameter in net.parameters())
+
+
+def penalty_of(net: nn.Module, regulariser, images, labels):
+    """The penalty as a function of the net's parameters."""
+    names = [name for name, _ in net.named_parameters()]
+
+    def penalty(*values):
+        def forward(x):
+            return torch.func.functional_call(net, dict(zip(names, values, strict=True)), (x,))
+
+        return regulariser(forward, images, labels)[1]
+
+    return penalty
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 3, 2), nn.BatchNorm2d(3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(12, 3), nn.ReLU6(), nn.Linear(3, 3)
+    ).double()  # fmt: skip
+
+
+@pytest.mark.parametrize("of", ["logit", "loss"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_double_backward_passes_gradcheck(error, of):
+    """Through convolution, batch-norm in training mode, rectifiers in place, pool and linear layers."""
+    net, images = small(), torch.randn(3, 3, 5, 5, dtype=torch.float64)
+    for module in net:
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+    penalty = penalty_of(net, interpretable_gradients(error=error, of=of, detach=False), images, torch.arange(3))
+    assert gradcheck(penalty, parameters_of(net), atol=1e-6)
+
+
+@pytest.mark.parametrize("error", ["cosine", "l2"])
+def test_triple_backward_passes_gradgradcheck(error):
+    net, images = small()[2:], torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    penalty = penalty_of(net, interpretable_gradients(error=error, detach=False), images, torch.arange(2))
+    assert gradgradcheck(penalty, parameters_of(net), atol=1e-5)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_pass_gradgradcheck(error):
+    one, other = (torch.randn(3, 7, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert gradcheck(ERRORS[error], (one, other))
+    assert gradgradcheck(ERRORS[error], (one, other))
+
+
+def test_a_detached_teacher_is_a_constant_of_the_penalty():
+    net, images, labels = tiny().double(), photos(4)[0].double(), torch.arange(4)
+    penalty = interpretable_gradients()(net, images, labels)[1]
+    found = torch.autograd.grad(penalty, net.parameters(), allow_unused=True)
+    leaf, logits = recorded(net, images)
+    standard, teacher = input_gradients(logits[torch.arange(4), labels], leaf, differentiable=True)
+    assert not teacher.requires_grad
+    wanted = ERRORS["cosine"](standard.flatten(1), teacher.detach().clone().flatten(1)).mean()
+    for one, other in zip(found, torch.autograd.grad(wanted, net.parameters(), allow_unused=True), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-14)
+    taught = interpretable_gradients(detach=False)(net, images, labels)[1]
+    weight = net.features[0].weight
+    assert not torch.allclose(torch.autograd.grad(taught, weight)[0], found[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_are_zero_between_equals_and_defined_at_zero(error):
+    gradient = torch.tensor([[1.0, -2.0, 3.0]], requires_grad=True)
+    nothing = torch.zeros(1, 3, requires_grad=True)
+    assert ERRORS[error](gradient, gradient).item() == pytest.approx(0, abs=1e-6)
+    for one, other in ((gradient, nothing), (nothing, gradient), (nothing, nothing)):
+        value = ERRORS[error](one, other)
+        assert value.isfinite().all()
+        assert all(g.isfinite().all() for g in torch.autograd.grad(value.sum(), (gradient, nothing), allow_unused=True) if g is not None)  # fmt: skip
+
+
+def test_error_values_by_hand():
+    one, other = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, -4.0]])
+    assert {name: error(one, other).item() for name, error in ERRORS.items()} == {
+        "cosine": 1.0, "l1": 3.5, "l2": 12.5, "histogram": 1.0,
+    }  # fmt: skip
+
+
+def test_batch_norm_counts_a_batch_once():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 22 * 22, 4))
+    other, (images, labels) = copy.deepcopy(net), photos(6)
+    logits, penalty = interpretable_gradients()(net, images, labels)
+    penalty.backward()
+    assert torch.equal(logits, other(images))
+    assert net[1].num_batches_tracked == 1
+    assert torch.equal(net[1].running_var, other[1].running_var)
+
+
+def test_a_scale_divides_out():
+    net, (images, labels) = tiny().double(), photos(4)
+    one = interpretable_gradients(error="l2")(net, images.double(), labels)[1]
+    other = interpretable_gradients(error="l2")(net, images.double(), labels, scale=2.0**12)[1]
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_stays_near_the_gradients_of_float32(dtype):
+    net, (images, labels) = tiny(), photos(8)
+    whole = interpretable_gradients()(net, images, labels)[1]
+    with torch.autocast("cpu", dtype):
+        logits, penalty = interpretable_gradients()(net, images, labels, scale=2.0**10)
+    assert logits.dtype == dtype
+    assert penalty.dtype == torch.float32
+    penalty.backward()
+    assert penalty.item() == pytest.approx(whole.item(), abs=0.03)
+    assert all(parameter.grad.dtype == torch.float32 for parameter in net.parameters() if parameter.grad is not None)
+
+
+def test_steps_bring_the_gradients_together():
+    net, (images, labels) = tiny().train(), photos(32)
+    regulariser, optimiser = interpretable_gradients(), torch.optim.Adam(net.parameters(), 3e-3)
+    penalties = []
+    for _ in range(25):
+        optimiser.zero_grad()
+        _, penalty = regulariser(net, images, labels)
+        penalty.backward()
+        optimiser.step()
+        penalties.append(penalty.item())
+    assert penalties[-1] < 0.6 * penalties[0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(weight=-1), "weight is -1"),
+        (dict(weight=float("nan")), "weight is nan"),
+        (dict(error="cosin"), "nearest: cosine"),
+        (dict(of="probability"), "'logit' of the label or the 'loss'"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong, message):
+    with pytest.raises((ValueError, LookupError), match=message):
+        interpretable_gradients(**wrong)
+
+
+def test_a_gradient_scaler_trains_in_float16():
+    """As a 16-bit training does it: the scaler's scale on loss and gradients alike, steps with infinities left out."""
+    net, (images, labels) = tiny().train(), photos(16)
+    before = copy.deepcopy(net.state_dict())
+    optimiser, scaler = torch.optim.SGD(net.parameters(), 0.1), torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    for _ in range(40):
+        optimiser.zero_grad()
+        with torch.autocast("cpu", torch.float16):
+            logits, penalty = interpretable_gradients()(net, images, labels, scaler.get_scale())
+            loss = F.cross_entropy(logits, labels) + 0.5 * penalty
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+    assert 1 <= scaler.get_scale() < 2.0**40
+    assert loss.isfinite()
+    assert all(value.isfinite().all() for value in net.state_dict().values())
+    assert not torch.equal(net.state_dict()["features.0.weight"], before["features.0.weight"])
