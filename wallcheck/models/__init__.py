@@ -7,6 +7,7 @@ from wallcheck.models._head import Split, split_head
 from wallcheck.models._lean import lean_cells, lean_features
 from wallcheck.models._modes import in_mode
 from wallcheck.models._vgg import PRESETS, assemble, untrained, vgg, vgg16_walls, vgg_small
+from wallcheck.models._wrappers import unwrapped
 
 __all__ = [
     "PRESETS",
@@ -22,6 +23,7 @@ __all__ = [
     "save",
     "split_head",
     "untrained",
+    "unwrapped",
     "vgg",
     "vgg16_walls",
     "vgg_small",
