@@ -1,13 +1,13 @@
 """Train a blind network, or its twin without a wall.
 
     python -m experiments.train fit --config experiments/configs/vgg_small.yaml
-    python -m experiments.train fit --config experiments/configs/vgg_small.yaml --model.walled false --out runs/open
+    python -m experiments.train fit --config experiments/configs/vgg_small.yaml --model.walled false
 
 Every setting of the YAML file is a flag: --trainer.max_epochs 10, --trainer.devices 8, --trainer.num_nodes 2,
 --trainer.precision bf16-mixed, --trainer.accelerator gpu, --model.lr 1e-3, --data.batch_size 256. See --help and
 fit --help.
 
-Leaves in --out: model.safetensors and model.json (the net), config.yaml, metrics.csv (loss and accuracy by
+Leaves in --out (runs/reproduce/walled, or unwalled, where python -m experiments.audit looks): model.safetensors and model.json (the net), config.yaml, metrics.csv (loss and accuracy by
 step and epoch), checkpoints/last.ckpt, and with --snapshots "[0,1,10,100]" the net after those steps. An
 interrupted run goes on with --ckpt_path OUT/checkpoints/last.ckpt, in the same order of images as if it had not
 been interrupted.
@@ -23,17 +23,28 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from wallcheck.lit.training import BlindClassifier, SaveNet, Snapshots, TrainingSets, keep_log
+from wallcheck.writing import at_home
+
+DEFAULT_OUT = Path("runs/reproduce")  # where python -m experiments.reproduce trains too
+EPOCHS = 6  # without a configuration; Lightning's own 1000 would take days
 
 
 class TrainCLI(LightningCLI):
     """LightningCLI with one more flag, --out, that decides where everything goes."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--out", type=str, default="runs/train", help="folder for the net, logs and checkpoints")
+        parser.add_argument(
+            "--out",
+            type=str | None,
+            default=None,
+            help="folder for the net, logs and checkpoints; runs/reproduce/walled, or unwalled, if not given",
+        )
         parser.add_argument("--snapshots", type=list[int], default=[], help="steps after which to keep the net too")
 
     def before_instantiate_classes(self) -> None:
         config = self._settings
+        config.out = str(at_home(config.out or DEFAULT_OUT / ("walled" if config.model.walled else "unwalled")))
+        config.data.folder = str(at_home(config.data.folder))
         config.trainer.default_root_dir = config.out
         if config.trainer.enable_progress_bar is None:
             config.trainer.enable_progress_bar = sys.stderr.isatty()
@@ -69,7 +80,11 @@ def main(arguments: list[str] | None = None) -> None:
         args=arguments,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False},
+        trainer_defaults={
+            "use_distributed_sampler": False,
+            "enable_model_summary": False,
+            "max_epochs": EPOCHS,
+        },
     )
 
 

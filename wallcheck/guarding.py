@@ -106,7 +106,7 @@ def untouched(net: nn.Module) -> Iterator[list[str]]:
     """
     modules = {name: (module, module.training, _parts(module)) for name, module in net.named_modules()}
     tensors = dict([*net.named_parameters(), *net.named_buffers()])
-    values = {name: (value.detach().clone(), value.requires_grad, value.grad) for name, value in tensors.items()}
+    values = {name: _held(value) for name, value in tensors.items()}
     changes: list[str] = []
     try:
         yield changes
@@ -124,6 +124,11 @@ def _parts(module: nn.Module) -> dict[str, dict]:
     return {part: dict(getattr(module, part)) for part in PARTS}
 
 
+def _held(value: Tensor) -> tuple[Tensor, bool, Tensor | None, Tensor | None]:
+    grad = value.grad
+    return value.detach().clone(), value.requires_grad, grad, None if grad is None else grad.detach().clone()
+
+
 def _put_back(now: dict, before: dict) -> bool:
     if list(now) == list(before) and all(now[name] is before[name] for name in now):
         return False
@@ -132,18 +137,26 @@ def _put_back(now: dict, before: dict) -> bool:
     return True
 
 
-def _restore(value: Tensor, before: Tensor, requires_grad: bool, grad: Tensor | None) -> bool:
-    value.grad = grad
+def _restore(value: Tensor, before: Tensor, requires_grad: bool, grad: Tensor | None, slope: Tensor | None) -> bool:
+    """Put value, and then what goes with it, back; was it another one?"""
+    changed = not same(value.detach(), before)
+    value.grad = None  # of a type that may not be the value's
+    if changed:
+        _fill(value, before)
     if value.requires_grad != requires_grad:
         value.requires_grad_(requires_grad)
-    if same(value.detach(), before):
-        return False
+    if grad is not None and not same(grad, slope):
+        _fill(grad, slope)
+    value.grad = grad
+    return changed
+
+
+def _fill(value: Tensor, before: Tensor) -> None:
     if value.shape == before.shape and value.dtype == before.dtype:
         with torch.no_grad():
             value.copy_(before)
     else:
         value.data = before
-    return True
 
 
 def same(one: Tensor, two: Tensor) -> bool:

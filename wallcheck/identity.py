@@ -52,9 +52,7 @@ def claim(out: Path, manifest: Manifest, pictures: dict[str, Pictures]) -> str:
     """
     if not manifest.claim(out):
         kept = Manifest.load(out)
-        sets = {
-            name: pictures[name].identity(_count(kept, name, one)) for name, one in manifest.study["image_sets"].items()
-        }
+        sets = {name: pictures[name].identity(_count(kept, name, one)) for name, one in manifest.image_sets.items()}
         ours = Manifest(manifest.config, {**manifest.study, "image_sets": sets})
         if found := kept.differences(ours):
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
@@ -70,5 +68,5 @@ def claim(out: Path, manifest: Manifest, pictures: dict[str, Pictures]) -> str:
 
 
 def _count(kept: Manifest, name: str, ours: dict) -> int:
-    before = kept.study.get("image_sets", {}).get(name, {}).get("count")
+    before = kept.image_sets.get(name, {}).get("count")
     return before if isinstance(before, int) else ours["count"]

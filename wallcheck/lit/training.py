@@ -71,10 +71,10 @@ class BlindClassifier(L.LightningModule):
 
     def configure_optimizers(self):
         optimiser = torch.optim.AdamW(self.net.parameters(), self.hparams.lr, weight_decay=self.hparams.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.hparams.lr, total_steps=max(steps, 2), pct_start=0.2
-        )
+        steps = max(int(self.trainer.estimated_stepping_batches), 2)
+        # The rise ends at step share * steps - 1, by which OneCycleLR divides: 0 for a fifth of 5 steps.
+        rise = max(0.2, 1.5 / steps)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.hparams.lr, total_steps=steps, pct_start=rise)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 

@@ -30,8 +30,9 @@ def read_training(path: str | Path) -> pd.DataFrame:
         if by_step in log:
             log[name] = log[by_step]
     missing = [name for name in ("step", "epoch", *WANTED) if name not in log]
-    if missing:
+    if {"step", "epoch"} & set(missing) or set(WANTED) <= set(missing):
         raise ValueError(f"{path} has no column {', '.join(missing)}; give the metrics.csv of a training")
+    log[missing] = float("nan")  # a training shorter than its logging interval
     return log[["step", "epoch", *WANTED]].sort_values("step", kind="stable", ignore_index=True)
 
 

@@ -40,6 +40,11 @@ class Manifest:
         """Names the study; every shard carries it."""
         return digest(self.study) if self.study else ""
 
+    @property
+    def image_sets(self) -> dict:
+        """Name of each image set -> what is kept of it."""
+        return self.study.get("image_sets", {})
+
     def save(self, run: Path) -> None:
         write_text(Path(run) / MANIFEST, self._text)
 
