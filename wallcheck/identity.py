@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from wallcheck.data import ImageSet, PhotoFolder
-from wallcheck.results import Manifest, digest
+from wallcheck.results import MANIFEST, Manifest, digest, shards
 
 SLICE = 64  # images read at once
 
@@ -50,6 +50,10 @@ def claim(out: Path, manifest: Manifest, pictures: dict[str, Pictures]) -> str:
 
     A folder that began with fewer or more images is compared on those. Raises FileExistsError, naming what differs.
     """
+    if shards(out) and not (out / MANIFEST).is_file():
+        raise FileNotFoundError(
+            f"{out} holds rows but no {MANIFEST}, so whose they are is not known; put the manifest back, or choose another --out"
+        )
     if not manifest.claim(out):
         kept = Manifest.load(out)
         sets = {name: pictures[name].identity(_count(kept, name, one)) for name, one in manifest.image_sets.items()}

@@ -65,6 +65,7 @@ def _refuse_unequal(double: pd.DataFrame) -> None:
     apart = ((value.max() - value.min()) > ROUNDING) | empty.between(0, 1, "neither") | (target.nunique() > 1)
     if apart.any():
         key = dict(zip(KEY, apart.idxmax(), strict=True))
+        key["image"] = int(key["image"])
         same = np.logical_and.reduce([double[name] == value for name, value in key.items()])
         raise MeasuredTwice(key, double.loc[same, "value"].tolist())
 
