@@ -1,15 +1,17 @@
 """Audit CAM methods on the trained walled net, an untrained one and the trained twin without a wall.
 
-    python -m experiments.audit --walled runs/walled/model.safetensors --unwalled runs/unwalled/model.safetensors \\
-        --data data --out runs/audit
-    python -m experiments.audit --walled runs/walled/model.safetensors --images ~/photographs --out runs/photographs
+    python -m experiments.audit                      the net that python -m experiments.reproduce or .train left
+    python -m experiments.audit --unwalled runs/reproduce/unwalled/model.safetensors --out runs/with_twin
+    python -m experiments.audit --walled my/model.safetensors --images ~/photographs --out runs/photographs
     several GPUs:  add --devices 8;  nodes: --num_nodes 2, started by srun or torchrun
 
 The walled net is audited in the region it cannot see; the untrained net is the same network before training; the
 twin without a wall is a contrast, measured in the walled net's unseen region, which it does see. By default the
 paper's eight methods and four controls on the predicted class of the first 100 images of each set; --methods names
 others, and --all_methods audits every one. Leaves in --out: manifest.json, rows/*.parquet, examples/*.npz,
-leakage.csv. Started again with the same settings, it goes on where it stopped.
+leakage.csv. Started again it goes on where it stopped, and takes more methods, images and metrics into the same folder;
+other nets, image sets, targets or another seed are another study and want another --out. Exit status 3: a method gave
+no map for some images; it is named, all other rows stand.
 """
 
 from dataclasses import dataclass, field
@@ -21,9 +23,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from experiments import flags
 from wallcheck import models
 from wallcheck.cams import CONTROLS, PAPER
+from wallcheck.cli import INCOMPLETE
 from wallcheck.evidence import BUDGET_MB
 from wallcheck.running import Study, images_for, run
 from wallcheck.tables import notices_on_stderr, print_leakage, progress_bar
+from wallcheck.writing import say
 
 SETS = ("stack_mix", "stack_gen", "mix_other_class", "mix_background", "mix_noise", "mix_constant")
 
@@ -36,11 +40,12 @@ class AuditRun:
         walled: model.safetensors of the trained walled net.
         unwalled: of its twin without a wall; left out if not given.
         untrained: audit the walled net at initialisation too.
-        data: folder of generated sets.
+        data: folder of generated sets; if not given, data/ beside the net's folder, where reproduce puts it, or here.
         sets: which of them.
         images: folders to audit instead of generated sets: photographs or image sets.
         methods: names of methods.
         all_methods: every method that applies to the net.
+        metrics: names of leakage metrics; all if not given.
         count: images of each set.
         targets: "predicted" or "label"; photographs are labelled by their class folders.
         classes: names of the net's classes, if its description has none: a tree TREE/CLASS/IMAGE, an image set, or a text file.
@@ -53,14 +58,15 @@ class AuditRun:
         accelerator: for lightning.Trainer.
     """
 
-    walled: str = "runs/walled/model.safetensors"
+    walled: str = "runs/reproduce/walled/model.safetensors"
     unwalled: str | None = None
     untrained: bool = True
-    data: str = "data"
+    data: str | None = None
     sets: list[str] = field(default_factory=lambda: list(SETS))
     images: list[str] = field(default_factory=list)
     methods: list[str] = field(default_factory=lambda: [*PAPER, *CONTROLS])
     all_methods: bool = False
+    metrics: list[str] = field(default_factory=list)
     count: int = 100
     targets: str = "predicted"
     classes: str | None = None
@@ -81,7 +87,7 @@ def study_of(options: AuditRun) -> Study:
     if options.unwalled:
         nets["unwalled"] = models.load(options.unwalled)
         contrasts["unwalled"] = "walled"
-    folders = options.images or [Path(options.data) / name for name in options.sets]
+    folders = options.images or [data_of(options) / name for name in options.sets]
     with notices_on_stderr("experiments.audit"):
         image_sets = [images_for(walled, folder, options.classes, options.targets) for folder in folders]
     methods = None if options.all_methods else options.methods
@@ -95,20 +101,28 @@ def study_of(options: AuditRun) -> Study:
         options.seed,
         options.batch_size,
         options.budget_mb,
+        metrics=options.metrics or None,
     )
 
 
-def main(options: AuditRun) -> None:
+def data_of(options: AuditRun) -> Path:
+    beside = Path(options.walled).parent.parent / "data"
+    return Path(options.data) if options.data else beside if beside.is_dir() else Path("data")
+
+
+def main(options: AuditRun) -> int:
     trainer = dict(devices=options.devices, num_nodes=options.num_nodes, accelerator=options.accelerator)
     with progress_bar() as tell:
         rows = run(study_of(options), options.out, trainer, tell)
-    report(rows[rows["images"].isin(["stack_mix", "stack_gen"])] if not options.images else rows, options.out)
+    paper = rows[rows["images"].isin(["stack_mix", "stack_gen"])]
+    report(rows if options.images or paper.empty else paper, options.out)
+    return INCOMPLETE if rows.attrs["failures"] else 0
 
 
 @rank_zero_only
 def report(rows: pd.DataFrame, out: str) -> None:
     print_leakage(rows)
-    print(f"rows, manifest and table are in {out}")
+    say(f"rows, manifest and table are in {out}")
 
 
 if __name__ == "__main__":

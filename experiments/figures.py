@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 
 from wallcheck import plots
 from wallcheck.cams import PAPER
-from wallcheck.results import Manifest, merge, split
+from wallcheck.results import Manifest, examples_of, merge, split
+from wallcheck.writing import at_home, say
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ class Inputs:
     paper: pd.DataFrame
     net: str
     images: str
-    image: int
+    image: int | None
 
     @classmethod
-    def read(cls, run: str, image: int) -> "Inputs":
+    def read(cls, run: str, image: int | None) -> "Inputs":
         """Raises FileNotFoundError where `run` is no finished or interrupted audit."""
         Manifest.load(Path(run))
         rows = merge(run)
@@ -53,7 +54,7 @@ class Inputs:
 
     @property
     def kept(self) -> Path:
-        return self.run / "examples" / f"{self.net}--{self.images}.npz"
+        return examples_of(self.run, self.net, self.images)
 
 
 def figures_of_rows(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
@@ -79,8 +80,9 @@ def figures_of_examples(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
         return {}
     examples = plots.Examples.load(inputs.kept)
     methods = [name for name in examples.maps if name in PAPER] or None
+    image = min(1, len(examples.pixels) - 1) if inputs.image is None else inputs.image
     return {
-        "main": partial(plots.main_figure, examples, inputs.image, methods),
+        "main": partial(plots.main_figure, examples, image, methods),
         "gallery": partial(plots.gallery, examples, methods=methods),
     }
 
@@ -104,27 +106,34 @@ def parser() -> ArgumentParser:
     built.add_argument("--run", type=str, default="runs/audit", help="run folder of an audit")
     built.add_argument("--training", type=str, nargs="*", default=[], help="training folders, or their metrics.csv")
     built.add_argument("--theory", type=str | None, default=None, help="the --out of python -m theory")
-    built.add_argument("--image", type=int, default=1, help="which kept image the main figure shows")
+    built.add_argument(
+        "--image",
+        type=int | None,
+        default=None,
+        help="which kept image the main figure shows; the second if there is one",
+    )
     built.add_argument("--out", type=str, default="runs/figures", help="where the figures go")
     return built
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
-    out = Path(options.out)
-    inputs = Inputs.read(options.run, options.image)
+    out = at_home(options.out)
+    inputs = Inputs.read(str(at_home(options.run)), options.image)
     written = []
     for name, draw in (figures_of_examples(inputs) | figures_of_rows(inputs)).items():
         written += plots.save(draw(), out / name)
     if options.training:
-        written += draw_training(options.training, out)
+        written += draw_training([at_home(folder) for folder in options.training], out)
     if options.theory:
-        written += copy_theory(options.theory, out)
+        written += copy_theory(at_home(options.theory), out)
     print(f"drew into {out}: {', '.join(path.name for path in written)}")
 
 
 if __name__ == "__main__":
     try:
         main()
+    except BrokenPipeError:
+        say("")
     except (ValueError, OSError, LookupError) as error:
         sys.exit(f"experiments.figures: {error}")

@@ -8,11 +8,17 @@ from typing import TypeVar, get_args, get_origin
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
+from wallcheck.cli import plain_warnings
+from wallcheck.writing import at_home, say
+
 T = TypeVar("T")
 
 
 def read(cls: type[T], arguments: Sequence[str] | None = None, name: str | None = None) -> T:
-    """An instance of cls from flags; a list takes its values one after another: --methods gradcam hirescam."""
+    """An instance of cls from flags; a list takes its values one after another: --methods gradcam hirescam.
+
+    A text that begins with ~ is a path below the home folder: no shell expands --out=~/runs.
+    """
     about = parse(cls.__doc__)
     parser = ArgumentParser(prog=f"python -m {name or cls.__module__}", description=about.short_description)
     parser.add_argument("--config", action="config", help="a YAML file of flags")
@@ -24,13 +30,28 @@ def read(cls: type[T], arguments: Sequence[str] | None = None, name: str | None 
         )
         parser.add_argument(f"--{field.name}", default=default, help=helps[field.name], **several)
     options = parser.parse_args(arguments)
-    return cls(**{field.name: options[field.name] for field in fields(cls)})
+    return cls(**{field.name: home(options[field.name]) for field in fields(cls)})
 
 
-def script(name: str, main: Callable[[T], None], cls: type[T]) -> None:
-    """Run main on the flags; a user's error becomes one line and exit status 1."""
+def home(value: object) -> object:
+    """A text, or each of several, with ~ as the home folder; anything else as it is."""
+    if isinstance(value, list):
+        return [home(one) for one in value]
+    return str(at_home(value)) if isinstance(value, str) and value.startswith("~") else value
+
+
+def script(name: str, main: Callable[[T], int | None], cls: type[T]) -> None:
+    """Run main on the flags and end with the status it returns; a user's error becomes one line and exit status 1.
+
+    A reader of its output who has left (`| head`) is no error.
+    """
     try:
-        main(read(cls, name=name))
+        with plain_warnings(name):
+            status = main(read(cls, name=name))
+            sys.stdout.flush()
+        sys.exit(status)
+    except BrokenPipeError:
+        say("")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; the same command goes on where it stopped")
     except (ValueError, OSError, LookupError, RuntimeError) as error:

@@ -19,7 +19,7 @@ from experiments import flags
 from experiments.benchmark.duels import Duel
 from wallcheck.cams import METHODS, PAPER, Method
 from wallcheck.results import interval, merge
-from wallcheck.writing import write_text
+from wallcheck.writing import beside, write_text
 
 FIGURES = ("main", "leakage", "prediction", "sources", "controls", "training")
 TOLD = {
@@ -62,13 +62,15 @@ def main(options: Update) -> None:
         kept = json.loads(Path(options.benchmark, "benchmark.json").read_text())
         text = replaced(text, "speed", "\n".join(speed(one) for one in kept["measured"]))
         figures += [Path(options.benchmark, f"benchmark.{kind}") for kind in ("md", "png")]
+    missing = [path for path in figures if not path.is_file()]
+    if missing:  # told before anything is replaced
+        raise FileNotFoundError(
+            f"{missing[0]} is missing; figures are drawn by python -m experiments.figures --run RUN --out RUN/figures"
+        )
     write_text(readme, text)
     for path in figures:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing; figures are drawn by python -m experiments.figures --run RUN --out RUN/figures"
-            )
-        shutil.copy(path, Path("docs") / path.name)
+        with beside(Path("docs") / path.name) as partial:
+            shutil.copy(path, partial)
 
 
 def paper_table(rows: pd.DataFrame) -> str:

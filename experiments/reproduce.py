@@ -23,8 +23,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from experiments import flags
-from wallcheck.results import merge, writable, write_text
+from wallcheck.cli import INCOMPLETE
+from wallcheck.results import merge, writable
 from wallcheck.tables import print_leakage
+from wallcheck.writing import write_text
 
 CONFIG = "experiments/configs/vgg_small.yaml"
 BATCH = 64
@@ -57,7 +59,7 @@ class Reproduction:
     quick_theory: bool = False
 
 
-def main(options: Reproduction) -> None:
+def main(options: Reproduction) -> int:
     out, console = writable(options.out), Console(stderr=True)
     stages = Stages(out, asdict(options), console)
     counts = {"train-count": options.train_count, "val-count": options.val_count, "count": options.count}
@@ -83,30 +85,48 @@ def main(options: Reproduction) -> None:
     stages.run("figures", lambda: call("experiments.figures", **drawn))
     rows = merge(out)
     print_leakage(rows[rows["images"].isin(["stack_mix", "stack_gen"])])
-    stages.report({name: final_accuracy(out / name) for name in ("walled", "unwalled")})
+    stages.report({name: latest(out / name)[1] for name in ("walled", "unwalled")})
+    return INCOMPLETE if rows.attrs["failures"] else 0
 
 
 class Stages:
-    """Runs each stage once: a finished one, of the same settings, is kept when the command is given again."""
+    """Runs each stage once: a finished one, of the same settings, is kept when the command is given again.
+
+    Raises FileExistsError for a folder with other settings, or with a net that was trained by hand: neither is lost.
+    """
 
     def __init__(self, out: Path, settings: dict, console: Console):
         self.path, self.settings, self.console = out / "stages.json", settings, console
-        kept = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        kept = self._read()
         if kept and kept["settings"] != settings:
             raise FileExistsError(f"{out} holds a study with other settings {kept['settings']}; choose another --out")
+        for name in ("walled", "unwalled"):
+            if not kept and any((out / name / left).exists() for left in ("model.safetensors", "checkpoints")):
+                raise FileExistsError(f"{out / name} holds a net that this command did not train; choose another --out")
         self.seconds: dict[str, float] = kept.get("seconds", {})
+        self._keep()
 
-    def run(self, name: str, work: Callable[[], None]) -> None:
+    def _read(self) -> dict:
+        try:
+            return json.loads(self.path.read_text()) if self.path.is_file() else {}
+        except ValueError as error:
+            raise ValueError(f"{self.path} is damaged ({error}); choose another --out or remove that folder") from None
+
+    def _keep(self) -> None:
+        write_text(self.path, json.dumps({"settings": self.settings, "seconds": self.seconds}, indent=1) + "\n")
+
+    def run(self, name: str, work: Callable[[], int | None]) -> None:
+        """A stage that returns a status other than 0 is not finished, but does not stop what follows."""
         if name in self.seconds:
             self.console.print(f"[bold]{name}[/bold]: kept from before ({self.seconds[name]:.0f} s)")
             return
         self.console.print(f"[bold]{name}[/bold]")
         start = time.perf_counter()
-        work()
-        self.seconds[name] = time.perf_counter() - start
-        write_text(self.path, json.dumps({"settings": self.settings, "seconds": self.seconds}, indent=1) + "\n")
+        if not work():
+            self.seconds[name] = time.perf_counter() - start
+            self._keep()
 
-    def report(self, accuracies: dict[str, float]) -> None:
+    def report(self, accuracies: dict[str, float | None]) -> None:
         table = Table(title="stages", title_justify="left")
         table.add_column("stage")
         table.add_column("seconds", justify="right")
@@ -115,12 +135,14 @@ class Stages:
         table.add_row("all", f"{sum(self.seconds.values()):.0f}")
         Console().print(table)
         for name, accuracy in accuracies.items():
-            print(f"validation accuracy, {name}: {accuracy:.1%}")
+            print(f"validation accuracy, {name}: {'not measured' if accuracy is None else f'{accuracy:.1%}'}")
         print(f"the run folder is {self.path.parent}")
 
 
-def call(module: str, quiet: bool = False, **flags: object) -> None:
+def call(module: str, quiet: bool = False, **flags: object) -> int:
     """Run a module of this repository with its own progress bar; raises RuntimeError if it fails.
+
+    Returns 0, or INCOMPLETE where some method gave no map for some images: all else can go on.
 
     A list becomes several values, True a bare flag, False none.
     """
@@ -130,10 +152,12 @@ def call(module: str, quiet: bool = False, **flags: object) -> None:
             values = value if isinstance(value, list) else [] if value is True else [value]
             command += [f"--{name}", *map(str, values)]
     output = subprocess.DEVNULL if quiet else None
-    if subprocess.run(command, env={**os.environ, **KEEP_MEMORY}, stdout=output).returncode:
+    status = subprocess.run(command, env={**os.environ, **KEEP_MEMORY}, stdout=output).returncode
+    if status not in (0, INCOMPLETE):
         raise RuntimeError(
             f"python -m {module} failed; its message is above. Started again, this command goes on there"
         )
+    return status
 
 
 def train_both(options: Reproduction, out: Path, console: Console) -> None:
@@ -210,10 +234,6 @@ def latest(folder: Path) -> tuple[int, float | None]:
     accuracies = [float(row["val_accuracy"]) for row in rows if row.get("val_accuracy")]
     steps = [int(row["step"]) for row in rows if (row.get("step") or "").isdigit()]
     return max(steps, default=0), accuracies[-1] if accuracies else None
-
-
-def final_accuracy(folder: Path) -> float:
-    return latest(folder)[1] or float("nan")
 
 
 if __name__ == "__main__":

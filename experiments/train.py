@@ -1,7 +1,7 @@
 """Train a blind network, or its twin without a wall.
 
     python -m experiments.train fit --config experiments/configs/vgg_small.yaml
-    python -m experiments.train fit --config experiments/configs/vgg_small.yaml --model.walled false --out runs/open
+    python -m experiments.train fit --config experiments/configs/vgg_small.yaml --model.walled false
 
     python -m experiments.train fit --data.folder photos --model.preset vgg_small --model.image_size 128 --model.wall left:1/2
     python -m experiments.train fit --config experiments/configs/vgg_small.yaml \\
@@ -13,7 +13,8 @@ or CIFAR's files as torchvision lays them out. Every setting of the YAML file is
 --trainer.precision bf16-mixed, --trainer.accelerator gpu, --model.lr 1e-3, --data.batch_size 256. See --help and
 fit --help.
 
-Prints the wall and, at the end, where the net is and how good. Leaves in --out: model.safetensors and model.json
+Prints the wall and, at the end, where the net is and how good. Leaves in --out (runs/reproduce/walled, or unwalled, where
+python -m experiments.audit looks): model.safetensors and model.json
 (the net), config.yaml, metrics.csv (loss, accuracy and top-5 accuracy by step and epoch), checkpoints/last.ckpt, and with --snapshots "[0,1,10,100]" the net after those steps. An
 interrupted run goes on with --ckpt_path OUT/checkpoints/last.ckpt, in the same order of images as if it had not
 been interrupted.
@@ -33,17 +34,28 @@ from wallcheck.labelled import class_names
 from wallcheck.lit.sets import TrainingSets
 from wallcheck.lit.training import BlindClassifier, SaveNet, Snapshots, keep_log
 from wallcheck.wall_words import in_words
+from wallcheck.writing import at_home
+
+DEFAULT_OUT = Path("runs/reproduce")  # where python -m experiments.reproduce trains too
+EPOCHS = 6  # without a configuration; Lightning's own 1000 would take days
 
 
 class TrainCLI(LightningCLI):
     """LightningCLI with one more flag, --out, that decides where everything goes."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--out", type=str, default="runs/train", help="folder for the net, logs and checkpoints")
+        parser.add_argument(
+            "--out",
+            type=str | None,
+            default=None,
+            help="folder for the net, logs and checkpoints; runs/reproduce/walled, or unwalled, if not given",
+        )
         parser.add_argument("--snapshots", type=list[int], default=[], help="steps after which to keep the net too")
 
     def before_instantiate_classes(self) -> None:
         config = self._settings
+        config.out = str(at_home(config.out or DEFAULT_OUT / ("walled" if config.model.walled else "unwalled")))
+        config.data.folder = str(at_home(config.data.folder))
         config.trainer.default_root_dir = config.out
         if config.trainer.enable_progress_bar is None:
             config.trainer.enable_progress_bar = sys.stderr.isatty()
@@ -103,7 +115,11 @@ def main(arguments: list[str] | None = None) -> None:
         args=arguments,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False},
+        trainer_defaults={
+            "use_distributed_sampler": False,
+            "enable_model_summary": False,
+            "max_epochs": EPOCHS,
+        },
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.nets import tiny, trained_tiny
 from tests.sets import write_photographs, write_set
 from wallcheck import models
 from wallcheck.auditing import audit
-from wallcheck.cams import METHODS
+from wallcheck.cams import METHODS, cam_method
 from wallcheck.certificate import Certificate
 from wallcheck.cli import main
 from wallcheck.data import PhotoFolder
@@ -22,6 +23,20 @@ from wallcheck.results import Manifest, merge
 from wallcheck.tables import progress_bar
 
 ROOT = Path(__file__).parents[1]
+
+
+KIND = dict(family="local", source="mine", cost="0", verdict="may_leak")
+
+
+@contextmanager
+def own_methods():
+    """METHODS are put back as they were."""
+    before = dict(METHODS)
+    try:
+        yield
+    finally:
+        METHODS.clear()
+        METHODS.update(before)
 
 
 @pytest.fixture
@@ -91,7 +106,7 @@ def test_audit_of_photographs(wallcheck, model, tmp_path):
     assert mass.loc["hirescam", "mean"] == 0
     assert mass.loc["gradcam", "low"] > 0
     manifest = Manifest.load(out)
-    assert manifest.image_sets == {"holiday": json.loads(json.dumps(images.identity))}
+    assert manifest.image_sets["holiday"]["count"] == 7
     assert manifest.config["methods"] == {"model": ["gradcam", "hirescam"]}
     assert manifest.certificates["model"]["fingerprint"]
 
@@ -123,6 +138,48 @@ def test_audit_takes_the_certificate_it_is_given(wallcheck, model, tmp_path):
         certificate,
     )
     assert wallcheck(*arguments)[0] == 0
+
+
+def test_a_bad_method_costs_itself_alone_and_the_status_tells(wallcheck, model, tmp_path):
+    folder, out = write_photographs(tmp_path / "holiday", 5), tmp_path / "run"
+    with own_methods():
+        cam_method(**KIND, name="bad")(lambda ev: ev.activations[:, 0] / 0)
+        status, printed, errors = wallcheck(
+            "audit", model, "--images", folder, "--out", out, "--methods", "bad", "hirescam"
+        )
+        assert (status, errors.count("\n")) == (3, 1)
+        why = "bad gave no map for 5 images of holiday on model; image 0: bad gave NaN or infinity"
+        assert errors.startswith(f"wallcheck audit: {why}")
+        assert "missing: bad gave no map for 5 images of holiday on model" in " ".join(printed.split())
+        table = pd.read_csv(out / "leakage.csv").set_index("method")
+        assert table.loc["bad", ["missing", "count"]].tolist() == [5, 0]
+        assert set(table.loc["hirescam", "missing"]) == {0}
+        METHODS.pop("bad")
+        cam_method(**KIND, name="bad")(lambda ev: ev.activations[:, 0])
+        assert wallcheck("audit", model, "--images", folder, "--out", out, "--methods", "bad", "hirescam")[::2] == (
+            0,
+            "",
+        )
+    assert set(merge(out)["method"].unique()) == {"bad", "hirescam"}
+
+
+@pytest.mark.parametrize("arguments", [("methods",), ("methods", "--json")])
+def test_a_reader_who_leaves_is_no_error(arguments):
+    command = [sys.executable, "-m", "wallcheck.cli", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+def test_the_home_folder_is_meant_by_its_sign_everywhere(wallcheck, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_photographs(tmp_path / "photos", 2)
+    assert wallcheck("certify", "~/model.safetensors", "--out=~/new/certificates/m.json")[0] == 0
+    more = ("--methods", "hirescam", "--certificate=~/new/certificates/m.json")
+    assert wallcheck("audit", "~/model.safetensors", "--images=~/photos", "--out=~/runs/x", *more)[0] == 0
+    assert len(merge("~/runs/x")["image"].unique()) == 2
+    assert not (tmp_path / "~").exists()
 
 
 def test_no_command_prints_help(wallcheck):

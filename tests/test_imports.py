@@ -16,9 +16,9 @@ LEVEL = {
     "graph": 1, "models": 2, "maps": 1, "wall_words": 1, "data": 1, "metrics": 1, "results": 1,
     "certificate": 3, "evidence": 3, "regularisers": 2, "labelled": 2,
     "cams": 4, "masking": 4,
-    "adapters": 5, "prediction": 5,
+    "adapters": 5, "guarding": 5, "prediction": 5,
     "auditing": 6, "plots": 6,
-    "lit": 7, "report": 7,
+    "examples": 7, "identity": 7, "lit": 7, "report": 7,
     "running": 8, "tables": 8,
     "cli": 9, "pytest_plugin": 9,
 }  # fmt: skip

@@ -1,6 +1,8 @@
-"""The audit: (net, images, methods, metrics) -> rows. No Lightning, no files."""
+"""The audit: (net, images, methods, metrics) -> rows; one bad method costs itself alone. No Lightning, no files."""
 
+import warnings
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,20 +12,32 @@ from torch import Tensor
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, prove
 from wallcheck.evidence import BUDGET_MB, Evidence
+from wallcheck.guarding import each
 from wallcheck.maps import views_of
 from wallcheck.metrics import LEAKAGE, Metric
 from wallcheck.models import BlindNet, unwrapped
 from wallcheck.registry import unique
-from wallcheck.results import COLUMNS, sorted_rows
+from wallcheck.results import COLUMNS, Failure, sorted_rows, told, unresolved
+
+
+class Incomplete(UserWarning):
+    """Some methods gave no map for some images; the rows of all others stand."""
+
+
+class Measured(NamedTuple):
+    """The rows of one batch, and what could not be measured."""
+
+    rows: pd.DataFrame
+    failures: list[Failure]
 
 
 def audit(
     net: BlindNet,
     images: Tensor,
-    methods: Sequence[str | Method] | None = None,
+    methods: Sequence[str | Method] | str | Method | None = None,
     *,
-    metrics: Sequence[str] | None = None,
-    targets: Tensor | Sequence[int] | None = None,
+    metrics: Sequence[str] | str | None = None,
+    targets: Tensor | Sequence[int] | int | None = None,
     certificate: Certificate | None = None,
     contrast: BlindNet | None = None,
     net_name: str = "net",
@@ -38,34 +52,54 @@ def audit(
 
     images (B, 3, H, W), normalised as the net was trained. methods: names, or Methods of your own made
     with `cam_method`; None is all. metrics: names, None is all.
-    targets: classes explained, None the predicted ones. The net is proved anew, here, whatever was proved before; certificate:
-    a record that it must agree with. contrast: the walled twin of a net without a wall; leakage is then counted in the
+    targets: classes explained, one for each image or one for all, None the predicted ones. The net is proved anew, here,
+    whatever was proved before; certificate: a record that it must agree with. contrast: the walled twin of a net without a
+    wall; leakage is then counted in the
     twin's unseen region, where this net sees, to show what the same map looks like without a wall.
     indices: numbers of the images in their set. progress: told after each batch how many images
     are done. Columns: net, images, image, method, view, on, metric, target, value; see
     `wallcheck.results.summary` for means with intervals and `split` there for where leakage comes from.
 
-    Raises BrokenWall if the net is not blind or not the one certified, ValueError if it has no wall
-    and no contrast was given.
+    A method that raises, gives NaN or no map, or changes evidence, images or weights has no rows for those images;
+    all else stands, net and images are given back as they were. It is named in an `Incomplete` warning
+    and in `attrs["failures"]` of the table, an empty list where nothing is missing.
+
+    Raises BrokenWall if the net is not blind or not the one certified; ValueError, before any work, for arguments that do
+    not fit, or if the net has no wall and no contrast was given; ValueError if no method gave any map.
     """
-    if not len(images):
-        raise ValueError("there are no images to audit; pass at least one, (B, 3, H, W)")
-    net, contrast = unwrapped(net), None if contrast is None else unwrapped(contrast)
+    net, contrast = unwrapped(net), unwrapped(contrast)
     blind = require_wall(net, contrast)
+    chosen, measured = applicable(net, methods), chosen_metrics(metrics)
+    checked_settings(seed, batch_size, budget_mb)
+    refused(net, chosen)
+    targets, numbers = checked_targets(net, images, targets), checked_indices(indices, len(images))
     proved = prove(blind)
     if certificate is not None:
         certificate.raise_if_broken().raise_if_unlike(proved)
-    chosen, measured = applicable(net, methods), [LEAKAGE[name] for name in unique(metrics or LEAKAGE)]
-    indices = range(len(images)) if indices is None else indices
-    tables = []
+    found = []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
-        given = None if targets is None else torch.as_tensor(targets)[part]
+        given = None if targets is None else targets[part]
         evidence = Evidence(net, images[part], given, seed=seed, budget_mb=budget_mb)
-        tables.append(measure(evidence, chosen, measured, blind, net_name, image_set, indices[part]))
+        found.append(measure(evidence, chosen, measured, blind, net_name, image_set, numbers[part]))
         if progress is not None:
             progress(len(evidence.images))
-    return sorted_rows(tables)
+    return _whole(found)
+
+
+def _whole(found: Sequence[Measured]) -> pd.DataFrame:
+    table = sorted_rows(batch.rows for batch in found)
+    missing = unresolved([failure for batch in found for failure in batch.failures], table)
+    if missing and table.empty:
+        raise ValueError("; ".join(map(told, missing)))
+    table.attrs["failures"] = missing
+    warn_of(missing, stacklevel=4)
+    return table
+
+
+def warn_of(missing: Sequence[dict], stacklevel: int = 3) -> None:
+    if missing:
+        warnings.warn(f"{'; '.join(map(told, missing))}. All other rows stand", Incomplete, stacklevel=stacklevel)
 
 
 def measure(
@@ -76,27 +110,43 @@ def measure(
     net_name: str,
     image_set: str,
     indices: Sequence[int],
-) -> pd.DataFrame:
+) -> Measured:
     """The rows of one batch; leakage is counted in the unseen region of `blind`."""
+    targets, tables, failures = evidence.targets.cpu().numpy(), [], []
+    numbers, names = np.asarray(indices), tuple(metric.name for metric in metrics)
+    for method in methods:
+        where, use = _measures(method, metrics, blind, evidence)
+        kept, values, wrong = each(method, evidence, use)
+        if kept:
+            table = pd.DataFrame(where, columns=["view", "on", "metric"])
+            table = table.loc[table.index.repeat(len(kept))].reset_index(drop=True)
+            table["method"], table["value"] = method.name, np.concatenate([part.numpy() for part in values])
+            table["image"], table["target"] = np.tile(numbers[kept], len(where)), np.tile(targets[kept], len(where))
+            tables.append(table)
+        failures += [
+            Failure(net_name, image_set, int(numbers[place]), method.name, names, error)
+            for place, error in wrong.items()
+        ]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    return Measured(rows.assign(net=net_name, images=image_set)[COLUMNS], failures)
+
+
+def _measures(
+    method: Method, metrics: Sequence[Metric], blind: BlindNet, evidence: Evidence
+) -> tuple[list[tuple[str, str, str]], Callable[[Tensor], list[Tensor]]]:
+    """(view, on, metric) of every value that raw maps have, and the values (N,) in that order."""
     cells, pixels, halo = (
         torch.from_numpy(mask.copy()).to(evidence.images.device)
         for mask in (blind.wall.unseen, blind.regions.unseen, blind.regions.halo)
     )
-    where = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
-    names, values = [], []
-    for method in methods:
-        raw = finite(method, method(evidence))
-        for view in views_of(method.grid):
-            maps = view.alter(raw, cells, evidence.net.image_size)
-            for metric in metrics:
-                names.append((method.name, view.name, view.on, metric.name))
-                values.append(metric(maps, *where[view.on]).double().cpu().numpy())
-    table = pd.DataFrame(names, columns=["method", "view", "on", "metric"])
-    table = table.loc[table.index.repeat(len(evidence.images))].reset_index(drop=True)
-    table["net"], table["images"], table["value"] = net_name, image_set, np.concatenate(values)
-    table["image"] = np.tile(np.asarray(indices), len(names))
-    table["target"] = np.tile(evidence.targets.cpu().numpy(), len(names))
-    return table[COLUMNS]
+    regions = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
+    views = views_of(method.grid)
+
+    def values(raw: Tensor) -> list[Tensor]:
+        altered = [(view, view.alter(raw, cells, evidence.net.image_size)) for view in views]
+        return [metric(maps, *regions[view.on]).double().cpu() for view, maps in altered for metric in metrics]
+
+    return [(view.name, view.on, metric.name) for view in views for metric in metrics], values
 
 
 def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:
@@ -117,13 +167,85 @@ def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:
     return contrast
 
 
-def applicable(net: BlindNet, wanted: Sequence[str | Method] | None) -> list[Method]:
-    """The methods wanted; of all methods, those that are defined on this net."""
-    if wanted is not None:
-        own = {method.name: method for method in wanted if isinstance(method, Method)}
-        names = [method.name if isinstance(method, Method) else method for method in wanted]
-        return [own.get(name) or METHODS[name] for name in unique(names)]
-    return [method for method in METHODS.values() if not method.refuses(net)]
+def applicable(net: BlindNet, wanted: Sequence[str | Method] | str | Method | None) -> list[Method]:
+    """The methods wanted; of all methods, those that are defined on this net. Raises ValueError for an empty list."""
+    if wanted is None:
+        return [method for method in METHODS.values() if not method.refuses(net)]
+    wanted = [wanted] if isinstance(wanted, (str, Method)) else list(wanted)
+    strange = [method for method in wanted if not isinstance(method, (str, Method))]
+    if strange or not wanted:
+        got = f"{strange[0]!r} is no method" if strange else "no methods were asked for"
+        raise ValueError(
+            f"{got}; give names (wallcheck methods lists them), Methods made with cam_method, or None for all"
+        )
+    own = {method.name: method for method in wanted if isinstance(method, Method)}
+    names = [method.name if isinstance(method, Method) else method for method in wanted]
+    return [own.get(name) or METHODS[name] for name in unique(names)]
+
+
+def refused(net: BlindNet, methods: Sequence[Method]) -> None:
+    """Raise ValueError for the first method that is not defined on net."""
+    for method in methods:
+        if reason := method.refuses(net):
+            raise ValueError(f"{method.name} is not defined on this net: {reason}; leave it out")
+
+
+def chosen_metrics(wanted: Sequence[str] | str | None) -> list[Metric]:
+    """The leakage metrics wanted, all for None; raises ValueError for an empty list."""
+    names = LEAKAGE if wanted is None else [wanted] if isinstance(wanted, str) else wanted
+    if not len(names):
+        raise ValueError(f"no metrics were asked for; give some of {', '.join(LEAKAGE)}, or None for all")
+    return [LEAKAGE[name] for name in unique(names)]
+
+
+def checked_settings(seed: int, batch_size: int, budget_mb: float) -> None:
+    """Raise ValueError for settings that no audit can have."""
+    for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} is {value!r}; give a whole number from {least} on")
+    if not budget_mb > 0:
+        raise ValueError(f"budget_mb is {budget_mb!r}; give the memory of one chunk in MiB, above 0")
+
+
+def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[int] | int | None) -> Tensor | None:
+    """One class for each image, or None; raises ValueError for images or targets that do not fit the net."""
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"images are {type(images).__name__}, expected a Tensor (B, 3, H, W); use wallcheck.data.normalise"
+        )
+    if not len(images):
+        raise ValueError("there are no images to audit; pass at least one, (B, 3, H, W)")
+    net.check(images)
+    for place, image in enumerate(images):
+        if not torch.isfinite(image).all():
+            raise ValueError(f"images hold NaN or infinity (image {place}); check how they were read and normalised")
+    if targets is None:
+        return None
+    given = torch.as_tensor(targets)
+    given = given.expand(len(images)) if given.ndim == 0 else given
+    if given.shape != (len(images),):
+        raise ValueError(
+            f"there are {tuple(given.shape)} targets for {len(images)} images; give one class for each image, one for "
+            f"all, or None for the predicted ones"
+        )
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise ValueError(
+            f"targets are {given.dtype}, expected class indices, whole numbers; or None for the predicted ones"
+        )
+    for end in (given.argmin(), given.argmax()):  # the ends of the range fit, so all do; Evidence knows the classes
+        Evidence(net, images[:1], given[end : end + 1])
+    return given
+
+
+def checked_indices(indices: Sequence[int] | None, count: int) -> list[int]:
+    """The numbers of the images in their set; raises ValueError unless there is one of its own for each."""
+    numbers = list(range(count)) if indices is None else [int(number) for number in indices]
+    if len(numbers) != count or len(set(numbers)) < count:
+        raise ValueError(
+            f"there are {len(numbers)} indices, {len(set(numbers))} of them different, for {count} images; give each "
+            f"image a number of its own"
+        )
+    return numbers
 
 
 def finite(method: Method, raw: Tensor) -> Tensor:

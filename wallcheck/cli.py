@@ -1,15 +1,25 @@
-"""The command `wallcheck`: methods, certify, audit."""
+"""The command `wallcheck`: methods, certify, audit.
+
+Exit status: 0 done; 1 the model is not blind (certify); 2 a user's error, in one line; 3 audited, but some methods gave no
+map for some images: they are named, all other rows stand, and the same command tries them again; 130 interrupted.
+"""
 
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from wallcheck.writing import at_home, say
+
+INCOMPLETE = 3
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; user errors become one line on stderr and exit status 2."""
+    """Run one command; user errors become one line on stderr and exit status 2, warnings a line each."""
     parser = _parser()
     options = parser.parse_args(arguments)
     command = options.subcommand
@@ -17,13 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        return {"methods": _methods, "certify": _certify, "audit": _audit}[command](options[command])
+        with plain_warnings(f"wallcheck {command}"):
+            return {"methods": _methods, "certify": _certify, "audit": _audit}[command](options[command])
     except KeyboardInterrupt:
         print(f"wallcheck {command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     except (ValueError, OSError, LookupError) as error:
         print(f"wallcheck {command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+
+
+@contextmanager
+def plain_warnings(name: str) -> Iterator[None]:
+    """Warnings as a person at a terminal reads them: one line on stderr, without a place in our code."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
+        yield
 
 
 def _parser() -> ArgumentParser:
@@ -41,11 +60,15 @@ def _parser() -> ArgumentParser:
     certify.add_argument("--out", type=str, default=None, help="keep the certificate here, as JSON")
     commands.add_subcommand("certify", certify, help="prove that a model is blind")
 
-    audit = ArgumentParser(description="Measure the leakage of methods on a blind model; an interrupted audit goes on.")
+    audit = ArgumentParser(
+        description="Measure the leakage of methods on a blind model; an interrupted audit goes on, and a finished one takes "
+        "more methods, images and metrics. Exit status 3: a method gave no map for some images; all other rows stand."
+    )
     audit.add_argument("model", type=str, help="model.safetensors, with model.json beside it")
     audit.add_argument("--images", type=str, required=True, help="a folder of photographs, or a generated image set")
     audit.add_argument("--out", type=str, required=True, help="run folder: manifest, rows, table")
     audit.add_argument("--methods", type=str, default=None, nargs="+", help="names; all if not given")
+    audit.add_argument("--metrics", type=str, default=None, nargs="+", help="leakage metrics; all if not given")
     audit.add_argument("--count", type=int | None, default=None, help="audit the first COUNT images only")
     audit.add_argument(
         "--targets",
@@ -69,22 +92,22 @@ def _parser() -> ArgumentParser:
 
 
 def _methods(options) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from wallcheck.cams import METHODS
+    from wallcheck.tables import show
 
     fields = ("name", "family", "cost", "verdict", "grid", "source")
     rows = [{name: getattr(method, name) for name in fields} for method in METHODS.values()]
     if options.json:
-        print(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
         return 0
     table = Table(title=f"{len(rows)} methods")
     for name in fields:
         table.add_column(name)
     for row in rows:
         table.add_row(*row.values())
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    show(table, 160)
     return 0
 
 
@@ -92,10 +115,13 @@ def _certify(options) -> int:
     from wallcheck import models
     from wallcheck.certificate import certify
 
-    certificate = certify(models.load(options.model))
-    print(certificate.summary())
-    if options.out:
-        certificate.save(options.out)
+    net, out = models.load(options.model), at_home(options.out) if options.out else None
+    if out:  # told before the proofs
+        out.parent.mkdir(parents=True, exist_ok=True)
+    certificate = certify(net)
+    if out:
+        certificate.save(out)
+    say(certificate.summary())
     return 0 if certificate.holds else 1
 
 
@@ -107,9 +133,9 @@ def _audit(options) -> int:
 
     net = models.load(options.model)
     if options.certificate:
-        Certificate.load(options.certificate).raise_if_broken().raise_if_other(net)
+        Certificate.load(at_home(options.certificate)).raise_if_broken().raise_if_other(net)
     with notices_on_stderr("wallcheck audit"):
-        images = images_for(net, options.images, options.classes, options.targets)
+        images = images_for(net, at_home(options.images), options.classes, options.targets)
     study = Study(
         {Path(options.model).stem: net},
         [images],
@@ -118,12 +144,13 @@ def _audit(options) -> int:
         targets=options.targets,
         seed=options.seed,
         batch_size=options.batch_size,
+        metrics=options.metrics,
     )
     with progress_bar() as tell:
         rows = run(study, options.out, progress=tell)
     print_leakage(rows)
-    print(f"rows, manifest and table are in {options.out}")
-    return 0
+    say(f"rows, manifest and table are in {options.out}")
+    return INCOMPLETE if rows.attrs["failures"] else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""A dictionary with manners: refuses a second use of a name, answers an unknown one with the nearest."""
+"""A dictionary with manners: refuses a second use of a name, answers an unknown one with the nearest.
+
+What is defined again in the same place (a notebook's cell run twice, a module loaded anew) takes the place of what was
+there, since that is what its author means.
+"""
 
 import difflib
 from collections.abc import Iterable
@@ -22,7 +26,7 @@ class Registry(dict[str, T]):
         self.kind = kind
 
     def __setitem__(self, name: str, entry: T) -> None:
-        if name in self:
+        if name in self and not _same_place(self[name], entry):
             raise ValueError(f"a {self.kind} named {name!r} is registered already; choose another name")
         super().__setitem__(name, entry)
 
@@ -30,6 +34,16 @@ class Registry(dict[str, T]):
         near = difflib.get_close_matches(str(name), self, n=3, cutoff=0.5) or sorted(self)
         # KeyError would show its message in quotes.
         raise LookupError(f"no {self.kind} named {name!r}; nearest: {', '.join(near)}")
+
+
+def _same_place(one: object, two: object) -> bool:
+    """Do both wrap a function (`body`) of one module and one name there?"""
+    places = [(getattr(f, "__module__", None), getattr(f, "__qualname__", None)) for f in map(_body, (one, two))]
+    return places[0] == places[1] and None not in places[0]
+
+
+def _body(entry: object) -> object:
+    return getattr(entry, "body", None)
 
 
 def unique(names: Iterable[str]) -> list[str]:

@@ -1,26 +1,29 @@
-"""An audit as a run folder: nets x image sets -> rows, manifest, examples, table. Resumable."""
+"""An audit as a run folder: nets x image sets -> rows, manifest, examples, table. Resumable, extendable, one study each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from wallcheck.auditing import applicable, finite, require_wall
+from wallcheck.auditing import applicable, checked_settings, chosen_metrics, require_wall, warn_of
 from wallcheck.cams import Method
-from wallcheck.certificate import Certificate, certify, fingerprint
-from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images, to_display
+from wallcheck.certificate import Certificate, certify
+from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images
 from wallcheck.evidence import BUDGET_MB, Evidence
+from wallcheck.examples import keep_examples
+from wallcheck.identity import Pictures, claim, identity
 from wallcheck.lit.auditing import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
-from wallcheck.models import BlindNet
-from wallcheck.results import Manifest, done, merge, shards, summary, writable
-from wallcheck.writing import beside, write_text
+from wallcheck.maps import views_of
+from wallcheck.metrics import Metric
+from wallcheck.models import BlindNet, unwrapped
+from wallcheck.results import Holdings, Manifest, merge, set_foreign_aside, summary, writable
+from wallcheck.writing import write_text
 
-EXAMPLES, TABLE = "examples", "leakage.csv"
+TABLE = "leakage.csv"
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,13 @@ class Study:
     """What is audited, and how; all of it goes into the manifest.
 
     nets: name -> net. contrasts: name of a net without a wall -> name of its walled twin.
-    image_sets: each with a name of its own. methods: None is every method that applies.
+    image_sets: each with a name of its own. methods: None is every method that applies; one that is defined on some of
+    the nets only is left out on the others. metrics: None is all.
     count: images of each set, from the first on; None is all. targets: "predicted", or "label" for
     the sets' labels. examples: images of each set whose maps are kept for the figures.
+
+    Methods, metrics, count and examples are how much of the study is asked for: a folder takes more of them later. All
+    else is the study itself, and another folder's. Batch size and memory change rows in the last bits at most.
     """
 
     nets: dict[str, BlindNet]
@@ -43,8 +50,12 @@ class Study:
     batch_size: int = 20
     budget_mb: float = BUDGET_MB
     examples: int = 8
+    metrics: Sequence[str] | None = None
 
     def __post_init__(self):
+        object.__setattr__(self, "nets", {name: unwrapped(net) for name, net in self.nets.items()})
+        checked_settings(self.seed, self.batch_size, self.budget_mb)
+        chosen_metrics(self.metrics)
         if self.targets not in ("predicted", "label"):
             raise ValueError(f"targets are {self.targets!r}; choose 'predicted' or 'label'")
         if self.count is not None and self.count < 1:
@@ -55,7 +66,14 @@ class Study:
         for images in self.image_sets:
             if self.targets == "label" and (why := images.unlabelled(self.size(images))):
                 raise ValueError(f"{images.name} has no labels: {why}")
-        for name in self.nets:  # told before any work is done
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        """Raise ValueError, before any work is done, for a method that no net has and for a net that has no method."""
+        for name, net in self.nets.items():
+            for method in applicable(net, self.methods):
+                if len(self.nets) == 1 and (reason := method.refuses(net)):
+                    raise ValueError(f"{method.name} is not defined on {name}: {reason}; leave it out")
             if not self.methods_for(name):
                 raise ValueError(f"none of the methods is defined on {name}; wallcheck methods lists others")
 
@@ -68,17 +86,28 @@ class Study:
         net = self.nets[name]
         return [method for method in applicable(net, self.methods) if not method.refuses(net)]
 
+    def keys(self, name: str) -> frozenset:
+        """(method, view, on, metric): what every image has on the net of this name."""
+        metrics = chosen_metrics(self.metrics)
+        views = [
+            (method.name, view.name, view.on) for method in self.methods_for(name) for view in views_of(method.grid)
+        ]
+        return frozenset((*view, metric.name) for view in views for metric in metrics)
+
     def size(self, images: ImageSet | PhotoFolder) -> int:
         return len(images) if self.count is None else min(self.count, len(images))
 
+    def labels(self, images: ImageSet | PhotoFolder) -> Sequence[int] | None:
+        """The classes explained, by image; None for the predicted ones."""
+        return images.labels if self.targets == "label" else None
+
     @property
     def config(self) -> dict:
-        """The settings that decide rows. Batch size and memory change them in the last bits at most, so they
-        are not among them."""
-        methods = {name: [method.name for method in self.methods_for(name)] for name in self.nets}
+        """What is asked for; a folder keeps the union of all that was."""
         return dict(
-            weights={name: fingerprint(net) for name, net in self.nets.items()},
-            methods=methods,
+            weights={name: net.graph.fingerprint for name, net in self.nets.items()},
+            methods={name: [method.name for method in self.methods_for(name)] for name in self.nets},
+            metrics=[metric.name for metric in chosen_metrics(self.metrics)],
             contrasts=self.contrasts,
             count=self.count,
             targets=self.targets,
@@ -107,33 +136,62 @@ def images_for(
 def run(
     study: Study, out: str | Path, trainer: dict | None = None, progress: Callable[[int, int, str], None] | None = None
 ) -> pd.DataFrame:
-    """Audit into the folder `out`, or go on where an interrupted audit of the same study stopped; all rows.
+    """Audit into the folder `out`, or go on where an audit of the same study stopped or ended; all rows of the folder.
 
-    trainer: flags of lightning.Trainer (devices, num_nodes, accelerator). progress: told
-    (images done, images in all, what is running). Raises BrokenWall for a net that is not blind,
-    FileExistsError if out holds another study, PermissionError if it cannot be written.
+    What the folder holds is not measured again; more methods, images or metrics are added to it. Several processes may
+    work on one folder. trainer: flags of lightning.Trainer (devices, num_nodes, accelerator). progress: told
+    (images done, images in all, what is running). A method that fails has no rows for those images and is
+    tried again next time; `attrs["failures"]` of the table lists what this study misses, and an `Incomplete` warning
+    tells. Raises BrokenWall for a net that is not blind, FileExistsError if out holds another study, PermissionError if
+    it cannot be written.
     """
+    pictures = {images.name: Pictures(images) for images in study.image_sets}
     for images in study.image_sets:
-        if isinstance(images, PhotoFolder):
-            images.check(study.size(images))
+        pictures[images.name].first(study.size(images))
+        _check_labels(study, images)
     out = writable(out)
     certificates = {name: certify(study.blind(name)).raise_if_broken() for name in study.nets}
-    _claim(study, certificates, out)
+    digest = claim(out, _manifest(study, certificates, pictures), pictures)
+    set_foreign_aside(out, digest)
     jobs = [(name, images) for name in study.nets for images in study.image_sets]
     total, finished = sum(study.size(images) for _, images in jobs), 0
     for name, images in jobs:
-        todo = sorted(set(range(study.size(images))) - done(out, name, images.name))
-        finished += study.size(images) - len(todo)
+        told = pictures[images.name].first(study.size(images))
+        held = Holdings(out, name, images.name, digest, told)
+        works = _works(study, name, images, held)
+        todo = sum(len(numbers) for numbers, _, _ in works)
+        finished += study.size(images) - todo
         tell = _counter(progress, finished, total, f"{name} on {images.name}")
         tell(0)
-        if todo:
-            _predict(study, name, images, todo, out, trainer or {}, tell)
-        finished += len(todo)
-        _keep_examples(study, name, images, out)
+        for work in works:
+            _predict(study, name, images, work, out, held, trainer or {}, tell)
+        finished += todo
+        keep_examples(study, name, images, out, digest)
     wait_for_ranks()
+    return _finished(study, out)
+
+
+def _finished(study: Study, out: Path) -> pd.DataFrame:
+    """The merged rows; their table is written, and told what the study misses."""
+    writable(out)  # a process killed beside this one may have left half a file
     table = merge(out)
-    write_text(out / TABLE, summary(headline(table)).to_csv(index=False))
+    methods = {method.name for name in study.nets for method in study.methods_for(name)}
+    table.attrs["failures"] = [one for one in table.attrs["failures"] if one["method"] in methods]
+    write_text(out / TABLE, leakage_table(table).to_csv(index=False))
+    warn_of(table.attrs["failures"], stacklevel=4)
     return table
+
+
+def leakage_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Means with intervals, and how many images each method misses; a method that misses all has a line of its own."""
+    means = summary(headline(table))
+    failed = pd.DataFrame(table.attrs["failures"], columns=["net", "images", "method", "count"])
+    failed = failed.rename(columns={"count": "missing"})
+    if failed.empty:
+        return means.assign(missing=0)
+    names = ["net", "images", "method"]
+    joined = means.astype(dict.fromkeys(names, str)).merge(failed, on=names, how="outer")
+    return joined.assign(missing=joined["missing"].fillna(0).astype(int), count=joined["count"].fillna(0).astype(int))
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
@@ -143,68 +201,67 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     return table[shown | cells]
 
 
-def _claim(study: Study, certificates: dict[str, Certificate], out: Path) -> None:
-    """Write the manifest, or find that the folder holds this very study already."""
-    manifest = Manifest(
-        config=study.config,
+def _check_labels(study: Study, images: ImageSet | PhotoFolder) -> None:
+    """Raise ValueError for a label that is no class of a net; Evidence knows the classes."""
+    labels = study.labels(images)
+    if labels is not None:
+        last = torch.tensor([int(max(labels[: study.size(images)]))])
+        for net in study.nets.values():
+            Evidence(net, images.images(slice(0, 1)), last)
+
+
+def _manifest(study: Study, certificates: dict[str, Certificate], pictures: dict[str, Pictures]) -> Manifest:
+    config = study.config
+    regions = {name: study.blind(name).graph.fingerprint for name in study.nets}
+    sets = {images.name: pictures[images.name].identity(study.size(images)) for images in study.image_sets}
+    return Manifest(
+        config=config,
+        study=identity(config["weights"], regions, dict(targets=study.targets, seed=study.seed), sets),
         certificates={name: certificate.to_dict() for name, certificate in certificates.items()},
-        image_sets={images.name: images.identify(study.size(images)) for images in study.image_sets},
         device="cuda" if torch.cuda.is_available() else "cpu",
     )
-    if shards(out):
-        if not Manifest.load(out).same_work_as(manifest):
-            raise FileExistsError(
-                f"{out} holds an audit of other nets, images or settings; choose another --out or remove that folder"
-            )
-        return
-    manifest.save(out)
+
+
+Work = tuple[list[int], list[Method], list[Metric]]
+
+
+def _works(study: Study, name: str, images: ImageSet | PhotoFolder, held: Holdings) -> list[Work]:
+    """What is still to do: images that miss the same keys, with the methods and metrics of those keys."""
+    wanted, groups = study.keys(name), {}
+    for number in range(study.size(images)):
+        if missing := held.missing(number, wanted):
+            groups.setdefault(missing, []).append(number)
+    return [
+        (
+            numbers,
+            [method for method in study.methods_for(name) if any(method.name == key[0] for key in missing)],
+            [metric for metric in chosen_metrics(study.metrics) if any(metric.name == key[3] for key in missing)],
+        )
+        for missing, numbers in groups.items()
+    ]
 
 
 def _predict(
     study: Study,
     name: str,
     images: ImageSet | PhotoFolder,
-    todo: list[int],
+    work: Work,
     out: Path,
+    held: Holdings,
     trainer: dict,
     tell: Callable[[int], None],
 ) -> None:
-    net = study.nets[name]
-    labels = images.labels if study.targets == "label" else None
+    numbers, methods, metrics = work
     settings = dict(seed=study.seed, budget_mb=study.budget_mb)
-    module = Auditor(net, study.blind(name), study.methods_for(name), (name, images.name), settings, labels)
-    loader = DataLoader(Numbered(images, todo), batch_size=study.batch_size)
+    names, labels = (name, images.name), study.labels(images)
+    net, blind = study.nets[name], study.blind(name)
+    module = Auditor(net, blind, (methods, metrics), names, settings, labels, study.keys(name), held)
+    loader = DataLoader(Numbered(images, numbers), batch_size=study.batch_size)
     bare = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
     with quiet(), interruptible():
-        predictor = L.Trainer(**bare, inference_mode=False, callbacks=[ShardWriter(out, tell)], **trainer)
+        writer = ShardWriter(out, held.study, held, tell)
+        predictor = L.Trainer(**bare, inference_mode=False, callbacks=[writer], **trainer)
         predictor.predict(module, loader, return_predictions=False)
-
-
-def _keep_examples(study: Study, name: str, images: ImageSet | PhotoFolder, out: Path) -> None:
-    """Images, raw maps and regions of the first images, for figures that need no model."""
-    count = min(study.examples, study.size(images))
-    path = out / EXAMPLES / f"{name}--{images.name}.npz"
-    if path.is_file() or not count:
-        return
-    path.parent.mkdir(exist_ok=True)
-    targets = None if study.targets == "predicted" else np.array(images.labels[:count])
-    evidence = Evidence(
-        study.nets[name], images.images(slice(0, count)), targets, seed=study.seed, budget_mb=study.budget_mb
-    )
-    blind, methods = study.blind(name), study.methods_for(name)
-    maps = {f"map:{m.name}": finite(m, m(evidence)).cpu().numpy() for m in methods}
-    with beside(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            pixels=(255 * to_display(evidence.images)).round().astype(np.uint8),
-            targets=evidence.targets.cpu().numpy(),
-            labels=np.asarray(images.labels[:count]),
-            classes=np.asarray(images.classes, dtype=str),
-            unseen_cells=blind.wall.unseen,
-            unseen_pixels=blind.regions.unseen,
-            halo=blind.regions.halo,
-            **maps,
-        )
 
 
 def _counter(

@@ -9,10 +9,12 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from wallcheck.cams import METHODS
 from wallcheck.photos import PhotoNotice
-from wallcheck.results import interval
+from wallcheck.results import interval, told
+from wallcheck.writing import say
 
 
 @contextmanager
@@ -43,10 +45,19 @@ def notices_on_stderr(command: str) -> Iterator[None]:
 
 
 def print_leakage(rows: pd.DataFrame) -> None:
-    """One table per net and image set: methods by rows, the measures people ask for by columns."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
+    """One table per net and image set: methods by rows, the measures people ask for by columns; below, what is missing."""
     for (net, images), part in rows.groupby(["net", "images"], observed=True):
-        console.print(leakage_table(part, f"{net} on {images}"))
+        show(leakage_table(part, f"{net} on {images}"), 120)
+    for failure in rows.attrs.get("failures", ()):
+        show(Text(f"missing: {told(failure)}"), 120)
+
+
+def show(what: Table | Text | str, width: int) -> None:
+    """Print, `width` wide where there is no terminal; a reader who has left (`| head`) is no error."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else width)
+    with console.capture() as drawn:
+        console.print(what)
+    say(drawn.get().rstrip("\n"))
 
 
 def leakage_table(rows: pd.DataFrame, title: str) -> Table:

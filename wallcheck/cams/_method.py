@@ -72,6 +72,9 @@ class Method:
             raise ValueError(f"{self.name} is not defined on this net: {reason}")
         with evidence.plainly():
             maps = self.body(evidence)
+        if not isinstance(maps, Tensor) or not maps.is_floating_point():
+            got = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
+            raise TypeError(f"{self.name} returned {got}, expected a floating-point Tensor; return the raw map as one")
         size = evidence.wall.seen.shape if self.grid == "cells" else evidence.net.image_size
         wanted = (len(evidence.images), *size)
         if tuple(maps.shape) != wanted:

@@ -10,19 +10,18 @@ from pathlib import Path
 
 import lightning as L
 import numpy as np
-import pandas as pd
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wallcheck.auditing import measure
+from wallcheck.auditing import Measured, measure
 from wallcheck.cams import Method
 from wallcheck.data import ImageSet, PhotoFolder
 from wallcheck.evidence import Evidence
-from wallcheck.metrics import LEAKAGE
+from wallcheck.metrics import Metric
 from wallcheck.models import BlindNet
-from wallcheck.results import write_shard
+from wallcheck.results import Header, Holdings, write_shard
 
 
 @contextmanager
@@ -75,39 +74,50 @@ class Numbered(Dataset):
 
 
 class Auditor(L.LightningModule):
-    """One net's audit on one image set as a prediction: batch -> rows.
+    """One net's audit on one image set as a prediction: batch -> rows, or None where another process was here before.
 
     `Trainer.predict` shards without repeating an image, so several devices or nodes need flags only.
     Use a Trainer with inference_mode=False, since methods differentiate. names: of net and image set.
     settings: keywords of Evidence. labels: classes to explain, by image number; None the predicted ones.
+    wanted: the keys (method, view, on, metric) of every image; held: what the folder holds of them.
     """
 
     def __init__(
         self,
         net: BlindNet,
         blind: BlindNet,
-        methods: Sequence[Method],
+        work: tuple[Sequence[Method], Sequence[Metric]],
         names: tuple[str, str],
         settings: dict,
-        labels: np.ndarray | None = None,
+        labels: np.ndarray | None,
+        wanted: frozenset,
+        held: Holdings,
     ):
         super().__init__()
-        self.net, self.blind, self.methods, self.names = net, blind, methods, names
-        self.settings, self.labels = settings, labels
+        self.net, self.blind, self.names = net, blind, names
+        self.methods, self.metrics = work
+        self.settings, self.labels, self.wanted, self.held = settings, labels, wanted, held
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], _: int) -> pd.DataFrame:
-        images, numbers = batch[0], batch[1].tolist()
-        targets = None if self.labels is None else torch.from_numpy(self.labels[numbers])
+    def predict_step(self, batch: tuple[Tensor, Tensor], _: int) -> Measured | None:
+        self.held.look()
+        places = [n for n, image in enumerate(batch[1].tolist()) if self.held.missing(image, self.wanted)]
+        if not places:
+            return None
+        images, numbers = batch[0][places], batch[1][places].tolist()
+        targets = None if self.labels is None else torch.from_numpy(np.asarray(self.labels)[numbers])
         evidence = Evidence(self.net, images, targets, **self.settings)
-        return measure(evidence, self.methods, list(LEAKAGE.values()), self.blind, *self.names, numbers)
+        return measure(evidence, self.methods, self.metrics, self.blind, *self.names, numbers)
 
 
 class ShardWriter(BasePredictionWriter):
-    """Keeps each batch's rows as soon as they are made: an interrupted audit loses one batch."""
+    """Keeps each batch's rows as soon as they are made: an interrupted audit loses one batch.
 
-    def __init__(self, run: Path, progress: Callable[[int], None] | None = None):
+    study: the digest that its shards carry. held: what the folder holds; nothing is written twice.
+    """
+
+    def __init__(self, run: Path, study: str, held: Holdings, progress: Callable[[int], None] | None = None):
         super().__init__(write_interval="batch")
-        self.run, self.progress = run, progress
+        self.run, self.study, self.held, self.progress = run, study, held, progress
 
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Lightning only notes a SIGTERM, for checkpoints; here nothing is lost by ending at once.
@@ -115,6 +125,14 @@ class ShardWriter(BasePredictionWriter):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def write_on_batch_end(self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx) -> None:
-        write_shard(self.run, prediction)
+        if prediction is not None:
+            self._write(prediction)
         if self.progress is not None:
             self.progress(len(batch[1]) * trainer.world_size)
+
+    def _write(self, found: Measured) -> None:
+        rows = self.held.look().new(found.rows)
+        if len(rows) or found.failures:
+            numbers = {*rows["image"], *(failure.image for failure in found.failures)}
+            pictures = {int(number): self.held.pictures[number] for number in numbers if number in self.held.pictures}
+            write_shard(self.run, rows, Header(self.study, pictures, tuple(found.failures)))

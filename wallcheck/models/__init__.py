@@ -3,9 +3,9 @@
 from wallcheck.models._blind import BlindNet, tensor_of
 from wallcheck.models._files import load, save
 from wallcheck.models._modes import in_mode
-from wallcheck.models._state import unwrapped
 from wallcheck.models._vgg import PRESETS, assemble, untrained, vgg, vgg16_walls, vgg_small
 from wallcheck.models._walling import WalledModel, WhereToCut, blind, layers
+from wallcheck.models._wrappers import unwrapped
 
 __all__ = [
     "PRESETS",

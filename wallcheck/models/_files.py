@@ -1,81 +1,151 @@
-"""A network on disk: weights as safetensors, its description as JSON beside them; nothing is unpickled."""
+"""A network on disk: one safetensors file that holds weights and description; nothing is unpickled.
+
+The description lies as JSON beside it too, for people to read. The weights file alone is the net.
+"""
 
 import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from wallcheck.models._blind import BlindNet
 from wallcheck.models._vgg import assemble
-from wallcheck.writing import beside, write_text
+from wallcheck.models._wrappers import plain_state, unwrapped
+from wallcheck.writing import at_home, beside, sweep, write_text
 
 FORMAT = 1
+INSIDE = "wallcheck"  # key of the description in the weights file
+LARGEST = 8192  # pixels: masks of 8192 x 8192 take 64 MiB each
+WIDEST = 2**20  # channels or units of a layer
+DEEPEST = 1000  # layers
+TRAIN = "python -m experiments.train fit --config experiments/configs/vgg_small.yaml"
 
 
 def save(net: BlindNet, path: str | Path) -> Path:
     """Write net to path (.safetensors) and its description beside it (.json); returns path.
 
-    Both are written under other names and renamed, so that an interruption leaves no half file.
+    Compiled and parallel nets are saved as the nets they wrap. The file is written under another name and renamed, so an
+    interruption leaves the earlier net or this one. Raises ValueError, and leaves an earlier file alone, for a net
+    without a description or one that no longer is what its description builds.
     """
-    path = _weights_path(path)
+    path, net = _weights_path(path), unwrapped(net)
     if net.description is None:
         raise ValueError(
             "this net has no description, so it could not be built again from a file; "
             "build it with wallcheck.models.vgg or a preset, or save its state_dict yourself"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in plain_state(net).items()}
+    _fill(_empty(net.description), weights, "this net was changed after it was built, so it could not be loaded again")
+    text = json.dumps({"format": FORMAT, **net.description}, indent=1) + "\n"
+    told = path.with_suffix(".json")
     with beside(path) as partial:
-        save_file(weights, partial)
-        write_text(path.with_suffix(".json"), json.dumps({"format": FORMAT, **net.description}, indent=1) + "\n")
+        sweep(path.parent)
+        save_file(weights, partial, metadata={INSIDE: text})
+        if told.is_file() and told.read_bytes() != text.encode():
+            told.unlink()  # it tells of the earlier net: better none than a wrong one, should we be killed here
+    write_text(told, text)
     return path
 
 
 def load(path: str | Path) -> BlindNet:
     """The network saved at path, in eval mode, on the CPU.
 
-    Raises FileNotFoundError for a missing file and ValueError for one that is truncated, of a
-    newer format, or does not fit its description.
+    Raises FileNotFoundError for a missing file and ValueError for one that is truncated, of a newer format, does not fit
+    its description, or has another description beside it than inside.
     """
     path = _weights_path(path)
-    weights, description = _read_weights(path), _read_description(path.with_suffix(".json"))
-    try:
-        with torch.device("meta"):
-            net = assemble(description)
-        net.load_state_dict(weights, assign=True)
-    except (RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} does not fit {path.with_suffix('.json').name} ({error!r}); the two are written together and "
-            f"must travel together: copy both again"
-        ) from None
+    weights, inside = _read_weights(path)
+    description = _description(path, inside)
+    net = _fill(_empty(description), weights, f"{path} does not fit its description")
     net.features.to(memory_format=torch.channels_last)
     return net.requires_grad_(True).eval()
 
 
+def _empty(description: dict) -> BlindNet:
+    """The net described, without memory for its weights; raises ValueError."""
+    try:
+        _check(description)
+        with torch.device("meta"):
+            return assemble(description)
+    except (RuntimeError, LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"the description builds no net ({type(error).__name__}: {said}); save the net again"
+        ) from None
+
+
+def _fill(net: BlindNet, weights: dict[str, Tensor], complaint: str) -> BlindNet:
+    """net with these weights; raises ValueError with the complaint and the first that does not fit."""
+    wanted = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    wrong = [name for name in {**wanted, **given} if wanted.get(name) != given.get(name)]
+    if wrong:
+        name = wrong[0]
+        raise ValueError(
+            f"{complaint}: {name} is {given.get(name, 'missing')}, the description asks for {wanted.get(name, 'none')}; "
+            f"copy the file again, or build the net that the weights belong to and save that"
+        )
+    net.load_state_dict(weights, assign=True)
+    return net
+
+
+def _check(description: dict) -> None:
+    """Raise ValueError for numbers that no net has, before anything of their size is made."""
+    plan, hidden = description["plan"], description["hidden"]
+    for name, steps in (("plan", plan), ("hidden", hidden)):
+        if not isinstance(steps, list) or len(steps) > DEEPEST:
+            raise ValueError(f"{name} is no list of at most {DEEPEST} layers")
+    widths = [("plan", step) for step in plan if step != "M"] + [("hidden", width) for width in hidden]
+    sides = [("image_size", description["image_size"], LARGEST), ("num_classes", description["num_classes"], WIDEST)]
+    for name, value, largest in [*sides, *((name, width, WIDEST) for name, width in widths)]:
+        if type(value) is not int or not 1 <= value <= largest:
+            raise ValueError(f"{name} has {str(value)[:40]!r}, expected a whole number from 1 to {largest}")
+
+
 def _weights_path(path: str | Path) -> Path:
-    path = Path(path)
+    path = at_home(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"a model file ends in .safetensors, got {path.name!r}; wallcheck loads no pickles")
     return path
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Weights, and the description in their file (none in files of wallcheck 0.1)."""
     if not path.is_file():
-        raise FileNotFoundError(f"no model at {path}; train one with python -m experiments.train fit")
+        raise FileNotFoundError(f"no model at {path}; train one with {TRAIN}")
     try:
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(INSIDE)  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or no safetensors file ({error}); copy or train it again") from None
 
 
-def _read_description(path: Path) -> dict:
-    if not path.is_file():
-        raise FileNotFoundError(f"no description at {path}; it is written beside the weights and must travel with them")
+def _description(path: Path, inside: str | None) -> dict:
+    """What the weights file says; what lies beside it must not say otherwise, and is asked where the file is silent."""
+    told = path.with_suffix(".json")
+    if inside is None and not told.is_file():
+        raise FileNotFoundError(f"no description at {told}; it is written beside the weights and must travel with them")
+    found = [_parsed(inside, path)] if inside is not None else []
+    found += [_parsed(_text(told), told)] if told.is_file() else []
+    if found[0] != found[-1]:
+        raise ValueError(
+            f"{told} describes another net than {path.name} itself, with which it was not written; remove {told.name}, "
+            f"or copy both again"
+        )
+    return found[0]
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode(errors="replace")
+
+
+def _parsed(text: str, path: Path) -> dict:
     try:
-        description = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        description = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is no JSON ({error}); copy it again or rebuild it with wallcheck.models.save"
         ) from None

@@ -60,12 +60,3 @@ def _plain(value: object) -> Hashable:
     if isinstance(value, (list, tuple)):
         return tuple(_plain(each) for each in value)
     return id(value)
-
-
-def unwrapped(net: nn.Module) -> nn.Module:
-    """The network inside torch.compile, DataParallel and their like."""
-    while inner := getattr(net, "_orig_mod", None) or (
-        net.module if isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else None
-    ):
-        net = inner
-    return net

@@ -23,7 +23,7 @@ from wallcheck.graph import (
     with_head_wall,
 )
 from wallcheck.models._blind import BlindNet, colours_of
-from wallcheck.models._state import unwrapped
+from wallcheck.models._wrappers import unwrapped
 
 KINDS = ("head", "trunk")
 

@@ -29,6 +29,10 @@ def read_training(path: str | Path) -> pd.DataFrame:
     for name, by_step in COLUMNS.items():
         if by_step in log:
             log[name] = log[by_step]
+    # A training shorter than its logging interval has no batches in its log, one without validation no val_*.
+    short = [pair for pair in (WANTED[:2], WANTED[2:]) if not set(pair) & set(log)]
+    if len(short) == 1:
+        log[list(short[0])] = float("nan")
     missing = [name for name in ("step", "epoch", *WANTED) if name not in log]
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}; give the metrics.csv of a training")

@@ -1,0 +1,46 @@
+"""Where things lie in a run folder."""
+
+import os
+from pathlib import Path
+
+from wallcheck.results.digests import file_name
+from wallcheck.writing import at_home, sweep
+
+ROWS, MANIFEST, EXAMPLES = "rows", "manifest.json", "examples"
+
+
+def writable(run: str | Path) -> Path:
+    """The run folder, made if need be and rid of what killed writers left.
+
+    Raises PermissionError or NotADirectoryError before any work is done.
+    """
+    run = at_home(run)
+    try:
+        (run / ROWS).mkdir(parents=True, exist_ok=True)
+        probe = run / f".write-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{run} or a part of it is a file, not a folder; choose another --out") from None
+    except OSError as error:
+        raise PermissionError(f"cannot write into {run} ({error.strerror}); choose another --out") from None
+    for folder in (run, run / ROWS, run / EXAMPLES):
+        sweep(folder)
+    return run
+
+
+def examples_of(run: str | Path, net: str, images: str) -> Path:
+    """The file of maps kept for figures, whatever letters the names have."""
+    return Path(run) / EXAMPLES / f"{file_name(net)}--{file_name(images)}.npz"
+
+
+def shards(run: str | Path) -> list[Path]:
+    return sorted((at_home(run) / ROWS).glob("*.parquet"))
+
+
+def set_aside(path: Path) -> None:
+    """Out of the rows, but not lost: NAME.parquet.aside. Another process may have done it already."""
+    try:
+        os.replace(path, path.with_name(f"{path.name}.aside"))
+    except FileNotFoundError:
+        return
