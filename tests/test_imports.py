@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wallcheck"
 
 LEVEL = {
-    "writing": 0, "geometry": 0, "numerics": 0, "registry": 0,
+    "writing": 0, "geometry": 0, "numerics": 0, "registry": 0, "statistics": 0,
     "models": 1, "maps": 1, "data": 1, "metrics": 1, "results": 1,
     "certificate": 2, "evidence": 2,
     "cams": 3, "masking": 3,

@@ -13,6 +13,7 @@ from wallcheck.evidence import BUDGET_MB, Evidence
 from wallcheck.maps import views_of
 from wallcheck.metrics import LEAKAGE, Metric
 from wallcheck.models import BlindNet
+from wallcheck.numerics import unit_scale
 from wallcheck.registry import unique
 from wallcheck.results import COLUMNS, sorted_rows
 
@@ -82,7 +83,7 @@ def measure(
     where = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
     names, values = [], []
     for method in methods:
-        raw = finite(method, method(evidence))
+        raw, _ = unit_scale(finite(method, method(evidence)))  # rows are shares: a map of 1e-40 is measured like any
         for view in views_of(method.grid):
             maps = view.alter(raw, cells, evidence.net.image_size)
             for metric in metrics:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.evidence import Evidence
+from wallcheck.numerics import probabilities
 
 STEPS = 24
 
@@ -17,7 +18,7 @@ def chances(ev: Evidence, masks: Tensor) -> Tensor:
     owner = torch.arange(len(masks), device=masks.device).repeat_interleave(masks.shape[1])
     flat = masks.flatten(0, 1)[:, None]
     logits = ev.rescore_images(lambda piece: ev.images[owner[piece]] * flat[piece], len(flat))
-    return ev.of_target(logits.double().softmax(1), owner).view(masks.shape[:2])
+    return ev.of_target(probabilities(logits.double()), owner).view(masks.shape[:2])
 
 
 def asked(ev: Evidence, shown: Tensor, steps: int = STEPS) -> dict[str, Tensor]:

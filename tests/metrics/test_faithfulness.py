@@ -12,6 +12,7 @@ from wallcheck.geometry import Wall
 from wallcheck.masking import asked, brightest_first, chances
 from wallcheck.metrics import ASKED, FAITHFULNESS
 from wallcheck.models import BlindNet
+from wallcheck.numerics import probabilities
 
 NAN = math.nan
 BY_SHOWING = [name for name, metric in FAITHFULNESS.items() if metric.asks in ("kept", "removed")]
@@ -62,7 +63,7 @@ def test_every_metric_is_done_by_hand_and_knows_its_direction():
 @pytest.mark.parametrize("name", FAITHFULNESS)
 def test_what_is_no_probability_is_refused(name):
     after = torch.full((2, 3) if name in BY_RANK else (2,), 1.5)
-    with pytest.raises(ValueError, match=f"{name}: probabilities run from 1.5 to 1.5; give softmax scores"):
+    with pytest.raises(ValueError, match=f"{name}: probabilities run from 1.5 to 1.5; give what wallcheck.numerics"):
         FAITHFULNESS[name](torch.ones(2), after)
     with pytest.raises(ValueError, match=rf"{name}: probabilities are \(3,\) before and .* after, expected \(B,\) and"):
         FAITHFULNESS[name](torch.ones(3), after)
@@ -144,7 +145,7 @@ def two_maps(evidence) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def scores(evidence: Evidence, shown: torch.Tensor) -> dict[str, torch.Tensor]:
-    before = evidence.of_target(evidence.logits.double().softmax(1))
+    before = evidence.of_target(probabilities(evidence.logits.double()))
     found = asked(evidence, shown)
     return {name: metric(before, found[metric.asks]) for name, metric in FAITHFULNESS.items()}
 

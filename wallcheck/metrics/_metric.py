@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wallcheck.numerics import unit_scale
 from wallcheck.registry import Registry
 
 
@@ -26,9 +27,10 @@ class Metric:
     check: Callable[..., None]
     asks: str | None = None
 
-    def __call__(self, *given: Tensor) -> Tensor:
-        self.check(self.name, *given)
-        return self.body(*given)
+    def __call__(self, first: Tensor, *others: Tensor) -> Tensor:
+        """Values in double precision. Maps are brought to unit scale first: no value depends on a map's own scale."""
+        self.check(self.name, first, *others)
+        return self.body(first if self.asks else unit_scale(first)[0], *others)
 
 
 ASKED = {
@@ -70,6 +72,7 @@ def _register(registry: "Registry[Metric]", *known):
 
 
 def regions_fit(name: str, maps: Tensor, *regions: Tensor) -> None:
+    finite(name, maps)
     for region in regions:
         if region.shape != maps.shape[-2:]:
             raise ValueError(
@@ -78,7 +81,13 @@ def regions_fit(name: str, maps: Tensor, *regions: Tensor) -> None:
             )
 
 
+def finite(name: str, maps: Tensor) -> None:
+    if not torch.isfinite(maps).all():
+        raise ValueError(f"{name}: maps hold NaN or infinity, which would read as empty; find where they come from")
+
+
 def object_fits(name: str, maps: Tensor, inside: Tensor) -> None:
+    finite(name, maps)
     if inside.shape != maps.shape or inside.dtype != torch.bool:
         raise ValueError(
             f"{name}: maps are {tuple(maps.shape)}, object masks {inside.dtype} {tuple(inside.shape)}; "
@@ -96,7 +105,8 @@ def probabilities_fit(name: str, before: Tensor, after: Tensor) -> None:
     for given in (before, after):
         if (given < 0).any() or (given > 1).any():
             raise ValueError(
-                f"{name}: probabilities run from {given.min():.3g} to {given.max():.3g}; give softmax scores"
+                f"{name}: probabilities run from {given.min():.3g} to {given.max():.3g}; "
+                f"give what wallcheck.numerics.probabilities makes of logits"
             )
 
 

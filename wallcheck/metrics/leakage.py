@@ -21,7 +21,7 @@ def leak_l2(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
 
     >>> maps = torch.tensor([[[3.], [4.]]])
     >>> leak_l2(maps, torch.tensor([[False], [True]]), torch.tensor([[True], [True]]))
-    tensor([0.8000])
+    tensor([0.8000], dtype=torch.float64)
     """
     return share((maps * unseen).norm(dim=(-2, -1)), maps.norm(dim=(-2, -1)))
 
@@ -32,7 +32,7 @@ def leak_mass(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
 
     >>> maps = torch.tensor([[[3., -1.], [1., -9.]]])
     >>> leak_mass(maps, torch.tensor([[False, False], [True, True]]), torch.ones(2, 2, dtype=bool))
-    tensor([0.2500])
+    tensor([0.2500], dtype=torch.float64)
     """
     positive = maps.clamp(min=0)
     return share((positive * unseen).sum((-2, -1)), (positive * counted).sum((-2, -1)))

@@ -20,7 +20,7 @@ def energy_inside(maps: Tensor, inside: Tensor) -> Tensor:
 
     >>> inside = torch.tensor([[[True, False], [False, False]]])
     >>> energy_inside(torch.tensor([[[3., -9.], [1., 0.]]]), inside)
-    tensor([0.7500])
+    tensor([0.7500], dtype=torch.float64)
     """
     positive = maps.clamp(min=0)
     return share(_total(positive * inside), _total(positive)).where(_any(inside), NAN)
@@ -33,7 +33,7 @@ def pointing(maps: Tensor, inside: Tensor) -> Tensor:
 
     >>> inside = torch.tensor([[[True, False], [False, False]]])
     >>> pointing(torch.tensor([[[3., 3.], [1., 0.]]]), inside)
-    tensor([0.5000])
+    tensor([0.5000], dtype=torch.float64)
     """
     top = maps.amax((-2, -1), keepdim=True)
     highest = (maps == top) & (top > 0)
@@ -46,7 +46,7 @@ def mask_iou(maps: Tensor, inside: Tensor) -> Tensor:
 
     >>> inside = torch.tensor([[[True, False], [False, False]]])
     >>> mask_iou(torch.tensor([[[3., 2.], [1.5, 0.]]]), inside)  # 1.5 is not above 3 / 2
-    tensor([0.5000])
+    tensor([0.5000], dtype=torch.float64)
     """
     return _overlap(bright(maps), inside, maps)
 
@@ -58,7 +58,7 @@ def box_iou(maps: Tensor, inside: Tensor) -> Tensor:
 
     >>> inside = torch.tensor([[[True, False], [False, False]]])
     >>> box_iou(torch.tensor([[[3., 0.], [0., 2.]]]), inside)
-    tensor([0.2500])
+    tensor([0.2500], dtype=torch.float64)
     """
     return _overlap(box(bright(maps)), box(inside), maps)
 
