@@ -83,12 +83,12 @@ def measure(
     where = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
     names, values = [], []
     for method in methods:
-        raw, _ = unit_scale(finite(method, method(evidence)))  # rows are shares: a map of 1e-40 is measured like any
+        raw, _ = unit_scale(finite(method, method(evidence)))  # views and shares of 1e-40 as of 1
         for view in views_of(method.grid):
-            maps = view.alter(raw, cells, evidence.net.image_size)
+            maps, _ = unit_scale(view.alter(raw, cells, evidence.net.image_size))  # once for all metrics
             for metric in metrics:
                 names.append((method.name, view.name, view.on, metric.name))
-                values.append(metric(maps, *where[view.on]).double().cpu().numpy())
+                values.append(metric.body(maps, *where[view.on]).cpu().numpy())
     table = pd.DataFrame(names, columns=["method", "view", "on", "metric"])
     table = table.loc[table.index.repeat(len(evidence.images))].reset_index(drop=True)
     table["net"], table["images"], table["value"] = net_name, image_set, np.concatenate(values)

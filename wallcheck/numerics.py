@@ -30,18 +30,20 @@ def unit_scale(maps: Tensor) -> tuple[Tensor, Tensor]:
     >>> unit_scale(torch.tensor([[3e-45, 6e-45]]))
     (tensor([[0.2500, 0.5000]], dtype=torch.float64), tensor([[-146]], dtype=torch.int32))
     """
-    exact = maps.double()
-    exponent = torch.frexp(exact.detach().abs().amax((-2, -1), keepdim=True)).exponent
-    scaled = times_power(exact, -exponent)
-    faint = (exact != 0) & (scaled.abs() < FAINTEST)
-    return scaled.where(~faint, FAINTEST * exact.sign()), exponent
+    low, high = maps.detach().amin((-2, -1), keepdim=True), maps.detach().amax((-2, -1), keepdim=True)
+    exponent = torch.frexp(torch.maximum(-low, high).double()).exponent
+    scaled = times_power(maps, -exponent)
+    if maps.dtype == torch.float64:  # no narrower type reaches so far
+        scaled = torch.where((maps != 0) & (scaled.abs() < FAINTEST), FAINTEST * maps.sign(), scaled)
+    return scaled, exponent
 
 
 def times_power(values: Tensor, exponent: Tensor) -> Tensor:
     """values * 2^exponent in double precision, rounded only where the result is subnormal; `torch.ldexp` overflows on
     its way. In two steps, because 2^1074 is no double."""
     first = exponent.clamp(-1022, 1023)
-    return values.double() * _power(first) * _power(exponent - first)
+    product = values.double() * _power(first)
+    return product * _power(exponent - first) if (exponent != first).any() else product
 
 
 def _power(exponent: Tensor) -> Tensor:
