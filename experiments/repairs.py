@@ -36,7 +36,9 @@ from wallcheck.tables import progress_bar
 from wallcheck.writing import beside, write_text
 
 COMPARED = ("hirescam", "layercam", "constant", "seen_only")
-MEASURED = {"leak_mass": LEAKAGE["leak_mass"], **LOCALISATION, **FAITHFULNESS}
+MASKED = [m for m in FAITHFULNESS.values() if m.asks in ("kept", "removed", "deleted", "inserted")]
+PLACED = [LOCALISATION[name] for name in ("energy_inside", "pointing", "mask_iou", "box_iou")]
+MEASURED = {m.name: m for m in (LEAKAGE["leak_mass"], *PLACED, *MASKED)}
 SEEN_OBJECT = 1
 
 
@@ -119,10 +121,13 @@ def batch(evidence: Evidence, inside: Tensor) -> Iterator[tuple[str, str, Tensor
     before = chances(evidence, torch.ones_like(inside[:, None]))[:, 0]
     for method in compared(evidence.net):
         raw = finite(method, method(evidence))
-        bright, answers = upsample(rectify(raw), size), asked(evidence, displayed(raw, size))
+        bright, answers = (
+            upsample(rectify(raw), size),
+            asked(evidence, displayed(raw, size), names=[m.asks for m in MASKED]),
+        )
         yield method.name, "leak_mass", LEAKAGE["leak_mass"](bright, unseen, counted)
-        yield from ((method.name, name, metric(bright, inside)) for name, metric in LOCALISATION.items())
-        yield from ((method.name, name, metric(before, answers[metric.asks])) for name, metric in FAITHFULNESS.items())
+        yield from ((method.name, metric.name, metric(bright, inside)) for metric in PLACED)
+        yield from ((method.name, metric.name, metric(before, answers[metric.asks])) for metric in MASKED)
 
 
 # -- the page -------------------------------------------------------------------------------------

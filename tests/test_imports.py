@@ -12,11 +12,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wallcheck"
 
 LEVEL = {
-    "writing": 0, "geometry": 0, "numerics": 0, "registry": 0, "statistics": 0,
+    "writing": 0, "geometry": 0, "numerics": 0, "registry": 0, "statistics": 0, "imputing": 0,
     "models": 1, "maps": 1, "data": 1, "metrics": 1, "results": 1,
     "certificate": 2, "evidence": 2,
     "cams": 3, "masking": 3,
-    "adapters": 4, "prediction": 4,
+    "adapters": 4, "prediction": 4, "measuring": 4,
     "auditing": 5, "plots": 5,
     "lit": 6, "report": 6,
     "running": 7, "tables": 7,
