@@ -16,7 +16,7 @@ LEVEL = {
     "models": 1, "maps": 1, "data": 1, "metrics": 1, "results": 1,
     "certificate": 2, "evidence": 2,
     "cams": 3, "masking": 3,
-    "adapters": 4, "prediction": 4, "measuring": 4,
+    "adapters": 4, "prediction": 4, "measuring": 4, "randomising": 1, "similarity": 2,
     "auditing": 5, "plots": 5,
     "lit": 6, "report": 6,
     "running": 7, "tables": 7,

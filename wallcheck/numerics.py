@@ -87,6 +87,30 @@ def unit_range(maps: Tensor) -> Tensor:
     return ratio(unit - low, unit.amax((-2, -1), keepdim=True) - low).to(maps.dtype)
 
 
+def ranks(values: Tensor) -> Tensor:
+    """Places 1 .. N of values (B, N) in each row, in double precision; equal values share the mean of theirs.
+
+    >>> ranks(torch.tensor([[3.0, 1.0, 3.0]]))
+    tensor([[2.5000, 1.0000, 2.5000]], dtype=torch.float64)
+    """
+    ordered = values.sort(1).values
+    below, upto = (torch.searchsorted(ordered, values.contiguous(), right=side) for side in (False, True))
+    return (below + upto + 1).double() / 2
+
+
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson's r of the rows of (B, N) and (B, N): NaN where the first does not vary, 0 where the second alone does not.
+
+    >>> correlation(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[5.0, 5.0, 5.0]]))
+    tensor([0.], dtype=torch.float64)
+    """
+    flat = one.amax(1) == one.amin(1)
+    one, other = (unit_scale(given[:, None])[0][:, 0] for given in (one, other))
+    one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
+    together = ratio((one * other).sum(1), one.norm(dim=1) * other.norm(dim=1))
+    return together.clamp(-1, 1).masked_fill(flat, torch.nan)
+
+
 def leading(symmetric: Tensor) -> tuple[Tensor, Tensor]:
     """Largest eigenvalue (B,) and its eigenvector (B, n) of symmetric matrices (B, n, n), in double precision.
 

@@ -152,12 +152,10 @@ def split(table: pd.DataFrame, metric: str = "leak_mass") -> pd.DataFrame:
     bleed: left when unseen cells are emptied before upsampling. method: what the unseen cells'
     own attribution adds. artefact: what stretching the signed map to [0, 1] adds to the
     rectified map. The three sum to the leakage of the stretched map; artefact can be negative
-    where stretching brightens the seen part more.
+    where stretching brightens the seen part more. An empty map has no parts: NaN.
     """
-    wide = table[(table["metric"] == metric) & (table["on"] == "image")].pivot_table(
-        index=["net", "images", "image", "method"], columns="view", values="value", observed=True, dropna=False
-    )
-    wide = wide.dropna(how="all")
+    keys = ["net", "images", "image", "method", "view"]
+    wide = table[(table["metric"] == metric) & (table["on"] == "image")].set_index(keys)["value"].unstack("view")
     parts = pd.DataFrame(
         {
             "method_leakage": wide["rectified"] - wide["confined"].fillna(0),

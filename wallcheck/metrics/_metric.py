@@ -47,7 +47,7 @@ class Metric:
     def what(self) -> str:
         """The first sentence of the docstring."""
         text = " ".join(inspect.getdoc(self.body).split("\n\n")[0].split())
-        return re.split(r"(?<=\.) ", text)[0]
+        return re.split(r"(?<=\.)(?<!al\.) ", text)[0]
 
     @property
     def cost(self) -> str:

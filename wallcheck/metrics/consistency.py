@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.metrics._metric import CONSISTENCY, consistency_metric, share
-from wallcheck.numerics import ratio, times_power, unit_scale
+from wallcheck.numerics import correlation, times_power, unit_scale
 
 NAN = torch.nan
 
@@ -23,14 +23,10 @@ def coherency(maps: Tensor, again: Tensor) -> Tensor:
     """(1 + r) / 2, r Pearson's correlation of the map with the map of the image times the map. A second map that is the
     same everywhere has r = 0; a first one has no r.
 
-    >>> coherency(torch.tensor([[[0., 1.]], [[0., 1.]]]), torch.tensor([[[0., 0.5]], [[1., 0.5]]]))
+    >>> coherency(torch.tensor([[[0., 1.]], [[0., 1.]]]), torch.tensor([[[0., 0.5]], [[1., 0.5]]])).round(decimals=9)
     tensor([1., 0.], dtype=torch.float64)
     """
-    one, other = (unit_scale(given)[0].flatten(1) for given in (maps, again))
-    flat = one.amax(1) == one.amin(1)
-    one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
-    together = ratio((one * other).sum(1), one.norm(dim=1) * other.norm(dim=1))
-    return ((1 + together.clamp(-1, 1)) / 2).where(~flat, NAN)
+    return (1 + correlation(maps.flatten(1), again.flatten(1))) / 2
 
 
 @consistency_metric("itself", "low", ends="0 a single point, 1 bright everywhere", source="Poppi et al. 2021 (ADCC)")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.metrics._metric import LOCALISATION, localisation_metric, share
+from wallcheck.numerics import ranks
 
 NAN = torch.nan
 
@@ -75,9 +76,9 @@ def rank_accuracy(maps: Tensor, inside: Tensor) -> Tensor:
     count = of.sum(1, keepdim=True)
     edge = values.sort(1, descending=True).values.gather(1, (count - 1).clamp(min=0))
     above, tied = values > edge, values == edge
-    places = (count - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True)  # of each pixel at the edge
+    places = (count - above.sum(1, keepdim=True)).double() / tied.sum(1, keepdim=True)  # of each pixel at the edge
     found = (above & of).sum(1) + places[:, 0] * (tied & of).sum(1)
-    return share(found, count[:, 0]).where(_any(values > 0), NAN)
+    return share(found, count[:, 0].double()).where(_any(values > 0), NAN)
 
 
 @localisation_metric(
@@ -91,11 +92,8 @@ def roc_auc(maps: Tensor, inside: Tensor) -> Tensor:
     tensor([0.8750], dtype=torch.float64)
     """
     values, of = maps.clamp(min=0).flatten(1), inside.flatten(1)
-    ordered = values.sort(1).values
-    below, upto = (torch.searchsorted(ordered, values, right=side) for side in (False, True))
-    rank = (below + upto + 1).double() / 2  # 1 .. N, ties in the middle
     n = of.sum(1).double()
-    won = (rank * of).sum(1) - n * (n + 1) / 2
+    won = (ranks(values) * of).sum(1) - n * (n + 1) / 2
     return share(won, n * (of.shape[1] - n)).where(_any(values > 0), NAN)
 
 
@@ -105,17 +103,19 @@ def roc_auc(maps: Tensor, inside: Tensor) -> Tensor:
 )
 def effective_heat_ratio(maps: Tensor, inside: Tensor) -> Tensor:
     """Share of the attribution at or above a threshold that is on the object, averaged over thresholds: the quantiles
-    0, 1/10, ..., 1 of the positive values (0.99 of the maximum at most), trapezoids.
+    0, 1/10, ..., 1 of the positive values (0.99 of the maximum at most), trapezoids. A quantile is one of the values,
+    the lower of two: what lies between would be above or below its neighbours by rounding.
 
     >>> inside = torch.tensor([[[True, False], [False, False]]])
     >>> effective_heat_ratio(torch.tensor([[[3., 3.], [0., -1.]]]), inside)
     tensor([0.5000], dtype=torch.float64)
     """
     values, of = maps.clamp(min=0).flatten(1), inside.flatten(1)
-    steps = torch.linspace(0, 1, 11, dtype=values.dtype, device=values.device)
-    levels = torch.nanquantile(values.where(values > 0, NAN), steps, dim=1)  # (11, B)
-    levels = torch.minimum(levels, 0.99 * values.amax(1))
-    above = [values * (values >= level[:, None]) for level in levels]
+    ordered, positive = values.sort(1, descending=True).values, (values > 0).sum(1, keepdim=True)
+    steps = torch.arange(11, device=values.device)
+    place = positive - 1 - (positive - 1).clamp(min=0) * steps // 10  # from the brightest
+    levels = torch.minimum(ordered.gather(1, place.clamp(min=0)), 0.99 * ordered[:, :1])  # (B, 11)
+    above = [values * (values >= level[:, None]) for level in levels.unbind(1)]
     ratios = torch.stack([share((one * of).sum(1), one.sum(1)) for one in above], 1)
     return (torch.trapezoid(ratios, dim=1) / 10).where(_any(inside), NAN)
 

@@ -11,11 +11,11 @@ SHARE = (0.0, 1.0)
 DIFFERENCE = (-1.0, 1.0)
 
 
-def interval(values: np.ndarray, scale: tuple[float, float] = SHARE) -> dict[str, float]:
+def interval(values: np.ndarray, scale: tuple[float, float] | None = SHARE) -> dict[str, float]:
     """Mean over images with its 95 % interval, unbiased std, count, and share of empty (NaN) values.
 
     values (N,); NaN is an empty map: left out of the mean and counted. scale: the ends between which values can lie,
-    SHARE or DIFFERENCE of two shares. The interval, all of it from sums over the values:
+    SHARE or DIFFERENCE of two shares; None where 0 and the ends are values like any. The interval, all of it from sums over the values:
 
     * fewer than 6 values: none, low and high are NaN;
     * values 0 and 1 only: Wilson's (1927);
@@ -70,7 +70,9 @@ def percent(share: float) -> str:
     return "<1%" if 0 < share < 0.01 else ">99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
-def _ends(kept: np.ndarray, scale: tuple[float, float]) -> tuple[float, float]:
+def _ends(kept: np.ndarray, scale: tuple[float, float] | None) -> tuple[float, float]:
+    if scale is None:
+        return hall(kept)
     if np.isin(kept, (0.0, 1.0)).all() and scale == SHARE:
         return wilson(int(kept.sum()), len(kept))
     distinct, counts = np.unique(kept, return_counts=True)
