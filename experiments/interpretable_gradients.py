@@ -34,7 +34,8 @@ from wallcheck.data import ImageSet
 from wallcheck.guided import input_gradients, recorded
 from wallcheck.lit.auditing import quiet
 from wallcheck.regularisers import cosine, interpretable_gradients
-from wallcheck.results import Manifest, interval, writable
+from wallcheck.results import Manifest, writable
+from wallcheck.statistics import interval
 from wallcheck.tables import progress_bar
 from wallcheck.writing import beside, write_text
 

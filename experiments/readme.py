@@ -18,7 +18,8 @@ import pandas as pd
 from experiments import flags
 from experiments.benchmark.duels import Duel
 from wallcheck.cams import METHODS, PAPER, Method
-from wallcheck.results import interval, merge
+from wallcheck.results import merge
+from wallcheck.statistics import interval, told
 from wallcheck.writing import beside, write_text
 
 FIGURES = ("main", "leakage", "prediction", "sources", "controls", "training")
@@ -125,7 +126,7 @@ def described(method: Method, rows: pd.DataFrame) -> list[str]:
     on = "grid" if method.grid == "cells" else "image"
     mass = [cell(rows, "walled", s, method.name, "rectified", on, "leak_mass") for s in SETS]
     anywhere = [pick(rows, net, "stack_mix", method.name, "rectified", on, "leak_any") for net in NETS]
-    return [method.family, method.cost, method.verdict, *mass, *(f"{interval(a)['mean']:.0%}" for a in anywhere)]
+    return [method.family, method.cost, method.verdict, *mass, *(told(interval(a), ".0%") for a in anywhere)]
 
 
 def speed(measured: dict) -> str:
@@ -146,9 +147,8 @@ def speed(measured: dict) -> str:
 
 
 def cell(rows: pd.DataFrame, *where: str) -> str:
-    """mean [95 % interval] of one group of rows."""
-    values = interval(pick(rows, *where))
-    return f"{values['mean']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
+    """mean [95 % interval] of one group of rows, and the share of empty maps."""
+    return told(interval(pick(rows, *where)))
 
 
 def pick(rows: pd.DataFrame, *where: str):

@@ -30,12 +30,15 @@ from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
 from wallcheck.masking import STEPS, asked, chances
 from wallcheck.metrics import FAITHFULNESS, LEAKAGE, LOCALISATION
-from wallcheck.results import COLUMNS, interval, sorted_rows, writable
+from wallcheck.results import COLUMNS, sorted_rows, writable
+from wallcheck.statistics import DIFFERENCE, interval, told
 from wallcheck.tables import progress_bar
 from wallcheck.writing import beside, write_text
 
 COMPARED = ("hirescam", "layercam", "constant", "seen_only")
-MEASURED = {"leak_mass": LEAKAGE["leak_mass"], **LOCALISATION, **FAITHFULNESS}
+MASKED = [m for m in FAITHFULNESS.values() if m.asks in ("kept", "removed", "deleted", "inserted")]
+PLACED = [LOCALISATION[name] for name in ("energy_inside", "pointing", "mask_iou", "box_iou")]
+MEASURED = {m.name: m for m in (LEAKAGE["leak_mass"], *PLACED, *MASKED)}
 SEEN_OBJECT = 1
 
 
@@ -118,10 +121,13 @@ def batch(evidence: Evidence, inside: Tensor) -> Iterator[tuple[str, str, Tensor
     before = chances(evidence, torch.ones_like(inside[:, None]))[:, 0]
     for method in compared(evidence.net):
         raw = finite(method, method(evidence))
-        bright, answers = upsample(rectify(raw), size), asked(evidence, displayed(raw, size))
+        bright, answers = (
+            upsample(rectify(raw), size),
+            asked(evidence, displayed(raw, size), names=[m.asks for m in MASKED]),
+        )
         yield method.name, "leak_mass", LEAKAGE["leak_mass"](bright, unseen, counted)
-        yield from ((method.name, name, metric(bright, inside)) for name, metric in LOCALISATION.items())
-        yield from ((method.name, name, metric(before, answers[metric.asks])) for name, metric in FAITHFULNESS.items())
+        yield from ((method.name, metric.name, metric(bright, inside)) for metric in PLACED)
+        yield from ((method.name, metric.name, metric(before, answers[metric.asks])) for metric in MASKED)
 
 
 # -- the page -------------------------------------------------------------------------------------
@@ -135,11 +141,13 @@ def values_of(rows: pd.DataFrame, method: str, metric: str) -> np.ndarray:
 
 def difference(rows: pd.DataFrame, repair: Method, metric: str) -> dict[str, float]:
     """`interval` of repair less base on the same images; NaN where either map is empty."""
-    return interval(values_of(rows, repair.name, metric) - values_of(rows, repair.repairs, metric))
+    return interval(values_of(rows, repair.name, metric) - values_of(rows, repair.repairs, metric), DIFFERENCE)
 
 
 def verdict(found: dict[str, float], metric: str) -> str:
-    """Did the repair make it "better" or "worse", or does the interval hold 0?"""
+    """Did the repair make it "better" or "worse", does the interval hold 0, or were there "too few" images for one?"""
+    if np.isnan(found["low"]):
+        return "too few"
     if not (found["low"] > 0 or found["high"] < 0):
         return "same"
     return "better" if (found["mean"] > 0) == (MEASURED[metric].better == "high") else "worse"
@@ -155,18 +163,21 @@ def verdicts(rows: pd.DataFrame) -> str:
         said = [verdict(one, metric) for one in found]
         median = np.nanmedian([one["mean"] for one in found])
         lines.append(
-            [heading(metric), *(str(said.count(word)) for word in ("better", "same", "worse")), f"{median:+.3f}"]
+            [
+                heading(metric),
+                *(str(said.count(word)) for word in ("better", "same", "worse", "too few")),
+                f"{median:+.3f}",
+            ]
         )
-    return markdown(["measure", "better", "no difference", "worse", "median difference"], lines)
+    return markdown(["measure", "better", "no difference", "worse", "too few images", "median difference"], lines)
 
 
 def means(rows: pd.DataFrame) -> str:
     lines = []
     for name in plots.in_order(rows["method"].unique()):
         found = [interval(values_of(rows, name, metric)) for metric in MEASURED]
-        empty = f"{found[0]['empty']:.0%}"
-        lines.append([name, *(f"{f['mean']:.3f} [{f['low']:.3f}, {f['high']:.3f}]" for f in found), empty])
-    return markdown(["method", *map(heading, MEASURED), "empty maps"], lines)
+        lines.append([name, *map(told, found)])
+    return markdown(["method", *map(heading, MEASURED)], lines)
 
 
 def differences(rows: pd.DataFrame) -> str:
@@ -179,8 +190,8 @@ def differences(rows: pd.DataFrame) -> str:
 
 
 def marked(found: dict[str, float], metric: str) -> str:
-    text = f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-    return {"better": f"▲ {text}", "worse": f"▼ {text}", "same": text}[verdict(found, metric)]
+    mark = {"better": "▲ ", "worse": "▼ "}
+    return mark.get(verdict(found, metric), "") + told(found, "+.3f")
 
 
 def heading(metric: str) -> str:
@@ -206,8 +217,8 @@ def page(rows: pd.DataFrame, measured_on: str) -> str:
 
 Made by `{command}`; not written by hand. {measured_on}
 
-Means over images with 95 % bootstrap intervals. ↓ less is better, ↑ more is better. Empty maps have no value and are
-left out of the means. `constant` says nothing; `seen_only` is 1 wherever the net has a cell and knows nothing else.
+Means over images with 95 % intervals. ↓ less is better, ↑ more is better. Empty maps have no value and are left out of
+the means; their share stands beside. `constant` says nothing; `seen_only` is 1 wherever the net has a cell and knows nothing else.
 `average_drop` to `drop_in_deletion` cannot notice what a map says about unseen pixels, apart from its normalisation: a
 difference there comes from the map in front of the wall, or from a new maximum that brightens it. They like bright
 maps: a constant one has no drop at all. Part of a gain in localisation is arithmetic, since a map that is dark behind

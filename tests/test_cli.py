@@ -19,6 +19,7 @@ from wallcheck.cams import METHODS, cam_method
 from wallcheck.certificate import Certificate
 from wallcheck.cli import main
 from wallcheck.data import PhotoFolder
+from wallcheck.metrics import KINDS
 from wallcheck.results import Manifest, merge
 from wallcheck.tables import progress_bar
 
@@ -70,6 +71,20 @@ def test_methods_prints_a_table(wallcheck):
     assert status == 0
     assert f"{len(METHODS)} methods" in printed
     assert all(name in printed for name in ("gradcam", "hirescam", "pooled", "may_leak", "1F+1b"))
+
+
+def test_metrics_lists_every_metric_with_its_facts(wallcheck):
+    status, printed, _ = wallcheck("metrics", "--json")
+    listed = {one["name"]: one for one in json.loads(printed)}
+    assert status == 0
+    assert set(listed) == {name for registry in KINDS.values() for name in registry}
+    assert listed["average_drop"] == dict(
+        name="average_drop", kind="faithfulness", better="low", cost="1F", ends="0 nothing is lost, 1 all",
+        what="relu(Y - O) / Y: the share of the probability that is lost with what the map leaves dark.",
+        source="Chattopadhyay et al. 2018 (Grad-CAM++)",
+    )  # fmt: skip
+    status, printed, _ = wallcheck("metrics")
+    assert status == 0 and f"{len(listed)} metrics" in printed
 
 
 def test_certify_passes_and_keeps_the_certificate(wallcheck, model, tmp_path):

@@ -13,6 +13,7 @@ from wallcheck import plots
 from wallcheck.cams import FAMILIES, METHODS
 from wallcheck.plots._regions import border, hatch, on_image
 from wallcheck.results import COLUMNS, Manifest, sorted_rows, split, summary, write_shard
+from wallcheck.statistics import ranking
 
 SOME = ("gradcam", "gradcampp", "layercam", "scorecam", "ablationcam", "eigencam", "constant")
 SETS = ("stack_mix", "stack_gen", "mix_noise")
@@ -153,6 +154,43 @@ def test_order_is_by_family_with_controls_last():
     assert plots.in_order(["constant", "mine", "eigencam", "scorecam", "gradcampp", "gradcam", "layercam"]) == [
         "gradcam", "gradcampp", "layercam", "scorecam", "eigencam", "mine", "constant",
     ]  # fmt: skip
+
+
+def texts_of(figure) -> list[str]:
+    return [text.get_text().strip() for axes in figure.axes for text in axes.texts]
+
+
+def test_the_share_of_empty_maps_stands_beside_every_mean(rows):
+    """Grad-CAM is empty on the first of six images, in every figure that shows a mean."""
+    some = rows[rows["method"].isin(["gradcam", "gradcampp"])].copy()
+    some.loc[(some["method"] == "gradcam") & (some["image"] == 0), "value"] = np.nan
+    told = [text for figure in (plots.controls(some), plots.sources(split(some))) for text in texts_of(figure)]
+    assert sum(text == "∅17%" for text in told) == len(SETS) + 2
+    assert all(text.endswith("∅17%") for text in texts_of(plots.families(some)) if "∅" in text)
+    names = ["leak_mass", "energy_inside", "average_drop", "insertion"]
+    keys = [(m, n, i) for m in ("gradcam", "sealed_gradcam") for n in names for i in range(4)]
+    costs = pd.DataFrame(keys, columns=["method", "metric", "image"]).assign(value=0.5)
+    costs.loc[costs["image"] == 0, "value"] = np.nan
+    assert sum("∅25%" in text for text in texts_of(plots.repairs(costs))) == 2 * 3
+    course = pd.DataFrame([(s, i, "gradcam", n) for s in (0, 1) for i in range(4) for n in ("leak_mass", "leak_l2")])
+    course.columns = ["step", "image", "method", "metric"]
+    course = course.assign(measured=0.5, predicted=0.4)
+    course.loc[(course["image"] == 0) & (course["step"] == 1), "measured"] = np.nan
+    assert [text for text in texts_of(plots.prediction(course)) if text] == ["∅25%"] * 2
+
+
+def test_a_diagram_of_ranks_joins_what_is_not_told_apart():
+    draw = np.random.default_rng(0)
+    values = pd.DataFrame(
+        draw.random((40, 4)) + np.array([0.0, 0.02, 2.0, 4.0]), columns=["gradcam", "layercam", "eigencam", "mine"]
+    )
+    values.loc[:4, "mine"] = np.nan
+    found = ranking(values, "low")
+    figure = plots.ranks(found)
+    assert set(drawn(figure.axes[0], "group:")) == {"0-1"}
+    places = {name: xy[0, 0] for name, xy in drawn(figure.axes[0], "rank:").items()}
+    assert places == dict(zip(found.methods, found.ranks, strict=True))
+    assert "mean rank over 35 images, 5 more left out" in figure.axes[0].get_xlabel()
 
 
 def test_an_empty_map_is_counted_and_not_drawn_as_clean(rows):

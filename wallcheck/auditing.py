@@ -16,6 +16,7 @@ from wallcheck.guarding import each
 from wallcheck.maps import views_of
 from wallcheck.metrics import LEAKAGE, Metric
 from wallcheck.models import BlindNet, unwrapped
+from wallcheck.numerics import unit_scale
 from wallcheck.registry import unique
 from wallcheck.results import COLUMNS, Failure, sorted_rows, told, unresolved
 
@@ -143,8 +144,9 @@ def _measures(
     views = views_of(method.grid)
 
     def values(raw: Tensor) -> list[Tensor]:
-        altered = [(view, view.alter(raw, cells, evidence.net.image_size)) for view in views]
-        return [metric(maps, *regions[view.on]).double().cpu() for view, maps in altered for metric in metrics]
+        raw, _ = unit_scale(raw)  # views and shares of 1e-40 as of 1
+        altered = [(view, unit_scale(view.alter(raw, cells, evidence.net.image_size))[0]) for view in views]
+        return [metric.body(maps, *regions[view.on]).cpu() for view, maps in altered for metric in metrics]
 
     return [(view.name, view.on, metric.name) for view in views for metric in metrics], values
 

@@ -1,4 +1,4 @@
-"""The command `wallcheck`: methods, certify, audit.
+"""The command `wallcheck`: methods, metrics, certify, audit.
 
 Exit status: 0 done; 1 the model is not blind (certify); 2 a user's error, in one line; 3 audited, but some methods gave no
 map for some images: they are named, all other rows stand, and the same command tries them again; 130 interrupted.
@@ -7,7 +7,7 @@ map for some images: they are named, all other rows stand, and the same command 
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
+        commands = {"methods": _methods, "metrics": _metrics, "certify": _certify, "audit": _audit}
         with plain_warnings(f"wallcheck {command}"):
-            return {"methods": _methods, "certify": _certify, "audit": _audit}[command](options[command])
+            return commands[command](options[command])
     except KeyboardInterrupt:
         print(f"wallcheck {command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
@@ -54,6 +55,10 @@ def _parser() -> ArgumentParser:
     methods = ArgumentParser(description="List the methods: family, cost, source, expected verdict.")
     methods.add_argument("--json", action="store_true", help="as JSON")
     commands.add_subcommand("methods", methods, help="list the methods")
+
+    metrics = ArgumentParser(description="List the metrics: what each measures, its ends and direction, cost, source.")
+    metrics.add_argument("--json", action="store_true", help="as JSON")
+    commands.add_subcommand("metrics", metrics, help="list the metrics")
 
     certify = ArgumentParser(description="Prove or refute that a model is blind; exit status 1 if it is not.")
     certify.add_argument("model", type=str, help="model.safetensors, with model.json beside it")
@@ -92,17 +97,29 @@ def _parser() -> ArgumentParser:
 
 
 def _methods(options) -> int:
+    from wallcheck.cams import METHODS
+
+    return _listed("methods", METHODS.values(), ("name", "family", "cost", "verdict", "grid", "source"), options.json)
+
+
+def _metrics(options) -> int:
+    from wallcheck.metrics import KINDS
+
+    every = [metric for registry in KINDS.values() for metric in registry.values()]
+    return _listed("metrics", every, ("name", "kind", "what", "ends", "better", "cost", "source"), options.json)
+
+
+def _listed(title: str, entries: Iterable, fields: Sequence[str], as_json: bool) -> int:
+    """Print a registry's entries, a line each."""
     from rich.table import Table
 
-    from wallcheck.cams import METHODS
     from wallcheck.tables import show
 
-    fields = ("name", "family", "cost", "verdict", "grid", "source")
-    rows = [{name: getattr(method, name) for name in fields} for method in METHODS.values()]
-    if options.json:
+    rows = [{name: getattr(entry, name) for name in fields} for entry in entries]
+    if as_json:
         say(json.dumps(rows, indent=1))
         return 0
-    table = Table(title=f"{len(rows)} methods")
+    table = Table(title=f"{len(rows)} {title}")
     for name in fields:
         table.add_column(name)
     for row in rows:

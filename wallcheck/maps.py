@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wallcheck.numerics import unit_range
+from wallcheck.numerics import times_power, unit_range, unit_scale
 
 
 def rectify(maps: Tensor) -> Tensor:
@@ -22,7 +22,9 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear with half-pixel centres, (B, h, w) -> (B, H, W), as OpenCV's and PIL's bilinear enlarge."""
     if maps.shape[-2:] == tuple(size):
         return maps
-    return interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    unit, exponent = unit_scale(maps)
+    wide = interpolate(unit[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    return times_power(wide, exponent).to(maps.dtype)
 
 
 def displayed(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -40,7 +42,8 @@ def stretched(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Upsampled and stretched to [0, 1] without rectification: zero attribution is lifted above 0
     whenever some attribution is negative. What plotting a signed map with its own range shows.
     """
-    return unit_range(upsample(maps, size))
+    unit, _ = unit_scale(maps)  # upsampled at its own scale a map of 1e-45 would be rounded before it is stretched
+    return unit_range(upsample(unit, size)).to(maps.dtype)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+FAINTEST = 2.0**-500
 
 
 def ratio(top: Tensor, bottom: Tensor) -> Tensor:
@@ -17,9 +20,59 @@ def ratio(top: Tensor, bottom: Tensor) -> Tensor:
     return (top / bottom.masked_fill(zero, 1)).masked_fill(zero, 0)
 
 
+def unit_scale(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """(maps / 2^e, e): each map of (..., h, w) as doubles whose largest magnitude lies from 1/2 to 1; zeros stay zeros.
+
+    A power of two divides without rounding, so whatever is computed from the first does not depend on the scale of a
+    map, be it 1e-45 or 1e38. What is not 0 stays so: below 2^-500 of the largest, which doubles alone can be, it is
+    raised to that, so that its square is a number too.
+
+    >>> unit_scale(torch.tensor([[3e-45, 6e-45]]))
+    (tensor([[0.2500, 0.5000]], dtype=torch.float64), tensor([[-146]], dtype=torch.int32))
+    """
+    low, high = maps.detach().amin((-2, -1), keepdim=True), maps.detach().amax((-2, -1), keepdim=True)
+    exponent = torch.frexp(torch.maximum(-low, high).double()).exponent
+    scaled = times_power(maps, -exponent)
+    if maps.dtype == torch.float64:  # no narrower type reaches so far
+        scaled = torch.where((maps != 0) & (scaled.abs() < FAINTEST), FAINTEST * maps.sign(), scaled)
+    return scaled, exponent
+
+
+def times_power(values: Tensor, exponent: Tensor) -> Tensor:
+    """values * 2^exponent in double precision, rounded only where the result is subnormal; `torch.ldexp` overflows on
+    its way. In two steps, because 2^1074 is no double."""
+    first = exponent.clamp(-1022, 1023)
+    product = values.double() * _power(first)
+    return product * _power(exponent - first) if (exponent != first).any() else product
+
+
+def _power(exponent: Tensor) -> Tensor:
+    """2^exponent by its bits, so exact on every device."""
+    return ((exponent.long() + 1023) << 52).view(torch.float64)
+
+
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
-    """sum_k weights[b, k] activations[b, k]: (B, K) and (B, K, h, w) -> (B, h, w)."""
-    return torch.einsum("bk,bkhw->bhw", weights, activations)
+    """sum_k weights[b, k] activations[b, k]: (B, K) and (B, K, h, w) -> (B, h, w).
+
+    Weights are brought to unit scale and the sum back, so that no product is lost below the smallest number.
+    """
+    unit, exponent = unit_scale(weights[:, None])
+    total = torch.einsum("bk,bkhw->bhw", unit[:, 0].to(activations.dtype), activations)
+    return times_power(total, exponent).to(activations.dtype)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """(N, D) -> (N, D): softmax; of a single logit the sigmoid, since softmax over one class is 1 whatever it says.
+
+    >>> probabilities(torch.tensor([[0.0, 0.0]])), probabilities(torch.tensor([[0.0]]))
+    (tensor([[0.5000, 0.5000]]), tensor([[0.5000]]))
+    """
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """log of `probabilities`, (N, D) -> (N, D), without the overflow of exp."""
+    return logsigmoid(logits) if logits.shape[1] == 1 else logits.log_softmax(1)
 
 
 def unit_range(maps: Tensor) -> Tensor:
@@ -29,8 +82,33 @@ def unit_range(maps: Tensor) -> Tensor:
     tensor([[[0.0000, 1.0000],
              [0.5000, 0.0000]]])
     """
-    low = maps.amin((-2, -1), keepdim=True)
-    return ratio(maps - low, maps.amax((-2, -1), keepdim=True) - low)
+    unit, _ = unit_scale(maps)
+    low = unit.amin((-2, -1), keepdim=True)
+    return ratio(unit - low, unit.amax((-2, -1), keepdim=True) - low).to(maps.dtype)
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Places 1 .. N of values (B, N) in each row, in double precision; equal values share the mean of theirs.
+
+    >>> ranks(torch.tensor([[3.0, 1.0, 3.0]]))
+    tensor([[2.5000, 1.0000, 2.5000]], dtype=torch.float64)
+    """
+    ordered = values.sort(1).values
+    below, upto = (torch.searchsorted(ordered, values.contiguous(), right=side) for side in (False, True))
+    return (below + upto + 1).double() / 2
+
+
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Pearson's r of the rows of (B, N) and (B, N): NaN where the first does not vary, 0 where the second alone does not.
+
+    >>> correlation(torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[5.0, 5.0, 5.0]]))
+    tensor([0.], dtype=torch.float64)
+    """
+    flat = one.amax(1) == one.amin(1)
+    one, other = (unit_scale(given[:, None])[0][:, 0] for given in (one, other))
+    one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
+    together = ratio((one * other).sum(1), one.norm(dim=1) * other.norm(dim=1))
+    return together.clamp(-1, 1).masked_fill(flat, torch.nan)
 
 
 def leading(symmetric: Tensor) -> tuple[Tensor, Tensor]:

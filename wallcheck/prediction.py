@@ -39,8 +39,8 @@ def predict_leakage(net: BlindNet, images: Tensor, blind: BlindNet | None = None
 
 
 def channel_norms(evidence: Evidence) -> Tensor:
-    """|A(u)|_2, (B, h, w): up to one constant, the expected rectified Grad-CAM of a random head."""
-    return evidence.activations.norm(dim=1)
+    """|A(u)|_2, (B, h, w), in double precision, where squares have room: up to one constant, the expected rectified Grad-CAM of a random head."""
+    return evidence.activations.double().norm(dim=1)
 
 
 def _grid(norms: Tensor, region: BlindNet) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from wallcheck.cams import METHODS
 from wallcheck.photos import PhotoNotice
-from wallcheck.results import interval, told
+from wallcheck.results import told as told_failure
+from wallcheck.statistics import interval, told
 from wallcheck.writing import say
 
 
@@ -49,7 +50,7 @@ def print_leakage(rows: pd.DataFrame) -> None:
     for (net, images), part in rows.groupby(["net", "images"], observed=True):
         show(leakage_table(part, f"{net} on {images}"), 120)
     for failure in rows.attrs.get("failures", ()):
-        show(Text(f"missing: {told(failure)}"), 120)
+        show(Text(f"missing: {told_failure(failure)}"), 120)
 
 
 def show(what: Table | Text | str, width: int) -> None:
@@ -61,11 +62,11 @@ def show(what: Table | Text | str, width: int) -> None:
 
 
 def leakage_table(rows: pd.DataFrame, title: str) -> Table:
-    """Methods in the order of their families; intervals are 95 % bootstrap over images."""
+    """Methods in the order of their families; 95 % intervals over images, and the share of empty maps beside each mean."""
     table = Table(title=title, title_justify="left")
     for heading in ("method", "family"):
         table.add_column(heading)
-    for heading in ("mass on unseen cells", "L2 share as displayed", "any", "empty maps"):
+    for heading in ("mass on unseen cells", "L2 share as displayed", "any"):
         table.add_column(heading, justify="right")
     present = set(rows["method"].unique())
     for name in sorted(present, key=_place):
@@ -74,15 +75,8 @@ def leakage_table(rows: pd.DataFrame, title: str) -> Table:
         leaks = _values(of, "rectified", "grid", "leak_any")
         if not len(mass):  # a pixel map has no cells
             mass, leaks = _values(of, "rectified", "image", "leak_mass"), _values(of, "rectified", "image", "leak_any")
-        whole = interval(mass)
-        table.add_row(
-            name,
-            METHODS[name].family if name in METHODS else "own",
-            f"{whole['mean']:.3f} [{whole['low']:.3f}, {whole['high']:.3f}]",
-            f"{interval(shown, resamples=100)['mean']:.3f}",
-            f"{interval(leaks, resamples=100)['mean']:.0%}",
-            f"{whole['empty']:.0%}",
-        )
+        family = METHODS[name].family if name in METHODS else "own"
+        table.add_row(name, family, told(interval(mass)), told(interval(shown)), told(interval(leaks), ".0%"))
     return table
 
 

@@ -13,7 +13,7 @@ from wallcheck import models, plots
 from wallcheck.cams import METHODS
 from wallcheck.data import to_display
 from wallcheck.plots.repairs import PANELS
-from wallcheck.results import interval
+from wallcheck.statistics import interval
 
 
 def test_every_repair_knows_what_it_repairs():
@@ -38,7 +38,7 @@ def test_every_repair_knows_what_it_repairs():
         ("insertion", -0.2, -0.1, "worse"),
         ("insertion", -0.1, 0.2, "same"),
         ("insertion", 0.0, 0.0, "same"),
-        ("insertion", np.nan, np.nan, "same"),
+        ("insertion", np.nan, np.nan, "too few"),
     ],
 )
 def test_a_verdict_needs_an_interval_without_zero(metric, low, high, said):

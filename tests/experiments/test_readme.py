@@ -11,6 +11,8 @@ from tests.nets import photos, pooled_sibling, tiny, trained_tiny
 from wallcheck.auditing import audit
 from wallcheck.cams import METHODS
 
+NAN = float("nan")
+MEASURES = ("leak_mass", "leak_any")
 SETS = dict(stack_mix=photos(3, seed=1)[0], stack_gen=photos(3, seed=2)[0])
 
 
@@ -34,8 +36,9 @@ def table():
 def test_every_measured_method_has_a_line_and_the_others_are_named(table):
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines() if line.startswith("| ")}
     assert {"gradcam", "hirescam", "gradient", "cam (pooled head)"} == set(lines) - {"method", "---"}
-    assert lines["hirescam"].endswith("| zero | 0.000 [0.000, 0.000] | 0.000 [0.000, 0.000] | 0% | 0% |")
-    assert lines["gradcam"].endswith("| 100% |")
+    few = "(n = 3: no interval)"
+    assert lines["hirescam"].endswith(f"| zero | 0.000 {few} | 0.000 {few} | 0% {few} | 0% {few} |")
+    assert lines["gradcam"].endswith(f"| 100% {few} |")
     told = table.splitlines()[-1].removeprefix("Defined on smaller nets only, and tested there: ").rstrip(".")
     assert set(told.split(", ")) == set(METHODS) - {"gradcam", "hirescam", "gradient", "cam"}
 
@@ -64,3 +67,14 @@ def test_only_what_stands_between_the_marks_is_replaced():
     assert readme.replaced(text, "a", r"new \1") == "before\n<!-- a -->\nnew \\1\n<!-- /a -->\nafter\n"
     with pytest.raises(ValueError, match="no marks <!-- b -->"):
         readme.replaced(text, "b", "new")
+
+
+def test_empty_maps_stand_beside_every_mean(table):
+    """A method whose map is empty on nine images of ten."""
+    values = [0.25] + [NAN] * 9
+    view = dict(view="rectified", on="grid", net="walled", images="stack_mix", method="gradcam", target=0)
+    rows = pd.DataFrame([dict(view, metric=m, image=i, value=v) for m in MEASURES for i, v in enumerate(values)])
+    where = ("walled", "stack_mix", "gradcam", "rectified", "grid", "leak_mass")
+    assert readme.cell(rows, *where) == "0.250 (n = 1: no interval), 90% empty"
+    rows["value"] = NAN
+    assert readme.cell(rows, *where) == "all empty"

@@ -10,12 +10,14 @@ from tests.nets import photos, tiny, trained_tiny
 from wallcheck.evidence import Evidence
 from wallcheck.geometry import Wall
 from wallcheck.masking import asked, brightest_first, chances
-from wallcheck.metrics import ASKED, FAITHFULNESS
+from wallcheck.metrics import ASKED, CONSISTENCY, FAITHFULNESS
 from wallcheck.models import BlindNet
+from wallcheck.numerics import probabilities
 
 NAN = math.nan
 BY_SHOWING = [name for name, metric in FAITHFULNESS.items() if metric.asks in ("kept", "removed")]
 BY_RANK = [name for name, metric in FAITHFULNESS.items() if metric.asks in ("deleted", "inserted")]
+IMPUTED = ["road_most", "road_least"]
 
 BY_HAND = {
     # (Y, after): {metric: value}
@@ -46,6 +48,31 @@ def test_by_hand(pair, name):
     assert value(name, *pair) == pytest.approx(BY_HAND[pair][name], rel=1e-12, nan_ok=True)
 
 
+@pytest.mark.parametrize("name", IMPUTED)
+@pytest.mark.parametrize(
+    ("curve", "wanted"), [((0.5, 0.5), 0.0), ((0.0, 0.0), -0.5), ((0.4, 0.9), 0.15), ((NAN, 1), NAN)]
+)
+def test_road_by_hand(curve, wanted, name):
+    assert value(name, 0.5, curve) == pytest.approx(wanted, rel=1e-12, nan_ok=True)
+
+
+# (what the map says of three squares, what the logit loses): best scale, what is left of the whole
+SQUARES = {
+    ((1.0, 2.0, 0.0), (3.0, 6.0, 0.0)): 0.0,  # scale 3
+    ((1.0, 0.0, 0.0), (3.0, 4.0, 0.0)): 16 / 25,  # scale 3: 4 is not told
+    ((1.0, 1.0, 1.0), (1.0, -1.0, 0.0)): 1.0,  # scale 0
+    ((1.0, 2.0, 0.0), (-3.0, -6.0, 0.0)): 1.0,  # upside down: no scale above 0 helps
+    ((0.0, 0.0, 0.0), (1.0, 2.0, 3.0)): 1.0,
+    ((1.0, 2.0, 3.0), (0.0, 0.0, 0.0)): NAN,  # nothing is lost: nothing to be told
+    ((NAN, NAN, NAN), (1.0, 2.0, 3.0)): NAN,
+}
+
+
+@pytest.mark.parametrize("pair", SQUARES)
+def test_infidelity_by_hand(pair):
+    assert value("infidelity", 0.5, pair) == pytest.approx(SQUARES[pair], rel=1e-12, abs=1e-15, nan_ok=True)
+
+
 @pytest.mark.parametrize("name", BY_RANK)
 @pytest.mark.parametrize("curve", CURVES)
 def test_areas_by_hand(curve, name):
@@ -53,16 +80,22 @@ def test_areas_by_hand(curve, name):
 
 
 def test_every_metric_is_done_by_hand_and_knows_its_direction():
-    assert {*BY_SHOWING, *BY_RANK} == set(FAITHFULNESS)
-    assert {metric.asks for metric in FAITHFULNESS.values()} == set(ASKED)
+    assert {*BY_SHOWING, *BY_RANK, *IMPUTED, "infidelity"} == set(FAITHFULNESS)
+    assert {metric.asks for metric in (*FAITHFULNESS.values(), *CONSISTENCY.values())} == set(ASKED)
     assert all(set(found) == set(BY_SHOWING) for found in BY_HAND.values())
-    assert {name for name in FAITHFULNESS if FAITHFULNESS[name].better == "low"} == {"average_drop", "deletion"}
+    assert {name for name in FAITHFULNESS if FAITHFULNESS[name].better == "low"} == {
+        "average_drop", "deletion", "road_most", "infidelity",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAITHFULNESS)
 def test_what_is_no_probability_is_refused(name):
-    after = torch.full((2, 3) if name in BY_RANK else (2,), 1.5)
-    with pytest.raises(ValueError, match=f"{name}: probabilities run from 1.5 to 1.5; give softmax scores"):
+    if name == "infidelity":
+        with pytest.raises(ValueError, match=r"after, expected \(B,\) and \(B, 2, N\); wallcheck.masking makes"):
+            FAITHFULNESS[name](torch.ones(2), torch.ones(2, 3))
+        return
+    after = torch.full((2,) if name in BY_SHOWING else (2, 3), 1.5)
+    with pytest.raises(ValueError, match=f"{name}: probabilities run from 1.5 to 1.5; give what wallcheck.numerics"):
         FAITHFULNESS[name](torch.ones(2), after)
     with pytest.raises(ValueError, match=rf"{name}: probabilities are \(3,\) before and .* after, expected \(B,\) and"):
         FAITHFULNESS[name](torch.ones(3), after)
@@ -144,7 +177,7 @@ def two_maps(evidence) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def scores(evidence: Evidence, shown: torch.Tensor) -> dict[str, torch.Tensor]:
-    before = evidence.of_target(evidence.logits.double().softmax(1))
+    before = evidence.of_target(probabilities(evidence.logits.double()))
     found = asked(evidence, shown)
     return {name: metric(before, found[metric.asks]) for name, metric in FAITHFULNESS.items()}
 

@@ -12,7 +12,7 @@ from wallcheck.cams._method import Method, cam_method
 from wallcheck.cams.local.products import hirescam, layercam
 from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import ratio, weighted_sum
+from wallcheck.numerics import log_probabilities, ratio, weighted_sum
 
 RIVALS = 3
 FINER = "Zhang et al. 2025 (Finer-CAM), eq. 5-6, over {}; the rivals' probabilities sum to exactly 1 among themselves"
@@ -103,8 +103,8 @@ def shapley_weights(ev: Evidence, target: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def rest(ev: Evidence) -> Callable[[Tensor], Tensor]:
-    """ReST: y_c + log p_c, before and after the softmax."""
-    return lambda logits: ev.of_target(logits) + ev.of_target(logits.log_softmax(1))
+    """ReST: y_c + log p_c, before and after the softmax (the sigmoid, for one logit)."""
+    return lambda logits: ev.of_target(logits) + ev.of_target(log_probabilities(logits))
 
 
 def shapley_mean(ev: Evidence, target: Callable[[Tensor], Tensor]) -> Tensor:

@@ -1,12 +1,17 @@
 """What a metric is: a pure function with one value per map, and what is known of it."""
 
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from wallcheck.numerics import unit_scale
 from wallcheck.registry import Registry
+
+SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -14,21 +19,44 @@ class Metric:
     """A function of what its kind compares -> (B,); NaN means undefined on that map.
 
     leakage: (maps (B, h, w), unseen (h, w), counted (h, w)). localisation: (maps (B, H, W), inside (B, H, W)).
-    faithfulness: (before (B,), after (B,) or (B, T + 1)). better: "low" or "high". bounds: the ends of the scale.
-    check: raises ValueError, with the metric's name, for what does not fit. asks: of a faithfulness
-    metric, which masked images `after` belongs to, a key of ASKED.
+    faithfulness: (before (B,), after (B, ...)). consistency: (maps (B, ...), others (B, ...)), others as asked for.
+    combined: values (B,) of the metrics named in `of`.
+    better: "low" or "high". bounds: the ends of the scale, and `ends` what they say. source: paper and variant.
+    check: raises ValueError, with the metric's name, for what does not fit. asks: what is asked of the net or
+    the method, a key of ASKED.
     """
 
     name: str
     body: Callable[..., Tensor]
+    kind: str
     better: str
     bounds: tuple[float, float]
+    ends: str
+    source: str
     check: Callable[..., None]
     asks: str | None = None
+    of: tuple[str, ...] = ()
 
-    def __call__(self, *given: Tensor) -> Tensor:
-        self.check(self.name, *given)
-        return self.body(*given)
+    def __call__(self, first: Tensor, *others: Tensor) -> Tensor:
+        """Values in double precision where maps are measured: they are brought to unit scale first, so that no value
+        depends on a map's own scale."""
+        self.check(self.name, first, *others)
+        return self.body(unit_scale(first)[0] if self.kind in ("leakage", "localisation") else first, *others)
+
+    @property
+    def what(self) -> str:
+        """The first sentence of the docstring."""
+        text = " ".join(inspect.getdoc(self.body).split("\n\n")[0].split())
+        return re.split(r"(?<=\.)(?<!al\.) ", text)[0]
+
+    @property
+    def cost(self) -> str:
+        """F full forwards, M the method itself, beside making the map."""
+        return (
+            " + ".join(cost for cost in (named(name).cost for name in self.of) if cost != "none")
+            if self.of
+            else COST.get(self.asks, "none")
+        )
 
 
 ASKED = {
@@ -36,40 +64,88 @@ ASKED = {
     "removed": "the image times one minus the map",
     "deleted": "the image without its brightest 0, 1, ..., T T-ths",
     "inserted": "the brightest 0, 1, ..., T T-ths of the image alone",
+    "brightest_imputed": "the image with its brightest 1, ..., 9 tenths filled in from around",
+    "darkest_imputed": "the image with its darkest 1, ..., 9 tenths filled in from around",
+    "squares": "the image without each of 64 random squares: what the map says of it, what the logit loses",
+    "itself": "nothing but the map",
+    "again": "the map of the image times the map",
+    "nearby": "the maps of 10 images that differ by at most 0.02 per pixel",
 }
+COST = {
+    "kept": "1F", "removed": "1F", "deleted": "25F", "inserted": "25F", "brightest_imputed": "9F and 9 sparse solves",
+    "darkest_imputed": "9F and 9 sparse solves", "squares": "65F", "again": "1M", "nearby": "10M",
+}  # fmt: skip
 
 LEAKAGE: "Registry[Metric]" = Registry("leakage metric")
 LOCALISATION: "Registry[Metric]" = Registry("localisation metric")
 FAITHFULNESS: "Registry[Metric]" = Registry("faithfulness metric")
+CONSISTENCY: "Registry[Metric]" = Registry("consistency metric")
+COMBINED: "Registry[Metric]" = Registry("combined metric")
+KINDS = {
+    "leakage": LEAKAGE, "localisation": LOCALISATION, "faithfulness": FAITHFULNESS, "consistency": CONSISTENCY,
+    "combined": COMBINED,
+}  # fmt: skip
 
 
-def leakage_metric(better: str = "low", bounds: tuple[float, float] = (0.0, 1.0)):
+def leakage_metric(better: str = "low", bounds: tuple[float, float] = SHARE, *, ends: str = "", source: str = ""):
     """Register a function of (maps, unseen, counted) under its own name; returns the Metric."""
-    return _register(LEAKAGE, better, bounds, regions_fit)
+    return _register("leakage", better, bounds, ends, source, regions_fit)
 
 
-def localisation_metric(better: str = "high", bounds: tuple[float, float] = (0.0, 1.0)):
+def localisation_metric(better: str = "high", bounds: tuple[float, float] = SHARE, *, ends: str = "", source: str = ""):
     """Register a function of (maps, inside) under its own name; returns the Metric."""
-    return _register(LOCALISATION, better, bounds, object_fits)
+    return _register("localisation", better, bounds, ends, source, object_fits)
 
 
-def faithfulness_metric(asks: str, better: str, bounds: tuple[float, float] = (0.0, 1.0)):
+def faithfulness_metric(
+    asks: str, better: str, bounds: tuple[float, float] = SHARE, *, ends: str = "", source: str = ""
+):
     """Register a function of (before, after) under its own name; returns the Metric."""
+    known(asks)
+    return _register("faithfulness", better, bounds, ends, source, answers_fit, asks)
+
+
+def consistency_metric(
+    asks: str, better: str, bounds: tuple[float, float] = SHARE, *, ends: str = "", source: str = ""
+):
+    """Register a function of (maps, others), or of maps alone if nothing is asked; returns the Metric."""
+    known(asks)
+    return _register("consistency", better, bounds, ends, source, maps_fit, asks)
+
+
+def combined_metric(
+    *of: str, better: str = "high", bounds: tuple[float, float] = SHARE, ends: str = "", source: str = ""
+):
+    """Register a function of the values of the metrics named; returns the Metric."""
+    return _register("combined", better, bounds, ends, source, values_fit, None, of)
+
+
+def known(asks: str) -> None:
     if asks not in ASKED:
         raise ValueError(f"{asks!r} is none of {', '.join(ASKED)}")
-    return _register(FAITHFULNESS, better, bounds, probabilities_fit, asks)
 
 
-def _register(registry: "Registry[Metric]", *known):
+def named(name: str) -> Metric:
+    """The metric of this name, of whatever kind."""
+    every: Registry[Metric] = Registry("metric")
+    for registry in KINDS.values():
+        every.update(registry)
+    return every[name]
+
+
+def _register(kind: str, *facts):
     def register(body: Callable[..., Tensor]) -> Metric:
-        better, bounds, check, *asks = known
-        registry[body.__name__] = Metric(body.__name__, body, better, bounds, check, *asks)
-        return registry[body.__name__]
+        KINDS[kind][body.__name__] = Metric(body.__name__, body, kind, *facts)
+        return KINDS[kind][body.__name__]
 
     return register
 
 
+# -- what fits ------------------------------------------------------------------------------------
+
+
 def regions_fit(name: str, maps: Tensor, *regions: Tensor) -> None:
+    finite(name, maps)
     for region in regions:
         if region.shape != maps.shape[-2:]:
             raise ValueError(
@@ -78,7 +154,13 @@ def regions_fit(name: str, maps: Tensor, *regions: Tensor) -> None:
             )
 
 
+def finite(name: str, maps: Tensor) -> None:
+    if not torch.isfinite(maps).all():
+        raise ValueError(f"{name}: maps hold NaN or infinity, which would read as empty; find where they come from")
+
+
 def object_fits(name: str, maps: Tensor, inside: Tensor) -> None:
+    finite(name, maps)
     if inside.shape != maps.shape or inside.dtype != torch.bool:
         raise ValueError(
             f"{name}: maps are {tuple(maps.shape)}, object masks {inside.dtype} {tuple(inside.shape)}; "
@@ -86,18 +168,44 @@ def object_fits(name: str, maps: Tensor, inside: Tensor) -> None:
         )
 
 
-def probabilities_fit(name: str, before: Tensor, after: Tensor) -> None:
-    curve = FAITHFULNESS[name].asks in ("deleted", "inserted")
-    if before.ndim != 1 or after.ndim != 1 + curve or len(after) != len(before):
+SHAPES = {"kept": "(B,)", "removed": "(B,)", "squares": "(B, 2, N)"}  # curves else
+
+
+def answers_fit(name: str, before: Tensor, after: Tensor) -> None:
+    asks = FAITHFULNESS[name].asks
+    wanted = SHAPES.get(asks, "(B, T + 1)")
+    if before.ndim != 1 or after.ndim != 1 + wanted.count(", ") or len(after) != len(before):
         raise ValueError(
             f"{name}: probabilities are {tuple(before.shape)} before and {tuple(after.shape)} after, expected (B,) "
-            f"and {'(B, T + 1)' if curve else '(B,)'}; wallcheck.masking makes them"
+            f"and {wanted}; wallcheck.masking makes them"
         )
-    for given in (before, after):
+    for given in (before, after) if asks != "squares" else (before,):
         if (given < 0).any() or (given > 1).any():
             raise ValueError(
-                f"{name}: probabilities run from {given.min():.3g} to {given.max():.3g}; give softmax scores"
+                f"{name}: probabilities run from {given.min():.3g} to {given.max():.3g}; "
+                f"give what wallcheck.numerics.probabilities makes of logits"
             )
+
+
+def maps_fit(name: str, maps: Tensor, *others: Tensor) -> None:
+    asks = CONSISTENCY[name].asks
+    wanted = {"itself": [], "again": [maps.shape]}.get(
+        asks, [(len(maps), *o.shape[1:2], *maps.shape[1:]) for o in others]
+    )
+    got = [tuple(other.shape) for other in others]
+    if maps.ndim != 3 or got != [tuple(shape) for shape in wanted] or (asks != "itself" and len(others) != 1):
+        raise ValueError(
+            f"{name}: maps are {tuple(maps.shape)} and {got}; give (B, h, w) and {ASKED[asks]}, "
+            f"as wallcheck.measuring makes them"
+        )
+    for given in (maps, *others):
+        finite(name, given)
+
+
+def values_fit(name: str, *values: Tensor) -> None:
+    of = COMBINED[name].of
+    if len(values) != len(of) or {value.shape for value in values} != {values[0].shape}:
+        raise ValueError(f"{name}: got {[tuple(v.shape) for v in values]}, expected one (B,) each of {', '.join(of)}")
 
 
 def share(part: Tensor, whole: Tensor) -> Tensor:

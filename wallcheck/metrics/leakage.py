@@ -13,7 +13,7 @@ from wallcheck.metrics._metric import LEAKAGE, leakage_metric, share
 NAN = torch.nan
 
 
-@leakage_metric()
+@leakage_metric(ends="0 nothing unseen, 1 nothing seen", source="Taimeskhanov et al. 2024, Table 1")
 def leak_l2(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """||S_unseen||_2 / ||S||_2, Table 1 of the paper, norms not squared; the halo is part of the whole.
 
@@ -21,30 +21,30 @@ def leak_l2(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
 
     >>> maps = torch.tensor([[[3.], [4.]]])
     >>> leak_l2(maps, torch.tensor([[False], [True]]), torch.tensor([[True], [True]]))
-    tensor([0.8000])
+    tensor([0.8000], dtype=torch.float64)
     """
     return share((maps * unseen).norm(dim=(-2, -1)), maps.norm(dim=(-2, -1)))
 
 
-@leakage_metric()
+@leakage_metric(ends="0 nothing unseen, 1 all of it", source="wallcheck")
 def leak_mass(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """Share of positive attribution that is unseen: 1 is all of it.
 
     >>> maps = torch.tensor([[[3., -1.], [1., -9.]]])
     >>> leak_mass(maps, torch.tensor([[False, False], [True, True]]), torch.ones(2, 2, dtype=bool))
-    tensor([0.2500])
+    tensor([0.2500], dtype=torch.float64)
     """
     positive = maps.clamp(min=0)
     return share((positive * unseen).sum((-2, -1)), (positive * counted).sum((-2, -1)))
 
 
-@leakage_metric()
+@leakage_metric(ends="0 no unseen peak, 1 the highest of all", source="wallcheck")
 def leak_peak(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """Highest unseen value over the highest value: 1 if nothing seen is brighter."""
     return share(_peak(maps, unseen), _peak(maps, counted))
 
 
-@leakage_metric()
+@leakage_metric(ends="0 no unseen pixel is bright, 1 all are", source="wallcheck")
 def leak_area(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """Share of unseen positions above half the highest value: how much of the blind part looks important."""
     top = _peak(maps, counted)
@@ -52,7 +52,7 @@ def leak_area(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     return (bright.sum((-2, -1)).to(maps.dtype) / unseen.sum().clamp(min=1)).where(top > 0, NAN)
 
 
-@leakage_metric()
+@leakage_metric(ends="0 the maximum is seen, 1 unseen", source="wallcheck, after Zhang et al. 2018")
 def leak_pointing(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """Is the maximum unseen? 1 or 0; among several equal maxima, the share that is unseen."""
     top = _peak(maps, counted)
@@ -62,7 +62,7 @@ def leak_pointing(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     )
 
 
-@leakage_metric()
+@leakage_metric(ends="0 clean, 1 not", source="wallcheck")
 def leak_any(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
     """1 if any unseen position is positive at all, else 0; exact, no threshold."""
     return (_peak(maps, unseen) > 0).to(maps.dtype).where(_peak(maps, counted) > 0, NAN)

@@ -10,6 +10,8 @@ from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pictures import Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
+from wallcheck.plots.randomisation import randomisation
+from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
 from wallcheck.plots.training import read_training, training
 
@@ -26,6 +28,8 @@ __all__ = [
     "look",
     "main_figure",
     "prediction",
+    "randomisation",
+    "ranks",
     "read_training",
     "repairs",
     "save",

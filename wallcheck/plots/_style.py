@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from wallcheck.cams import FAMILIES, METHODS
 from wallcheck.results import KEY
+from wallcheck.statistics import percent
 from wallcheck.writing import beside
 
 # Okabe and Ito's palette: told apart with any colour vision.
@@ -140,7 +141,12 @@ def written(found: dict) -> str:
     """The mean of a `results.interval` for the reader, exact zero told from little; and the share of empty maps."""
     mean = found["mean"]
     text = "–" if np.isnan(mean) else "0" if mean == 0 else "<0.01" if 0 < mean < 0.005 else f"{mean:.2f}"
-    return f"{text} ∅{found['empty']:.0%}" if found["empty"] else text
+    return text + emptiness(found["empty"])
+
+
+def emptiness(share: float) -> str:
+    """What stands beside a mean that leaves this share of the maps out because they are empty; nothing if none is."""
+    return f" ∅{percent(share)}" if share else ""
 
 
 def styled(function: Callable[..., Figure]) -> Callable[..., Figure]:

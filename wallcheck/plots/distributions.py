@@ -18,6 +18,7 @@ from wallcheck.plots._style import (
     WIDTH,
     called,
     choose,
+    emptiness,
     family_legend,
     family_of,
     in_order,
@@ -25,7 +26,8 @@ from wallcheck.plots._style import (
     styled,
     written,
 )
-from wallcheck.results import interval, summary
+from wallcheck.results import summary
+from wallcheck.statistics import interval
 
 FLAT = Line2D([], [], color=BLACK, lw=0.8, ls=":", label="constant map")
 
@@ -39,7 +41,7 @@ def leakage(
     nets: Sequence[str] | None = None,
     sets: Sequence[str] = ("stack_mix", "stack_gen"),
 ) -> Figure:
-    """A panel per image set and net: values of single images, their density, mean with 95 % bootstrap interval.
+    """A panel per image set and net: values of single images, their density, mean with 95 % interval.
 
     The dotted line is the constant map; the control methods are not drawn. The number is the mean;
     "∅ 12%" says that as many maps were empty, and left out.
@@ -103,7 +105,7 @@ def controls(
     sets: Sequence[str] = tuple(SETS),
 ) -> Figure:
     """A panel per method: mean leakage with 95 % interval by what lies below the wall. Flat means that the
-    pixels below do not matter; the constant map is the dotted line.
+    pixels below do not matter; the constant map is the dotted line. "∅12%" says that as many maps were empty.
     """
     chosen = choose(rows, metric, view, on, net=net)
     sets = [name for name in sets if name in set(chosen["images"].unique())]
@@ -131,6 +133,8 @@ def _by_set(axes: Axes, means: pd.DataFrame, method: str, sets: Sequence[str]) -
     axes.plot(range(len(sets)), of["mean"], color=GREY, lw=0.7, zorder=1)
     axes.vlines(range(len(sets)), of["low"], of["high"], color=BLACK, lw=1.2, zorder=2)
     axes.plot(range(len(sets)), of["mean"], ls="", ms=4.5, zorder=3, gid=f"means:{method}", **look(method).mark)
+    for place, (mean, empty) in enumerate(zip(of["mean"].fillna(0), of["empty"].fillna(0), strict=True)):
+        axes.text(place, mean + 0.06, emptiness(empty).strip(), ha="center", va="bottom", fontsize=5.5)
     axes.set_title(called(method))
     axes.set_xticks(range(len(sets)), [SETS.get(name, name) for name in sets], rotation=40, ha="right")
     axes.tick_params(axis="x", pad=1)

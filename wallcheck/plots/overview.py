@@ -18,6 +18,7 @@ from wallcheck.plots._style import (
     WIDTH,
     called,
     choose,
+    emptiness,
     family_of,
     in_order,
     look,
@@ -40,10 +41,10 @@ def sources(parts: pd.DataFrame, net: str = "walled", sets: Sequence[str] = ("st
     """Stacked bars of the mean leakage on the image: the method's own, bleed, artefact; their sum is a diamond.
 
     parts: as `wallcheck.results.split` gives them. A part below zero is drawn to the left. Images
-    whose map is empty have no parts and are left out.
+    whose map is empty have no parts and are left out; "∅12%" says how many.
     """
     need(parts, ["net", "images", "method", *PARTS])
-    of_net = parts[parts["net"] == net].dropna(subset=list(PARTS))
+    of_net = parts[parts["net"] == net]
     sets = [name for name in sets if name in set(of_net["images"].unique())] or sorted(of_net["images"].unique())
     if not len(sets):
         raise ValueError(f"no parts of a net named {net}; there are {', '.join(map(str, parts['net'].unique()))}")
@@ -51,8 +52,10 @@ def sources(parts: pd.DataFrame, net: str = "walled", sets: Sequence[str] = ("st
     figure = Figure(figsize=(WIDTH, 0.2 * len(methods) + 1.0), layout="constrained")
     panels = figure.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)[0]
     for axes, images in zip(panels, sets, strict=True):
-        means = of_net[of_net["images"] == images].groupby("method", observed=True)[list(PARTS)].mean()
-        _stack(axes, means.reindex(methods))
+        here = of_net[of_net["images"] == images].set_index("method")[list(PARTS)]
+        empty = here.isna().any(axis=1)
+        _stack(axes, here[~empty].groupby(level=0, observed=True).mean().reindex(methods))
+        _say_empty(axes, empty.groupby(level=0, observed=True).mean().reindex(methods))
         axes.set_title(f"{net}, {SETS.get(images, images)}")
     panels[0].set_yticks(range(len(methods)), [called(m) for m in methods])
     left, right = panels[0].get_xlim()
@@ -85,6 +88,12 @@ def _stack(axes: Axes, means: pd.DataFrame) -> None:
     axes.plot(means.sum(axis=1), places, ls="", marker="D", mfc="white", mec=BLACK, ms=4, zorder=3)
     axes.axvline(0, color=BLACK, lw=0.6)
     axes.tick_params(axis="y", length=0)
+
+
+def _say_empty(axes: Axes, shares: pd.Series) -> None:
+    right = axes.get_xlim()[1]
+    for place, share in enumerate(shares.fillna(0)):
+        axes.text(right, place, emptiness(share), ha="right", va="center", fontsize=6)
 
 
 @styled

@@ -4,8 +4,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, SKY, WIDTH, called, in_order, need, styled
-from wallcheck.results import interval
+from wallcheck.plots._style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    WIDTH,
+    called,
+    emptiness,
+    in_order,
+    need,
+    styled,
+)
+from wallcheck.statistics import interval
 
 COLOURS = (RED, ORANGE, BLUE, PURPLE, GREEN, SKY)
 MARKERS = "ov^Dsh"
@@ -17,14 +31,14 @@ def prediction(table: pd.DataFrame) -> Figure:
     """One panel per metric: mean over images by training step; the black line is predicted with no parameter.
 
     table: step, image, method, metric, measured, predicted, as python -m experiments.prediction writes it.
-    Bars are 95 % bootstrap intervals. The step axis is linear up to 1, then logarithmic, so that step 0 is on it.
+    Bars are 95 % intervals; "∅12%" says that as many maps were empty, and left out. The step axis is linear up to 1, then logarithmic, so that step 0 is on it.
     """
     need(table, ["step", "image", "method", "metric", "measured", "predicted"])
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     for axes, (metric, label) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
         part = table[table["metric"] == metric]
         for method, colour, marker in zip(in_order(part["method"]), COLOURS, MARKERS, strict=False):
-            steps, means, bars = _course(part[part["method"] == method])
+            steps, means, bars, empty = _course(part[part["method"] == method])
             axes.errorbar(
                 steps,
                 means,
@@ -38,6 +52,8 @@ def prediction(table: pd.DataFrame) -> Figure:
                 mew=0.4,
                 label=called(method),
             )
+            for step, mean, share in zip(steps, means, empty, strict=True):
+                axes.annotate(emptiness(share), (step, mean), fontsize=5.5, color=colour, annotation_clip=True)
         expected = part.groupby("step")["predicted"].mean()
         axes.plot(expected.index, expected, color=BLACK, lw=1.8, ls="--", label="predicted (T3)", zorder=5)
         axes.set_xscale("symlog", linthresh=1, linscale=0.5)
@@ -47,9 +63,9 @@ def prediction(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _course(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps, means and the two lengths of the interval's bars; empty maps are left out of the mean."""
+def _course(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Steps, means, the two lengths of the interval's bars, and the shares of empty maps, which the means leave out."""
     found = {step: interval(values.to_numpy()) for step, values in rows.groupby("step")["measured"]}
     means = np.array([f["mean"] for f in found.values()])
     ends = np.array([[f["mean"] - f["low"], f["high"] - f["mean"]] for f in found.values()]).T
-    return np.array(list(found)), means, ends
+    return np.array(list(found)), means, ends, np.array([f["empty"] for f in found.values()])

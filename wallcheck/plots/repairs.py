@@ -8,7 +8,19 @@ from matplotlib.lines import Line2D
 from scipy.optimize import isotonic_regression
 
 from wallcheck.cams import METHODS
-from wallcheck.plots._style import BLACK, FAMILY, GREY, WIDTH, called, family_of, in_order, look, need, styled
+from wallcheck.plots._style import (
+    BLACK,
+    FAMILY,
+    GREY,
+    WIDTH,
+    called,
+    emptiness,
+    family_of,
+    in_order,
+    look,
+    need,
+    styled,
+)
 
 # metric -> what the axis says, and whether it runs down, so that up is always better
 PANELS = {
@@ -25,16 +37,21 @@ def repairs(rows: pd.DataFrame, metric: str = "leak_mass") -> Figure:
 
     rows: as python -m experiments.repairs writes them. A repair has the colour and marker of what it
     repairs, open and without a name: its arrow comes from there. Images whose map is empty are left
-    out of the means.
+    out of the means; "∅12%" says how many.
     """
     need(rows, ["method", "metric", "image", "value"])
-    means = rows.groupby(["method", "metric"], observed=True)["value"].mean().unstack("metric")
+    groups = rows.groupby(["method", "metric"], observed=True)["value"]
+    means = groups.mean().unstack("metric")
+    empty = groups.apply(lambda values: values.isna().mean()).unstack("metric")[metric]
     need(means, [metric, *PANELS])
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     for axes, (measure, (label, down)) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         points = {name: tuple(means.loc[name, [metric, measure]]) for name in in_order(means.index)}
         _marks(axes, points)
-        _names(axes, {name: point for name, point in points.items() if base_of(name) not in points})
+        _names(axes, {name: point for name, point in points.items() if base_of(name) not in points}, empty)
+        for name, point in points.items():
+            if base_of(name) in points:
+                axes.annotate(emptiness(empty[name]), point, fontsize=5.5)
         axes.set(title=label, xlim=(-0.75, 1.22), xticks=(0, 0.5))
         axes.spines["bottom"].set_bounds(0, 0.65)
         axes.axvline(0, color=GREY, lw=0.6, zorder=0)
@@ -54,7 +71,7 @@ def _marks(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
             axes.annotate("", point, points[base], arrowprops=arrow, zorder=2)
 
 
-def _names(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
+def _names(axes: Axes, points: dict[str, tuple[float, float]], empty: pd.Series) -> None:
     """Beside the cloud, left of what leaks nothing and right of what leaks, far enough apart to be read."""
     low, high = axes.get_ylim()
     for column, align, leaks in ((-0.12, "right", False), (0.74, "left", True)):
@@ -62,7 +79,7 @@ def _names(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
         places = apart(np.array([y for _, y in side.values()]), GAP * (high - low))
         for (name, (x, y)), place in zip(side.items(), places, strict=True):
             axes.plot([x, column], [y, place], color=GREY, lw=0.4, zorder=1)
-            axes.text(column, place, called(name), ha=align, va="center", fontsize=6)
+            axes.text(column, place, called(name) + emptiness(empty[name]), ha=align, va="center", fontsize=6)
 
 
 def apart(wanted: np.ndarray, gap: float) -> np.ndarray:

@@ -7,7 +7,7 @@ images and metrics. The merged table does not depend on how the work was split.
 from wallcheck.results.digests import digest, file_name
 from wallcheck.results.folder import EXAMPLES, MANIFEST, ROWS, examples_of, shards, writable
 from wallcheck.results.manifest import Manifest, versions
-from wallcheck.results.means import interval, split, summary
+from wallcheck.results.means import split, summary
 from wallcheck.results.parquet import (
     Damaged,
     Header,
@@ -50,7 +50,6 @@ __all__ = [
     "done",
     "examples_of",
     "file_name",
-    "interval",
     "merge",
     "read_shard",
     "set_foreign_aside",

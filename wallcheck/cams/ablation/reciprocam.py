@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
+from wallcheck.numerics import probabilities
 
 KERNEL = ((1, 2, 1), (2, 4, 2), (1, 2, 1))  # over 16
 
@@ -69,16 +70,16 @@ def probability_alone(ev: Evidence, laid: Tensor) -> Tensor:
     for image, target in enumerate(ev.targets.tolist()):
         for cells in heard.split(ev.chunk(ev.activations[0].numel())):
             placed = fibres[image, cells][:, :, None, None] * laid[cells][:, None]
-            maps[image, cells] = ev.rescore(placed, image).softmax(1)[:, target]
+            maps[image, cells] = probabilities(ev.rescore(placed, image))[:, target]
     return maps.view(-1, *ev.unseen.shape)
 
 
 def empty_probability(ev: Evidence) -> Tensor:
     """(B,): probability of the explained class for an all-zero map."""
     if not ev.graph.has_beside:
-        return ev.rescore(torch.zeros_like(ev.activations[:1])).softmax(1)[0, ev.targets]
+        return probabilities(ev.rescore(torch.zeros_like(ev.activations[:1])))[0, ev.targets]
     owner = torch.arange(len(ev.images))
-    return ev.rescore(torch.zeros_like(ev.activations), owner).softmax(1).gather(1, ev.targets[:, None])[:, 0]
+    return probabilities(ev.rescore(torch.zeros_like(ev.activations), owner)).gather(1, ev.targets[:, None])[:, 0]
 
 
 def spread_cells(ev: Evidence) -> Tensor:

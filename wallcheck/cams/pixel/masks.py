@@ -14,7 +14,7 @@ from wallcheck.cams._blur import blurred
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import upsample
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import ratio
+from wallcheck.numerics import probabilities, ratio
 
 PIXEL = dict(family="pixel", grid="pixels")
 
@@ -62,7 +62,7 @@ def trials_with(masks: int, cells: int, keep: float) -> Callable[[Evidence], tup
         chances = []
         for image, target in zip(ev.images[(..., *ev.graph.visible)], ev.targets.tolist(), strict=True):
             logits = ev.rescore_visible(lambda piece, image=image: image * visible[piece], masks)
-            chances.append(logits.softmax(1)[:, target])
+            chances.append(probabilities(logits)[:, target])
         return torch.stack(chances), drawn
 
     return trials

@@ -8,7 +8,7 @@ from torch import Tensor
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import chances_through, upsample
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import ratio
+from wallcheck.numerics import probabilities, ratio
 
 POLYCAM = dict(family="rescoring", verdict="may_leak", grid="pixels")
 SOURCE = "Englebert et al. 2022 (Poly-CAM), {}; masks as in the authors' code"
@@ -24,14 +24,14 @@ def polycam_plus(ev: Evidence) -> Tensor:
 @cam_method(**POLYCAM, source=SOURCE.format("PCAM-"), cost="3F+sum_l K_l F")
 def polycam_minus(ev: Evidence) -> Tensor:
     """w_k = relu(p(x) - p(x * (1 - M_k))): what is lost when this map's place is hidden. See `merged`."""
-    whole = ev.of_target(ev.logits.softmax(1))[:, None]
+    whole = ev.of_target(probabilities(ev.logits))[:, None]
     return merged(ev, [(whole - without).clamp(min=0) for without in ev.once(hidden)])
 
 
 @cam_method(**POLYCAM, source=SOURCE.format("PCAM+-"), cost="4F+2 sum_l K_l F")
 def polycam(ev: Evidence) -> Tensor:
     """w_k = relu(p(x * M_k) + p(x) - p(x * (1 - M_k))): both at once. See `merged`."""
-    whole = ev.of_target(ev.logits.softmax(1))[:, None]
+    whole = ev.of_target(probabilities(ev.logits))[:, None]
     pairs = zip(ev.once(shown), ev.once(hidden), strict=True)
     return merged(ev, [(alone + whole - without).clamp(min=0) for alone, without in pairs])
 

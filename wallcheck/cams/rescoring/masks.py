@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import ratio, unit_range
+from wallcheck.numerics import probabilities, ratio, unit_range
 
 Paint = Callable[[Tensor, Tensor], Tensor]
 
@@ -96,4 +96,5 @@ def scores_through(ev: Evidence, image: int, cells: Tensor, *, aligned: bool = F
 
 def chances_through(ev: Evidence, image: int, cells: Tensor, *, aligned: bool = False, paint: Paint = torch.mul):
     """(N,): the explained class's probability of one image through masks U(cells); see `logits_through`."""
-    return logits_through(ev, image, cells, aligned=aligned, paint=paint).softmax(1)[:, ev.targets[image]]
+    logits = logits_through(ev, image, cells, aligned=aligned, paint=paint)
+    return probabilities(logits)[:, ev.targets[image]]
