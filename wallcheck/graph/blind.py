@@ -282,7 +282,6 @@ class BlindGraph:
     @cached_property
     def widest(self) -> int:
         """Values of the largest map that the visible part of one image makes on its way to the head."""
-        reach.shaped(self.run, self.walled.graph.colours, self.image_size)
         tall, wide = (len(range(*s.indices(n))) / n for s, n in zip(self.visible, self.image_size, strict=True))
         return max(1, int(self.widest_whole * tall * wide))
 
@@ -290,6 +289,7 @@ class BlindGraph:
     def widest_whole(self) -> int:
         """Values of the largest map that one image makes."""
         graph = self.walled.graph
+        reach.shaped(self.run, graph.colours, self.image_size)
         values = [node.meta["val"] for node in data_nodes(graph.fx, [graph.images]) if node is not graph.images]
         return max((v.numel() // reach.BATCH for v in values if isinstance(v, Tensor)), default=1)
 
