@@ -93,6 +93,7 @@ def test_holdings_see_what_others_have_written_since(run):
     assert held.missing(0, WANTED) == WANTED
     assert not held.look().missing(0, WANTED)
     assert held.new(rows([0, 1]))["image"].unique().tolist() == [1]
+    assert held.new(rows([0]).iloc[:0]).columns.tolist() == rows([0]).columns.tolist()
 
 
 def test_a_shard_says_what_it_is(run):

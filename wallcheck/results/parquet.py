@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -137,7 +138,8 @@ class Holdings:
     def new(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of table that no shard holds."""
         keys = table[["image", *PER_IMAGE]].itertuples(index=False, name=None)
-        return table[[not any(key[1:] in held for held in self.held.get(key[0], ())) for key in keys]]
+        new = [not any(key[1:] in held for held in self.held.get(key[0], ())) for key in keys]
+        return table[np.array(new, dtype=bool)]
 
 
 def keys_by_image(table: pd.DataFrame) -> dict[int, frozenset]:
@@ -182,7 +184,7 @@ def _put_away(path: Path, why: str) -> None:
 def merge(run: str | Path, **wanted: object) -> pd.DataFrame:
     """All rows of a run, sorted by key; or, read no further than need be, those with column=value (or one of several).
 
-    >>> merge("runs/audit", method=["gradcam", "hirescam"], metric="leak_mass")  # doctest: +SKIP
+        merge("runs/audit", method=["gradcam", "hirescam"], metric="leak_mass")
 
     `attrs["failures"]` lists what could not be measured (see `unresolved`). Raises FileNotFoundError where there are no
     rows, ValueError naming a damaged or foreign shard, and where one thing was measured twice with two results.
