@@ -160,10 +160,14 @@ def call(module: str, quiet: bool = False, **flags: object) -> int:
     return status
 
 
-def train_both(options: Reproduction, out: Path, console: Console) -> None:
-    """Both nets at once, each on half of the cores: small batches of small images do not fill two of them."""
+def train_both(options: Reproduction, out: Path, console: Console, data: Path | None = None) -> None:
+    """Both nets at once, each on half of the cores: small batches of small images do not fill two of them.
+
+    data: where the image sets are; out/data if None.
+    """
     threads = str(max(1, (os.cpu_count() or 2) // 2))
-    running = {name: start_training(options, out, name, threads) for name in ("walled", "unwalled")}
+    data = data or out / "data"
+    running = {name: start_training(options, out, name, threads, data) for name in ("walled", "unwalled")}
     steps = options.epochs * (options.train_count // BATCH)
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}")
     try:
@@ -183,10 +187,10 @@ def train_both(options: Reproduction, out: Path, console: Console) -> None:
             raise RuntimeError(f"training {name} failed; the end of {out / name / 'log.txt'}:\n{log[-2000:]}")
 
 
-def start_training(options: Reproduction, out: Path, name: str, threads: str) -> subprocess.Popen:
+def start_training(options: Reproduction, out: Path, name: str, threads: str, data: Path) -> subprocess.Popen:
     """One training as a process that writes its own log; it goes on from its last checkpoint if there is one."""
     folder = out / name
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     command = [
         sys.executable,
@@ -198,7 +202,7 @@ def start_training(options: Reproduction, out: Path, name: str, threads: str) ->
         "--out",
         folder,
         "--data.folder",
-        out / "data",
+        data,
         "--data.batch_size",
         BATCH,
         "--data.seed",
