@@ -1,10 +1,12 @@
-"""Bring the README's figures up to date from a finished run.
+"""Bring the README's figures, the page of methods and docs/results up to date from finished runs.
 
-    python -m experiments.readme --run runs/reproduce
-    python -m experiments.readme --all_methods runs/every --pooled runs/every_pooled --benchmark runs/benchmark
+    python -m experiments.readme --seeds runs/over_seeds --run runs/reproduce
+    python -m experiments.readme --benchmark runs/benchmark
 
-Replaces what stands between <!-- NAME --> and <!-- /NAME --> in README.md by tables made from the runs' rows, and
-copies their figures and the benchmark's page into docs/. Nothing in those places is written by hand.
+--seeds: what several trained nets say (python -m experiments.over_seeds) is kept in docs/results/over_seeds.json, with what
+it was made by, and the tables of README.md and docs/methods.md are made of that file alone. --run: figures of a finished
+python -m experiments.reproduce. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written
+by hand.
 """
 
 import json
@@ -13,13 +15,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from experiments import flags
 from experiments.benchmark.duels import Duel
-from wallcheck.cams import METHODS, PAPER, Method
-from wallcheck.results import merge
-from wallcheck.statistics import interval, told
+from experiments.over_seeds import EVERY, PAPER, rows_of
+from wallcheck import cams
+from wallcheck.cams import METHODS
+from wallcheck.statistics import over_nets, told
 from wallcheck.writing import beside, write_text
 
 FIGURES = ("main", "leakage", "prediction", "sources", "controls", "training")
@@ -28,105 +32,144 @@ TOLD = {
     "scorecam": ["pytorch_grad_cam.ScoreCAM"],
     "scorecam_torchcam": ["torchcam.ScoreCAM"],
 }
-NETS = {"walled": "trained", "untrained": "untrained"}
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
+KEPT = "results/over_seeds.json"
 
 
 @dataclass(frozen=True)
 class Update:
-    """Bring the README up to date.
+    """Bring README and docs up to date.
 
     Args:
-        run: folder of a finished python -m experiments.reproduce.
-        all_methods: folder of a finished audit of every method, for the longer table; left alone if not given.
-        pooled: folder of the same audit on vgg_small_pooled, for methods that ask for a pooled head.
+        seeds: folder of a finished python -m experiments.over_seeds; tables are left alone if not given.
+        run: folder of a finished python -m experiments.reproduce; its figures are left alone if not given.
         benchmark: folder of a finished benchmark; left alone if not given.
         readme: the file to bring up to date.
+        docs: the folder of pages and figures.
     """
 
-    run: str = "runs/reproduce"
-    all_methods: str | None = None
-    pooled: str | None = None
+    seeds: str | None = None
+    run: str | None = None
     benchmark: str | None = None
     readme: str = "README.md"
+    docs: str = "docs"
 
 
 def main(options: Update) -> None:
-    readme = Path(options.readme)
-    text = replaced(readme.read_text(), "paper-table", paper_table(merge(options.run)))
-    figures = [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
-    if options.all_methods:
-        pooled = merge(options.pooled) if options.pooled else None
-        text = replaced(text, "all-table", all_table(merge(options.all_methods), pooled))
-        figures.append(Path(options.all_methods, "figures", "families.png"))
+    readme, docs, copies = Path(options.readme), Path(options.docs), []
+    text, page, kept = readme.read_text(), (docs / "methods.md").read_text(), None
+    if options.seeds:
+        kept = measured(Path(options.seeds))
+        text, page = with_tables(text, page, kept)
+    if options.run:
+        copies += [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
     if options.benchmark:
-        kept = json.loads(Path(options.benchmark, "benchmark.json").read_text())
-        text = replaced(text, "speed", "\n".join(speed(one) for one in kept["measured"]))
-        figures += [Path(options.benchmark, f"benchmark.{kind}") for kind in ("md", "png")]
-    missing = [path for path in figures if not path.is_file()]
+        found = json.loads(Path(options.benchmark, "benchmark.json").read_text())
+        text = replaced(text, "speed", "\n".join(speed(one) for one in found["measured"]))
+        copies += [Path(options.benchmark, f"benchmark.{kind}") for kind in ("md", "png")]
+    missing = [path for path in copies if not path.is_file()]
     if missing:  # told before anything is replaced
         raise FileNotFoundError(
             f"{missing[0]} is missing; figures are drawn by python -m experiments.figures --run RUN --out RUN/figures"
         )
+    if kept:
+        write_text(docs / KEPT, json.dumps(kept, indent=1) + "\n")
+    write_text(docs / "methods.md", page)
     write_text(readme, text)
-    for path in figures:
-        with beside(Path("docs") / path.name) as partial:
+    for path in copies:
+        with beside(docs / path.name) as partial:
             shutil.copy(path, partial)
 
 
-def paper_table(rows: pd.DataFrame) -> str:
-    """The paper's eight methods and two controls on the trained walled net, with its twin as contrast."""
-    heads = [
-        "method",
-        "family",
-        *(f"{s}: mass on unseen cells" for s in SETS.values()),
-        *(f"{s}: L2 share, displayed" for s in SETS.values()),
-        "twin without a wall: mass there (STACK-MIX)",
-    ]
+def measured(seeds: Path) -> dict:
+    """What the tables show, and what it was made by: {"made", "paper", "every"}, each cell a `over_nets`."""
+    if not (seeds / "nets.json").is_file():
+        raise FileNotFoundError(
+            f"{seeds} holds no nets.json; finish it with python -m experiments.over_seeds --out {seeds}"
+        )
+    made = json.loads((seeds / "nets.json").read_text())
+    paper = rows_of(seeds, PAPER)
+    names = [*cams.PAPER, "constant", "random"]
+    found = {"made": made, "paper": {name: _paper_cells(paper, name) for name in names}}
+    if made["settings"]["every"]:
+        every = rows_of(seeds, EVERY)
+        present = set(every["method"].unique())
+        found["every"] = {name: _every_cells(every, name) for name in METHODS if name in present}
+    return found
+
+
+def _paper_cells(rows: pd.DataFrame, name: str) -> dict[str, dict]:
+    cells = {
+        f"{label}: mass on unseen cells": ("walled", s, "rectified", "grid", "leak_mass") for s, label in SETS.items()
+    }
+    cells |= {
+        f"{label}: L2 share, displayed": ("walled", s, "displayed", "image", "leak_l2") for s, label in SETS.items()
+    }
+    cells["twin without a wall: mass there (STACK-MIX)"] = ("unwalled", "stack_mix", "rectified", "grid", "leak_mass")
+    return {title: over(rows, name, *where) for title, where in cells.items()}
+
+
+def _every_cells(rows: pd.DataFrame, name: str) -> dict[str, dict]:
+    on = "grid" if METHODS[name].grid == "cells" else "image"
+    cells = {f"{label}: mass, unseen": ("walled", s, "rectified", on, "leak_mass") for s, label in SETS.items()}
+    cells |= {
+        f"maps with any, {label}": (net, "stack_mix", "rectified", on, "leak_any")
+        for net, label in {"walled": "trained", "untrained": "untrained"}.items()
+    }
+    return {title: over(rows, name, *where) for title, where in cells.items()}
+
+
+def over(rows: pd.DataFrame, method: str, net: str, images: str, view: str, on: str, metric: str) -> dict[str, float]:
+    """Mean over nets and images with its interval, of one measure of one method; see `over_nets`."""
+    chosen = np.ones(len(rows), dtype=bool)
+    for column, value in dict(method=method, net=net, images=images, view=view, on=on, metric=metric).items():
+        chosen &= (rows[column] == value).to_numpy()
+    wide = rows[chosen].pivot_table(index="image", columns="seed", values="value", observed=True, dropna=False)
+    return {
+        key: None if isinstance(value, float) and np.isnan(value) else float(value)
+        for key, value in over_nets(wide.to_numpy()).items()
+    }
+
+
+def with_tables(text: str, page: str, kept: dict) -> tuple[str, str]:
+    """README and page of methods with the tables that `kept` holds."""
+    text = replaced(text, "paper-table", paper_table(kept))
+    return text, replaced(page, "all-table", all_table(kept)) if "every" in kept else page
+
+
+def paper_table(kept: dict) -> str:
+    """The paper's eight methods and two controls on the trained walled nets, with their twins as contrast."""
+    heads = ["method", "family", *next(iter(kept["paper"].values()))]
+    lines = [[name, METHODS[name].family, *map(cell, cells.values())] for name, cells in kept["paper"].items()]
+    return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'count')}"
+
+
+def all_table(kept: dict) -> str:
+    """Every method on the trained walled nets and on the same nets before training."""
+    heads = ["method", "family", "cost", "expected", *next(iter(kept["every"].values()))]
     lines = []
-    for name in [*PAPER, "constant", "random"]:
-        mass = [cell(rows, "walled", s, name, "rectified", "grid", "leak_mass") for s in SETS]
-        shown = [cell(rows, "walled", s, name, "displayed", "image", "leak_l2") for s in SETS]
-        twin = cell(rows, "unwalled", "stack_mix", name, "rectified", "grid", "leak_mass")
-        lines.append([name, METHODS[name].family, *mass, *shown, twin])
-    return markdown(heads, lines)
+    for name, cells in kept["every"].items():
+        method, styles = METHODS[name], [".3f", ".3f", ".0%", ".0%"]
+        shown = [cell(found, style) for found, style in zip(cells.values(), styles, strict=True)]
+        lines.append([name, method.family, method.cost, method.verdict, *shown])
+    missing = sorted(set(METHODS) - set(kept["every"]))
+    rest = f"\n\nNot defined on this net, and tested on others: {', '.join(missing)}." if missing else ""
+    return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'every')}{rest}"
 
 
-def all_table(rows: pd.DataFrame, pooled: pd.DataFrame | None = None) -> str:
-    """Every method on the trained walled net and on the same net before training; a method that is defined on a pooled
-    head only, on a net with one."""
-    heads = [
-        "method",
-        "family",
-        "cost",
-        "expected",
-        *(f"{s}: mass on unseen cells" for s in SETS.values()),
-        *(f"maps with any, {label}{images_of(rows, net)}" for net, label in NETS.items()),
-    ]
-    lines, elsewhere = [], set() if pooled is None else set(pooled["method"].unique())
-    present = set(rows["method"].unique())
-    for method in METHODS.values():
-        if method.name in present:
-            lines.append([method.name, *described(method, rows)])
-        elif method.name in elsewhere:
-            lines.append([f"{method.name} (pooled head)", *described(method, pooled)])
-    missing = sorted(set(METHODS) - present - elsewhere)
-    told = f"\n\nDefined on smaller nets only, and tested there: {', '.join(missing)}." if missing else ""
-    return markdown(heads, lines) + told
+def _of_what(kept: dict, count: str) -> str:
+    made = kept["made"]
+    nets = [net["walled"]["validation_accuracy"] for net in made["nets"].values()]
+    return (
+        f"{len(nets)} nets trained from different seeds (validation accuracy {min(nets):.1%} to {max(nets):.1%}), the same "
+        f"{made['settings'][count]} images of each set; mean and 95 % interval over nets and images. Made by `{made['command']}`, "
+        f"torch {made['versions']['torch']}; kept with its manifest in docs/{KEPT}."
+    )
 
 
-def images_of(rows: pd.DataFrame, net: str) -> str:
-    """How many images, where an audit that was stopped has fewer of this net than of the walled one."""
-    counts = rows[rows["images"] == "stack_mix"].groupby("net")["image"].nunique()
-    return "" if counts[net] == counts["walled"] else f" (first {counts[net]} images)"
-
-
-def described(method: Method, rows: pd.DataFrame) -> list[str]:
-    """One line of the long table, but for the name."""
-    on = "grid" if method.grid == "cells" else "image"
-    mass = [cell(rows, "walled", s, method.name, "rectified", on, "leak_mass") for s in SETS]
-    anywhere = [pick(rows, net, "stack_mix", method.name, "rectified", on, "leak_any") for net in NETS]
-    return [method.family, method.cost, method.verdict, *mass, *(told(interval(a), ".0%") for a in anywhere)]
+def cell(found: dict, style: str = ".3f") -> str:
+    """mean [95 % interval] of one measure, and the share of empty maps."""
+    return told({key: np.nan if value is None else value for key, value in found.items()}, style)
 
 
 def speed(measured: dict) -> str:
@@ -144,18 +187,6 @@ def speed(measured: dict) -> str:
     threads = f"{measured['threads']} thread{'s' * (measured['threads'] > 1)}"
     memory = f"; memory of the suite {measured['memory']['cheap suite']:.0f} MiB" if measured["memory"] else ""
     return f"* `{measured['net']}`, {measured['device']}, {threads}: {', '.join(facts)}{memory}."
-
-
-def cell(rows: pd.DataFrame, *where: str) -> str:
-    """mean [95 % interval] of one group of rows, and the share of empty maps."""
-    return told(interval(pick(rows, *where)))
-
-
-def pick(rows: pd.DataFrame, *where: str):
-    chosen = pd.Series(True, index=rows.index)
-    for column, value in zip(("net", "images", "method", "view", "on", "metric"), where, strict=True):
-        chosen &= rows[column] == value
-    return rows.loc[chosen, "value"].to_numpy()
 
 
 def markdown(heads: list[str], lines: list[list[str]]) -> str:
