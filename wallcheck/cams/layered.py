@@ -24,7 +24,7 @@ SCALES = (1, 2, 3)
 def needs_any_size(net: BlindNet) -> str | None:
     """Why images of other sizes cannot go through net; None where its features are windows and single positions alone."""
     graph = net.graph
-    if graph.line is not None or graph.runs_at_any_size:
+    if graph.quick.line is not None or graph.runs_at_any_size:
         return None
     return "its features hold sizes that are fixed for its own images; use a method that does not enlarge them"
 

@@ -37,6 +37,11 @@ class Line:
     image_size: tuple[int, int]
 
     @property
+    def colours(self) -> int:
+        """Channels of an image."""
+        return int(placeholder(self.run.graph).meta["val"].shape[1])
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
         return tuple(window_of(self.run, node) for node in self.nodes if op_of(node) in WINDOWED)
 

@@ -76,7 +76,7 @@ class BlindNet(nn.Module):
         return self.head(self._hand_over(self._run_features(images[:, :, rows, columns]), first))
 
     def _cropped(self) -> tuple[slice, slice, tuple[int, int]]:
-        line = self.graph.line
+        line = self.graph.quick.line
         if line is None or any(isinstance(each, NORMS) for each in self.features.modules()):
             return slice(None), slice(None), (0, 0)
         rows, columns, first = line.visible

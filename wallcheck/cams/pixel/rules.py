@@ -20,13 +20,13 @@ RULED = (*AFFINE, *SHAPE, *MAXIMUM, "relu")
 
 def unruled(net: BlindNet) -> str | None:
     """For Method.refuses: why rules cannot be followed through this net."""
-    return lacking(net.graph.quick[0], RULED)
+    return lacking(net.graph.quick.run, RULED)
 
 
 def unexcited(net: BlindNet) -> str | None:
     """For Method.refuses: as `unruled`; excitation backprop starts at a last linear layer, and probabilities have no
     rule through a norm, whose shift is a bias of either sign."""
-    kinds = rules.steps(net.graph.quick[0])
+    kinds = rules.steps(net.graph.quick.run)
     if any(word in NORMS for word in kinds.values()):
         return "it holds batch norms; fold norms into the layers before them"
     last = list(kinds.values())[-1]
@@ -42,7 +42,7 @@ def image_slope(ev: Evidence, rule: Rule, *, with_reference: bool = False, first
     with ev.plainly(), torch.enable_grad():
         leaf = ev.images.detach().requires_grad_()
         rows = torch.cat([leaf, torch.zeros_like(leaf[:1])]) if with_reference else leaf
-        rows = rules.through(ev.graph.quick[0], rule, rows[(..., *ev.graph.visible)], first=first)
+        rows = rules.through(ev.graph.quick.run, rule, rows[(..., *ev.graph.visible)], first=first)
         (slope,) = torch.autograd.grad(ev.explained_here(rows[: len(leaf)]).sum(), leaf)
     return slope
 

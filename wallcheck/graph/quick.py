@@ -1,0 +1,151 @@
+"""The quick way: what decides the logits, run on the part of an image that it looks at.
+
+A wall makes work cheaper: of features that are one line of operations only the window in front of the wall is run, of a trunk
+wall's two sides only the seen one. Each is a smaller graph made of the same operations, and is held to the whole graph on noise
+before it is used; where it is not the same, the whole graph is run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.fx import Graph as FxGraph
+from torch.fx import GraphModule, Node
+
+from wallcheck.graph import lean
+from wallcheck.graph._nodes import copied, op_of, part, placeholder
+from wallcheck.graph.walls import Walled
+
+Values = tuple[Tensor, ...]  # what crosses a cut: the layer's own value first, then what runs beside it
+WHOLE = slice(None), slice(None)
+
+
+@dataclass(frozen=True)
+class Quick:
+    """Visible parts (n, C, r, c) -> logits: `run`; `handed` and `crossing` are what its head reads; `visible` are rows and
+    columns of the image; `line` is set where the features are one line of operations."""
+
+    run: GraphModule
+    handed: Node
+    crossing: tuple[Node, ...]
+    visible: tuple[slice, slice]
+    line: lean.Line | None = None
+
+    def seen(self) -> Callable[[Tensor], Values]:
+        """Visible parts -> what the head is handed, and what crosses beside it; can be differentiated."""
+        run = part(self.run, [placeholder(self.run.graph)], [self.handed, *self.crossing])
+        return lambda parts: tupled(run(parts))
+
+    def seen_lean(self, spare_mb: float) -> Callable[[Tensor], Values]:
+        """The same without autograd, by leaner operations, of features that are a line; see `lean.cells`."""
+        cells = lean.cells(self.line, spare_mb)
+        return lambda parts: (cells(parts),)
+
+    def is_same(self, lean_way: Callable[[Tensor], Values]) -> bool:
+        """Does a leaner way hand the head the same, on noise?"""
+        parts = noise(self.run, self.line.colours, self.line.image_size)[(..., *self.visible)]
+        with torch.no_grad():
+            return close(lean_way(parts)[0], self.seen()(parts)[0])
+
+
+def quick_of(walled: Walled) -> Quick:
+    """The quickest graph that gives the whole graph's logits."""
+    line = line_of(walled)
+    if line is not None and agrees(found := _windowed(walled, line), walled):
+        return found
+    if walled.sides and op_of(walled.handed) == "slice" and agrees(found := _one_side(walled), walled):
+        return found
+    return _copied(walled)
+
+
+def line_of(walled: Walled) -> lean.Line | None:
+    """The features as one line of operations, before a wall whose seen cells fill a rectangle that the head is handed."""
+    layer = walled.layer
+    if layer.form.axes != "map" or not walled.wall.is_box or walled.sides or layer.crossing:
+        return None
+    if walled.handed is not layer.node and not _hands_the_box(walled):
+        return None
+    return lean.line_of(walled.graph.run, layer.node, walled.wall, walled.graph.image_size)
+
+
+def _hands_the_box(walled: Walled) -> bool:
+    """Is what the head is handed the seen rectangle itself?"""
+    form, ((top, bottom), (left, right)) = walled.layer.form, walled.wall.box
+    example = next(iter(walled.graph.run.buffers()))
+    numbers = torch.arange(form.channels * form.grid[0] * form.grid[1], dtype=torch.float64, device=example.device)
+    numbers = numbers.view(1, form.channels, *form.grid).repeat(2, 1, 1, 1)
+    given, box = (
+        part(walled.graph.run, [walled.layer.node], [walled.handed])(numbers),
+        numbers[:, :, top:bottom, left:right],
+    )
+    return given.shape == box.shape and torch.equal(given, box)
+
+
+def _copied(walled: Walled) -> Quick:
+    graph, known = FxGraph(), {}
+    copied([node for node in walled.graph.fx.nodes if node.op != "output"], graph, known)
+    graph.output(known[walled.graph.logits])
+    crossing = tuple(known[node] for node in walled.layer.crossing)
+    return Quick(GraphModule(walled.graph.run, graph), known[walled.handed], crossing, WHOLE)
+
+
+def _windowed(walled: Walled, line: lean.Line) -> Quick:
+    """The seen rectangle cut out of what the visible part makes, in place of what is cut out of the whole map."""
+    found = _copied(walled)
+    graph, readers = found.run.graph, list(found.handed.users)
+    places = list(walled.graph.fx.nodes)
+    made = list(graph.nodes)[places.index(walled.layer.node)]
+    for dim, (span, at) in enumerate(zip(line.wall.box, line.visible[2], strict=True), start=2):
+        with graph.inserting_after(made):
+            made = graph.call_function(torch.ops.aten.slice.Tensor, (made, dim, span.start - at, span.stop - at))
+    for reader in readers:
+        reader.replace_input_with(found.handed, made)
+    rows, columns, _ = line.visible
+    return replace(_tidied(found), handed=made, visible=(slice(*rows), slice(*columns)), line=line)
+
+
+def _one_side(walled: Walled) -> Quick:
+    """The seen side's features alone, on its own pixels alone: slice(cat(a, b)) that is one of its parts is that part."""
+    found = _copied(walled)
+    node, images = found.handed, placeholder(found.run.graph)
+    while op_of(node) != "cat":  # a slice along the other axis is the whole of it
+        node = node.args[0]
+    side = node.args[0][walled.seen_side]
+    found.handed.replace_all_uses_with(side)
+    found.run.graph.eliminate_dead_code()
+    for node in list(images.users):
+        if op_of(node) == "slice" and int(node.args[1]) == walled.axis:
+            node.replace_all_uses_with(images)
+    span = slice(*walled.sides[walled.seen_side])
+    visible = (span, slice(None)) if walled.axis == 2 else (slice(None), span)
+    return replace(_tidied(found), handed=side, visible=visible)
+
+
+def _tidied(found: Quick) -> Quick:
+    found.run.graph.eliminate_dead_code()
+    found.run.graph.lint()
+    found.run.recompile()
+    return found
+
+
+def agrees(found: Quick, walled: Walled) -> bool:
+    """Does the quick graph give the whole graph's logits on noise?"""
+    images = noise(walled.graph.run, walled.graph.colours, walled.graph.image_size)
+    with torch.no_grad():
+        return close(found.run(images[(..., *found.visible)]), walled.graph.run(images))
+
+
+def close(one: Tensor, two: Tensor) -> bool:
+    """Equal to float rounding?"""
+    return one.shape == two.shape and torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))
+
+
+def noise(run: GraphModule, colours: int, size: tuple[int, int]) -> Tensor:
+    """Two images drawn for a graph."""
+    drawn = torch.randn(2, colours, *size, generator=torch.Generator().manual_seed(0))
+    return drawn.to(next((t for t in run.buffers() if t.is_floating_point()), torch.empty(0)))
+
+
+def tupled(values: Tensor | Values) -> Values:
+    return values if isinstance(values, tuple) else (values,)
