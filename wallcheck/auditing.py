@@ -77,11 +77,11 @@ def audit(
     proved = prove(blind)
     if certificate is not None:
         certificate.raise_if_broken().raise_if_unlike(proved)
-    found = []
+    graph, found = proved if blind is net else net.graph, []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         given = None if targets is None else targets[part]
-        evidence = Evidence(net, images[part], given, seed=seed, budget_mb=budget_mb)
+        evidence = Evidence(net, images[part], given, seed=seed, budget_mb=budget_mb, graph=graph)
         found.append(measure(evidence, chosen, measured, blind, net_name, image_set, numbers[part]))
         if progress is not None:
             progress(len(evidence.images))

@@ -3,7 +3,7 @@
 import torch
 from torch.fx import GraphModule, Node
 
-from wallcheck.graph._nodes import data_nodes, named, op_of, placeholder
+from wallcheck.graph._nodes import data_nodes, is_shape, named, op_of, placeholder
 
 CONSTRUCTORS = {"new_zeros": 0.0, "new_ones": 1.0, "zeros_like": 0.0, "ones_like": 1.0}
 
@@ -55,10 +55,19 @@ def _replaced(run: GraphModule, node: Node) -> bool:
 
 
 def _is_shared(value: Node, at: Node) -> bool:
-    """May other names look at value's memory after `at`: the images, a weight, a view?"""
-    if value.op != "call_function" or _is_view(value):
+    """May other names look at value's memory after `at`: the images, a weight, a view of it, or what it is a view of?"""
+    if any(_is_view(user) and user is not at for user in value.users):
         return True
-    return any(_is_view(user) and user is not at for user in value.users)
+    order = {each: i for i, each in enumerate(at.graph.nodes)}
+    while _is_view(value):
+        base = value.args[0]
+        if not isinstance(base, Node) or any(
+            user is not value and not is_shape(user) and (_is_view(user) or order[user] > order[at])
+            for user in base.users
+        ):
+            return True
+        value = base
+    return value.op != "call_function"
 
 
 def _is_view(node: Node) -> bool:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Interpreter, Node
+from torch.utils._pytree import TreeSpec
 
 from wallcheck.graph._in_place import functional
 from wallcheck.graph._nodes import GETITEM, copied, data_nodes, named, op_of, output, placeholder, where
@@ -84,7 +85,7 @@ def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> G
         run = _unlifted(program.run_decompositions({}), prefix)
     _refuse_chance(run.graph)
     if logits:
-        _checked_output(run.graph)
+        _checked_output(run.graph, program.call_spec.out_spec)
     _tidied(run)
     return Graph(run, images.shape[1], tuple(images.shape[2:]))
 
@@ -177,10 +178,11 @@ def _refuse_chance(graph: FxGraph) -> None:
             )
 
 
-def _checked_output(graph: FxGraph) -> None:
+def _checked_output(graph: FxGraph, form: TreeSpec) -> None:
     value = output(graph).args[0]
-    if not isinstance(value, Node):
-        got = f"{len(value)} values" if isinstance(value, tuple) else "no tensor"
+    if not isinstance(value, Node) or not form.is_leaf():
+        held = f"a {form.type.__name__} of {form.num_leaves} value{'s' * (form.num_leaves != 1)}"
+        got = "no tensor" if form.is_leaf() else held
         raise ValueError(
             f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
         )
