@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck import adapters
-from wallcheck.adapters._stand_in import StandIn
+from wallcheck.adapters._stand_in import stand_in
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import unit_range
@@ -123,10 +123,23 @@ def test_peers_leave_nothing_behind(peer, capfd):
 
 def test_stand_in_shares_memory_with_the_net_and_agrees_with_it():
     net, images = tiny(), photos(2)[0]
-    stand_in = StandIn(net)
-    torch.testing.assert_close(stand_in(images), net(images))
-    ours, theirs = next(net.parameters()), next(stand_in.parameters())
-    assert theirs is not ours and theirs.data_ptr() == ours.data_ptr()
+    ordinary = stand_in(net)
+    assert torch.equal(ordinary(images), net(images))
+    theirs = {parameter.data_ptr() for parameter in ordinary.parameters()}
+    assert theirs == {parameter.data_ptr() for parameter in net.parameters()}
+    assert not {id(p) for p in ordinary.parameters()} & {id(p) for p in net.parameters()}
+    assert stand_in(net) is not ordinary  # each call has its own: what one library leaves on it, no other meets
+
+
+def test_a_net_has_an_ordinary_model_and_its_target_layer_for_any_library():
+    net, images = tiny(), photos(2)[0]
+    seen = []
+    with net.target_layer.register_forward_hook(lambda module, given, out: seen.append(out)):
+        assert torch.equal(net.model(images), net(images))
+    assert torch.equal(seen[0], net.activations(images))
+    assert net.model is net.model and net.target_layer in net.model.modules()
+    net.head[-1].bias.data += 1
+    assert torch.equal(net.model(images), net(images))
 
 
 def test_unknown_explainers_are_answered_with_those_there_are(evidence):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.windows import layers_of
 from wallcheck.geometry import (
     Layer,
     Regions,
@@ -24,7 +25,7 @@ from wallcheck.geometry import (
     taps,
 )
 from wallcheck.metrics.leakage import leak_l2
-from wallcheck.models import BlindNet, layers_of
+from wallcheck.models import BlindNet
 from wallcheck.models._vgg import SMALL_PLAN, VGG16_PLAN, grid, wall_of
 from wallcheck.wall_words import in_words
 
