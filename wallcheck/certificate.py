@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.graph import BlindGraph, NotOneGraph, plainly
-from wallcheck.models import BlindNet, in_mode, unwrapped
+from wallcheck.models import BlindNet, in_mode, tensor_of, unwrapped
 from wallcheck.writing import write_text
 
 EXTREMES = (0.0, 1.0, -1e3, 1e6)
@@ -196,9 +196,11 @@ def _checks(net: BlindNet, graph: BlindGraph, seeds: int, images: int) -> Iterat
     yield Check("bits", "eval", *_verdict(_bits(noise, graph.run)))
     yield Check("gradient", "eval", *_verdict(_gradient(noise, graph.run)))
     yield Check("maximal", "eval", *_verdict(_maximal(noise, graph.run)))
+    as_trained = tensor_of(net).dtype  # a half net's graph runs in float32, the net itself as it is
     with in_mode(net, training=True):
         for test in (_bits, _gradient):
-            yield Check(test.__name__[1:], "train", *_verdict(test(noise, net)))
+            found = test(noise, lambda images: net(images.to(as_trained)))
+            yield Check(test.__name__[1:], "train", *_verdict(found))
 
 
 def _word(check: Check) -> str:

@@ -13,7 +13,7 @@ from experiments.benchmark.timing import Ratio, alternate, ratio, seconds_of
 from experiments.disagreements.comparisons import COMPARISONS, Comparison
 from experiments.disagreements.settling import gap
 from wallcheck import adapters
-from wallcheck.adapters._stand_in import StandIn, undisturbed
+from wallcheck.adapters._stand_in import stand_in, undisturbed
 from wallcheck.cams import METHODS, Method
 from wallcheck.evidence import Evidence
 from wallcheck.models import BlindNet
@@ -116,7 +116,7 @@ def adapter_seconds(setting: Setting) -> float:
 
     def empty() -> None:
         with undisturbed(0):
-            StandIn(setting.net)
+            stand_in(setting.net)
 
     return median(alternate([empty], 5, 10, setting.device)[0])
 

@@ -188,7 +188,7 @@ TORCHCAM = (
             "finercam_mean": "FinerCAM",
         }.items()
     ),
-    pair("cam", TC, "CAM", theirs_on=torchcam("CAM", fc_layer="net.head.2"), form="stretched", case="pooled head"),
+    pair("cam", TC, "CAM", theirs_on=torchcam("CAM", fc_layer="head_2"), form="stretched", case="pooled head"),
     pair(
         "layercam_fused_tanh",
         TC,

@@ -9,17 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from experiments.disagreements.comparisons import shown
 from experiments.disagreements.settling import gap
 from wallcheck.cams import METHODS
 from wallcheck.cams.layered import cameras_with
-from wallcheck.cams.pixel import rules
+from wallcheck.cams.pixel.rules import image_slope
 from wallcheck.cams.pooled import augmented
 from wallcheck.cams.rescoring import layers as polycam
 from wallcheck.cams.rescoring.masks import upsample
 from wallcheck.evidence import Evidence
+from wallcheck.graph import rules
 from wallcheck.metrics.leakage import leak_mass
 from wallcheck.models import in_mode
 from wallcheck.numerics import ratio, weighted_sum
@@ -92,7 +93,7 @@ def adam_towards_superresolution(ev: Evidence, steps: int = 200, rate: float = 0
 def zoom_of_every_relu(ev: Evidence) -> Tensor:
     """max over all ReLUs, enlarged from deep to shallow, of (m - min m) / max m, m = relu(sum_k G A)."""
     fused = None
-    for layer in reversed([layer for layer in ev.trace if isinstance(layer.module, nn.ReLU)]):
+    for layer in reversed([layer for layer in ev.trace[1:] if layer.step.op == "relu"]):
         maps = (layer.gradient * layer.output).sum(1).clamp(min=0)
         maps = ratio(maps - maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True).expand_as(maps))
         fused = maps if fused is None else torch.maximum(upsample(fused, tuple(maps.shape[1:])), maps)
@@ -170,11 +171,11 @@ def normgrad_selective(ev: Evidence) -> Tensor:
 def lrp_gamma_with_bias(ev: Evidence) -> Tensor:
     """gamma = 0.25, and at the pixels shares of w_ij^2 / (sum_i w_ij^2 + b_j^2)."""
 
-    def squared(module: nn.Module, rows: Tensor) -> Tensor:
+    def squared(step: rules.Step, rows: Tensor) -> Tensor:
         unit = torch.ones_like(rows) + (rows - rows.detach())
-        return rules.shared(module, rows, rules.reweighted(module, torch.square)(unit))
+        return rules.shared(step, rows, step.reweighted(torch.square)(unit))
 
-    return rules.image_slope(ev, rules.favouring(0.25), first=squared).sum(1)
+    return image_slope(ev, rules.favouring(0.25), first=squared).sum(1)
 
 
 RELEASES: tuple[Release, ...] = (

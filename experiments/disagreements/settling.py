@@ -1,13 +1,15 @@
 """What shows the cause of a difference: the other library run as its user would, and one side with the cause taken out."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 from torch.nn.functional import interpolate
 
 from wallcheck import adapters
-from wallcheck.adapters._stand_in import StandIn, undisturbed
+from wallcheck.adapters._stand_in import stand_in, undisturbed
 from wallcheck.cams import METHODS
 from wallcheck.cams._layers import stages
 from wallcheck.cams.pixel.gradients import guidedbp
@@ -16,8 +18,8 @@ from wallcheck.cams.pooled.paths import NOISE_TORCHCAM
 from wallcheck.cams.pooled.paths import noise as image_noise
 from wallcheck.cams.rescoring.scores import noise as mask_noise
 from wallcheck.evidence import Evidence
+from wallcheck.graph._nodes import path_of
 from wallcheck.maps import displayed, rectify, upsample
-from wallcheck.models import chain
 from wallcheck.numerics import unit_range
 
 Pair = tuple[Tensor, Tensor]
@@ -33,24 +35,23 @@ def gap(ours: Tensor, theirs: Tensor) -> float:
 # -- pytorch-grad-cam -----------------------------------------------------------------------------
 
 
-def of_grad_cam(ev: Evidence, explainer: str, layers: list[int] | None = None, targets: bool = True) -> Tensor:
-    """What grad-cam returns, (B, H, W), for modules of the features by number; without targets it takes the arg-max."""
+def of_grad_cam(ev: Evidence, explainer: str, layers: Sequence[str] = ("target",), targets: bool = True) -> Tensor:
+    """What grad-cam returns, (B, H, W), for modules of the stand-in by name; without targets it takes the arg-max."""
     import pytorch_grad_cam as library
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     with undisturbed(ev.seed), torch.enable_grad():
-        stand_in = StandIn(ev.net)
-        chosen = [chain(stand_in.net.features)[n] for n in ([-1] if layers is None else layers)]
-        explain = getattr(library, explainer)(stand_in, chosen)
+        model = stand_in(ev.net)
+        explain = getattr(library, explainer)(model, [model.get_submodule(name) for name in layers])
         classes = [ClassifierOutputTarget(t) for t in ev.targets.tolist()]
         maps = explain(ev.images, classes) if targets else explain(ev.images)
     return torch.as_tensor(maps).to(ev.images)
 
 
-def stage_modules(ev: Evidence) -> list[int]:
-    """Numbers of the modules whose outputs are the last of each resolution."""
-    modules = chain(ev.net.features)
-    return [next(n for n, module in enumerate(modules) if module is layer.module) for layer in stages(ev)]
+def stage_modules(ev: Evidence) -> list[str]:
+    """Names of the modules whose outputs are the last of each resolution."""
+    *earlier, _ = stages(ev)
+    return [*(path_of(layer.step.nodes[0]).replace(".", "_") for layer in earlier), "target"]
 
 
 def layers_of_grad_cam(explainer: str) -> Callable[[Evidence], Tensor]:
@@ -75,7 +76,7 @@ def guided_of_grad_cam(ev: Evidence) -> Tensor:
 
     with torch.enable_grad():
         maps = [
-            GuidedBackpropReLUModel(StandIn(ev.net))(image[None].clone(), target)
+            GuidedBackpropReLUModel(stand_in(ev.net))(image[None].clone(), target)
             for image, target in zip(ev.images, ev.targets.tolist(), strict=True)
         ]
     return torch.stack([torch.as_tensor(map_).sum(2) for map_ in maps]).to(ev.images)
@@ -128,14 +129,13 @@ def refined_after_enlarging(ev: Evidence) -> Pair:
 # -- torchcam -------------------------------------------------------------------------------------
 
 
-def of_torchcam(ev: Evidence, extractor, layers: list[int] | None = None, before=lambda cam: None, **options) -> list:
+def of_torchcam(ev: Evidence, extractor, layers: Sequence[str] = ("target",), before=lambda cam: None, **options) -> list:
     """What a torchcam class returns, one map per layer; before(cam): what is done to it first."""
     with undisturbed(ev.seed), torch.enable_grad():
-        stand_in = StandIn(ev.net)
-        modules = chain(stand_in.net.features)
-        with extractor(stand_in, [modules[n] for n in ([-1] if layers is None else layers)], **options) as cam:
+        model = stand_in(ev.net)
+        with extractor(model, [model.get_submodule(name) for name in layers], **options) as cam:
             before(cam)
-            return [maps.detach() for maps in cam(ev.targets.tolist(), stand_in(ev.images))]
+            return [maps.detach() for maps in cam(ev.targets.tolist(), model(ev.images))]
 
 
 def fused_by_torchcam(ev: Evidence) -> Tensor:
@@ -200,14 +200,23 @@ class Once(nn.Module):
         return values * 1
 
 
+def apart(model: GraphModule) -> GraphModule:
+    """The model with a `Once` behind every module of the features."""
+    graph = model.graph
+    for number, node in enumerate([node for node in graph.nodes if str(node.target).startswith("features")]):
+        model.add_module(f"once_{number}", Once())
+        with graph.inserting_after(node):
+            made = graph.call_module(f"once_{number}", (node,))
+        node.replace_all_uses_with(made, delete_user_cb=lambda user, made=made: user is not made)
+    model.recompile()
+    return model
+
+
 def deeplift_apart(ev: Evidence) -> Pair:
     from captum.attr import DeepLift
 
-    stand_in = StandIn(ev.net)
-    apart = [step for module in chain(stand_in.net.features) for step in (module, Once())]
-    stand_in.net.features = nn.Sequential(*apart)
     with torch.enable_grad():
-        there = DeepLift(stand_in).attribute(ev.images.clone().requires_grad_(), target=ev.targets)
+        there = DeepLift(apart(stand_in(ev.net))).attribute(ev.images.clone().requires_grad_(), target=ev.targets)
     return METHODS["deeplift"](ev), there.detach().sum(1)
 
 
@@ -215,12 +224,12 @@ def lrp_of_captum(ev: Evidence) -> Tensor:
     from captum.attr import LRP
     from captum.attr._utils.lrp_rules import EpsilonRule
 
-    stand_in = StandIn(ev.net)
-    for module in stand_in.modules():
-        if isinstance(module, nn.Flatten):
+    model = stand_in(ev.net)
+    for module in model.modules():
+        if isinstance(module, (nn.Flatten, nn.Identity)):
             module.rule = EpsilonRule()
     with torch.enable_grad():
-        return LRP(stand_in).attribute(ev.images.clone().requires_grad_(), target=ev.targets).detach().sum(1)
+        return LRP(model).attribute(ev.images.clone().requires_grad_(), target=ev.targets).detach().sum(1)
 
 
 def without_epsilon(ev: Evidence) -> Pair:
@@ -230,7 +239,7 @@ def without_epsilon(ev: Evidence) -> Pair:
 def lift_of_the_head(ev: Evidence) -> Pair:
     from captum.attr import DeepLift
 
-    cells, head = ev.handed(ev.activations).contiguous(), StandIn(ev.net).net.head
+    cells, head = ev.handed(ev.activations).contiguous(), copy.deepcopy(ev.net.head)
     with torch.enable_grad():
         there = DeepLift(head).attribute(cells.requires_grad_(), torch.zeros_like(cells), target=ev.targets)
     return ev.handed(METHODS["lift_elementwise"](ev)[:, None])[:, 0], there.detach().sum(1)

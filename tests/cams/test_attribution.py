@@ -9,11 +9,12 @@ from torch import nn
 
 from tests.heads import CHAINS, CHANNELS, ROWS, class_scores, evidence_of, with_head
 from tests.nets import CLASSES, tiny, trained_tiny
+from tests.windows import chain
 from wallcheck.auditing import applicable
 from wallcheck.cams import METHODS, _rules
 from wallcheck.cams.ablation.attribution import exact_shap_weights, lasso, sampled_shapley
 from wallcheck.cams.ablation.channels import ablation_drops
-from wallcheck.models import chain, vgg_small
+from wallcheck.models import vgg_small
 
 # -- identities -----------------------------------------------------------------------------------
 
@@ -122,8 +123,8 @@ def test_a_channel_the_head_does_not_hear_has_weight_exactly_0(name):
 
 @pytest.mark.parametrize("name", ["liftcam", "lift_elementwise", "lrpcam", "relevancecam"])
 def test_a_head_without_rules_is_refused_by_name(name):
-    for head, module in (("unknown", "Squared"), ("ends in softmax", "Softmax")):
-        with pytest.raises(ValueError, match=f"{name} is not defined on this net: .*{module}"):
+    for head, operation in (("unknown", "square"), ("ends in softmax", "softmax")):
+        with pytest.raises(ValueError, match=f"{name} is not defined on this net: there is no rule for .*{operation}"):
             METHODS[name](evidence_of(with_head(head)))
 
 

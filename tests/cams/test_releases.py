@@ -14,7 +14,6 @@ from tests.reference.layered import slow_cameras
 from tests.reference.pooled import bilinear_between, turn_matrix
 from wallcheck.cams import METHODS
 from wallcheck.cams.layered import cameras_with
-from wallcheck.cams.pixel import rules
 from wallcheck.cams.pixel.masks import mirrored, random_masks
 from wallcheck.cams.pooled import augmented
 from wallcheck.cams.rescoring.learnt import BLACK, Search, opticam_with
@@ -22,7 +21,9 @@ from wallcheck.cams.rescoring.masks import bilinear
 from wallcheck.cams.targets import against_rivals, against_rivals_released
 from wallcheck.data import normalise
 from wallcheck.evidence import Evidence
-from wallcheck.models import chain, vgg_small
+from wallcheck.graph import rules
+from wallcheck.graph._nodes import op_of, part
+from wallcheck.models import vgg_small
 
 close = torch.testing.assert_close
 
@@ -228,10 +229,12 @@ def test_selective_normgrad_is_the_scaling_layers_positive_part(ev):
 
 def test_a_bias_in_the_square_rule_keeps_relevance_from_the_pixels(ev):
     """Without it the pixels get all that reaches the first layer; with it b^2 / (sum w^2 + b^2) of each unit stays."""
-    first, size = chain(ev.net.features)[0], (2, 3, 6, 6)
+    run, size = ev.net.graph.run, (2, 3, 6, 6)
+    conv = next(node for node in run.graph.nodes if op_of(node) == "conv2d")
+    first = part(run, [conv.args[0]], [conv])
     start, rows = torch.rand(2, 6, 6, 6, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
     leaf = rows.requires_grad_()
-    out = rules.squared_weights(first, leaf)
+    out = rules.through(first, rules.squared_weights, leaf)
     (share,) = torch.autograd.grad(out, leaf, start / out.detach())
     close(share.sum((1, 2, 3)), start.sum((1, 2, 3)))
     assert settling.gap(METHODS["lrp_gamma"](ev), releases.lrp_gamma_with_bias(ev)) > 1e-3
@@ -239,15 +242,16 @@ def test_a_bias_in_the_square_rule_keeps_relevance_from_the_pixels(ev):
 
 def epsilon_shares(net, images):
     """Per weighted layer, its kind and the mean epsilon of `lrp_epsilon` over 0.25 rms(z)."""
-    rows, found = images[(..., *net.visible)], []
-    for modules in (chain(net.features), chain(net.head)):
-        for module in modules:
-            out = module(rows)
-            if isinstance(module, rules.WEIGHTED):
-                mass = rules.reweighted(module, torch.abs)(rows.abs())
-                found.append((type(module), float(0.02 * mass.mean() / (0.25 * out.square().mean().sqrt()))))
-            rows = out
-        rows = net._hand_over(rows, net._first) if modules[0] is chain(net.features)[0] else rows
+    found = []
+
+    def measured(step, *rows):
+        out = step.apply(*rows)
+        if step.op in rules.WEIGHTED:
+            mass = step.reweighted(torch.abs)(rows[0].abs())
+            found.append((step.op, float(0.02 * mass.mean() / (0.25 * out.square().mean().sqrt()))))
+        return out
+
+    rules.through(net.graph.quick.run, measured, images[(..., *net.visible)])
     return found
 
 
@@ -257,8 +261,8 @@ def test_epsilon_of_lrp_is_what_its_docstring_measured():
     for net, images in nets:
         with torch.no_grad():
             found = epsilon_shares(net, images)
-        assert all(0.2 < share < 0.85 for kind, share in found if kind is nn.Conv2d)
-        assert 0.4 < next(share for kind, share in found if kind is nn.Linear) < 3.4
+        assert all(0.2 < share < 0.85 for kind, share in found if kind == "conv2d")
+        assert 0.4 < next(share for kind, share in found if kind == "linear") < 3.4
 
 
 def test_what_is_not_torchrays_does_not_bear_its_name():

@@ -11,14 +11,15 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from tests.nets import photos, tiny, trained_tiny
-from wallcheck.adapters._stand_in import StandIn
+from wallcheck.adapters._stand_in import stand_in
 from wallcheck.cams import METHODS
 from wallcheck.cams.rescoring import groups as rescoring_groups
 from wallcheck.cams.rescoring import layers as rescoring_layers
 from wallcheck.cams.rescoring import scores as rescoring
 from wallcheck.cams.rescoring.masks import extremes, scores_through, stretched, upsample
 from wallcheck.evidence import Evidence
-from wallcheck.models import BlindNet, lean_cells, lean_features, vgg
+from wallcheck.graph import lean
+from wallcheck.models import BlindNet, vgg
 
 
 def close(one, other, share=1e-5):
@@ -94,9 +95,10 @@ def test_lean_features_give_the_same_bits(wall):
     parts = torch.randn(3, 3, 42, 42)[(..., *net.visible)]
     kept = parts.clone()
     with torch.no_grad():
-        assert torch.equal(lean_cells(net)(parts), net.seen_cells(parts))
+        (plain,) = net.graph.seen(parts)
+        assert torch.equal(lean.cells(net.graph.quick.line)(parts), plain)
         images = torch.randn(2, 3, 42, 42)
-        assert torch.equal(lean_features(net)(images), net.activations(images))
+        assert torch.equal(lean.whole(net.graph.quick.line)(images), net.activations(images))
     assert torch.equal(parts, kept)
 
 
@@ -107,7 +109,9 @@ def test_lean_features_leave_other_layers_alone():
     wall = vgg((4,), 3, 2).wall
     net = BlindNet(features, nn.Flatten(), wall, (68, 68)).eval()
     with torch.no_grad():
-        assert torch.equal(lean_cells(net)(torch.ones(1, 3, 68, 68)), net.seen_cells(torch.ones(1, 3, 68, 68)))
+        images = torch.ones(1, 3, 68, 68)
+        (plain,) = net.graph.seen(images)
+        assert torch.equal(lean.cells(net.graph.quick.line)(images), plain)
 
 
 # -- identities ---------------------------------------------------------------------------------------
@@ -201,8 +205,8 @@ def test_pytorch_grad_cams_score_cam_is_ours_after_its_own_display(net, evidence
     from pytorch_grad_cam.utils.image import scale_cam_image
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    plain = StandIn(net)
-    with ScoreCAM(plain, [plain.target_layer]) as cam:
+    plain = stand_in(net)
+    with ScoreCAM(plain, [plain.target]) as cam:
         theirs = cam(evidence.images.clone(), [ClassifierOutputTarget(t) for t in evidence.targets.tolist()])
     ours = np.maximum(METHODS["scorecam"](evidence).numpy(), 0)
     ours = scale_cam_image(np.maximum(scale_cam_image(ours, net.image_size[::-1]), 0))
@@ -212,8 +216,8 @@ def test_pytorch_grad_cams_score_cam_is_ours_after_its_own_display(net, evidence
 def torchcams(name, net, evidence, **settings):
     """torchcam's map after its ReLU, before its min-max."""
     methods = importlib.import_module("torchcam.methods")
-    plain = StandIn(net)
-    with getattr(methods, name)(plain, target_layer=plain.target_layer, **settings) as cam:
+    plain = stand_in(net)
+    with getattr(methods, name)(plain, target_layer=plain.target, **settings) as cam:
         logits = plain(evidence.images)
         if name == "SSCAM":
             fields = iter(rescoring.noise(evidence, settings["num_samples"], settings["std"]))

@@ -54,8 +54,8 @@ def test_seen_cells_are_the_same_to_rounding_and_to_the_bit_without_memory(side,
     parts = photos(2)[0][(..., *net.visible)]
     with torch.no_grad():
         (plain,) = net.graph.seen(parts)
-        other = lean.cells(net.graph.line, spare_mb=1)(parts)
-        assert torch.equal(lean.cells(net.graph.line)(parts), plain)
+        other = lean.cells(net.graph.quick.line, spare_mb=1)(parts)
+        assert torch.equal(lean.cells(net.graph.quick.line)(parts), plain)
     assert not torch.equal(other, plain)  # it did go another way
     torch.testing.assert_close(other, plain, rtol=0, atol=5e-6 * float(plain.abs().max()))
 
@@ -66,7 +66,7 @@ def test_no_more_memory_is_taken_than_is_spared(wide_net, monkeypatch):
     monkeypatch.setattr(winograd, "transformed", lambda weight: taken.append(plain(weight)) or taken[-1])
     for spare in (0, 0.005, 0.012, 1):
         taken.clear()
-        list(lean._steps(wide_net.graph.line, narrow=True, spare_mb=spare))
+        list(lean._steps(wide_net.graph.quick.line, narrow=True, spare_mb=spare))
         assert sum(u.numel() * 4 for u in taken) <= spare * 2**20
     assert len(taken) == 3  # all but the first, which has three channels
 
