@@ -10,11 +10,12 @@ from torch.fx import GraphModule, Node
 
 
 def op_of(node: Node) -> str:
-    """The operation's name without namespace and overload: "conv2d"; "" for what calls no operation."""
+    """The name of one of torch's operations, "conv2d"; of a library's own with its namespace, "mine::conv2d", for it may do
+    something else; "" for what calls no operation."""
     if node.op != "call_function":
         return ""
     schema = getattr(node.target, "_schema", None)
-    return schema.name.partition("::")[2] if schema else node.target.__name__
+    return schema.name.removeprefix("aten::") if schema else node.target.__name__
 
 
 def named(node: Node) -> dict:

@@ -139,6 +139,8 @@ def _unlifted(program, prefix: str) -> GraphModule:
     held = program.state_dict | program.constants
     names = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs if spec.target is not None}
     root, graph, known = nn.Module(), FxGraph(), {}
+    if any(isinstance(each, torch.Generator) for each in held.values()):
+        raise NotOneGraph("the network draws from a generator of its own; a proof needs one function: switch it off")
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in names:
             flat = "t_" + names[node.name].removeprefix(prefix).replace(".", "_")

@@ -17,8 +17,8 @@ from torch.nn.functional import conv2d, pad
 
 from wallcheck.geometry import Layer, Span, Wall, Window, crop, lengths, seen_by
 from wallcheck.graph import winograd
-from wallcheck.graph._dependence import BINARY, UNARY
 from wallcheck.graph._nodes import data_nodes, named, op_of, placeholder
+from wallcheck.graph._pointwise import BINARY, UNARY
 
 Step = Callable[[Tensor], Tensor]
 

@@ -13,7 +13,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
-from wallcheck.graph._dependence import Mask, arguments_of, plain, rule_of, shape_of
+from wallcheck.graph._dependence import arguments_of, rule_of
+from wallcheck.graph._masks import Mask, plain, shape_of
 from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, placeholder
 from wallcheck.graph.export import BATCH
 

@@ -13,8 +13,9 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 from torch.nn.functional import max_pool2d
 
-from wallcheck.graph._dependence import CASTS, MOVES
+from wallcheck.graph._dependence import MOVES
 from wallcheck.graph._nodes import data_nodes, named, op_of, placeholder
+from wallcheck.graph._pointwise import CASTS
 from wallcheck.numerics import ratio
 
 WEIGHTED = ("linear", "conv2d")

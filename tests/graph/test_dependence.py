@@ -1,0 +1,351 @@
+"""Every rule of dependence against the operation itself: each input element perturbed, each output compared to the bit.
+
+A case is one operation on images (2, 4, 4, 5), exported as it stands in networks. What changes must lie inside the mask, and
+the mask is no larger than what changes unless the case says that its rule is only an upper bound.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wallcheck.graph import exported, reach
+from wallcheck.graph._dependence import RULES, rule_of
+from wallcheck.graph._masks import everything
+
+ATEN = torch.ops.aten
+SHAPE = (2, 4, 4, 5)
+
+
+@dataclass(frozen=True)
+class Case:
+    """tight: the mask is what changes, no more. special: NaN and infinity obey the mask too."""
+
+    name: str
+    does: Callable[[Tensor], Tensor]
+    tight: bool = True
+    special: bool = True
+    op: str = ""
+
+
+class Does(nn.Module):
+    """A function of images and of constants kept as buffers, so that they are constants of the graph."""
+
+    def __init__(self, does: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.does = does
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.does(x)
+
+
+def drawn(*shape: int) -> Tensor:
+    """Numbers without order; made without a generator, which no graph may hold."""
+    return torch.arange(1.0, 1.0 + torch.Size(shape).numel()).mul(12.9898).sin().mul(3).view(shape)
+
+
+ROW = torch.tensor([True, False, True, True])
+KEEP = drawn(4, 5) > 0
+W33, W13, WG, WT = drawn(6, 4, 3, 3), drawn(4, 4, 1, 3), drawn(6, 2, 3, 3), drawn(4, 3, 3, 2)
+BLOCKS = torch.block_diag(torch.ones(2, 2), torch.ones(3, 3)).bool()
+LOW = torch.zeros(5, 5).masked_fill(~BLOCKS, -torch.inf)
+
+
+def sdpa(x: Tensor, **options) -> Tensor:
+    return F.scaled_dot_product_attention(x * 0.7, x + 0.1, x * 1.1, **options)
+
+
+def tokens(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)  # (2, 20, 4)
+
+
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x[:, :2], x[:, 2:]
+
+
+CASES = [
+    Case("relu", F.relu, False),
+    Case("gelu", F.gelu),
+    Case("prelu", lambda x: F.prelu(x, drawn(4)), op="prelu"),
+    Case("hardswish", F.hardswish, False),
+    Case("clamp", lambda x: x.clamp(-1, 2), False),
+    Case("clamp by a tensor", lambda x: torch.clamp(x, max=x.flip(3).detach() * 0 + x[:, :1]), False),
+    Case("add, repeated", lambda x: x + x[:, :1]),
+    Case("mul, two sizes", lambda x: x[:, :, :1] * x[:, :, :, :1]),
+    Case("rsub", lambda x: 1 - x),
+    Case("pow", lambda x: x**2),
+    Case("lerp", lambda x: torch.lerp(x[:, :2], x[:, 2:], 0.25), True),
+    Case("addcmul", lambda x: torch.addcmul(x, x.flip(2), x.flip(3)), True),
+    Case("max of two", lambda x: torch.max(x, x.flip(3)), False),
+    Case("max with a constant", lambda x: torch.max(x, drawn(1, 4, 1, 5)), False),
+    Case("maximum", lambda x: torch.maximum(x[:, :2], x[:, 2:]), False),
+    Case("comparison", lambda x: (x > x.flip(3)).float(), False),
+    Case("glu", lambda x: F.glu(x, 1)),
+    Case("where, constant", lambda x: torch.where(KEEP, x, 0.0)),
+    Case("where, both", lambda x: torch.where(KEEP, x[:, :2], x[:, 2:])),
+    Case("where, condition of images", lambda x: torch.where(x[:, :1] > 0, x, x.flip(3)), False),
+    Case("masked_fill", lambda x: x.masked_fill(KEEP, 3.0)),
+    Case("masked_fill with a value", lambda x: x.masked_fill(KEEP, x[0, 0, 0, 0])),
+    Case("masked_fill, mask of images", lambda x: x.masked_fill(x[:, :1] > 0, 1.0), False),
+    Case("float", lambda x: (x > 0).float(), False),
+    Case("type_as", lambda x: x[:, :1].type_as(x) + 0),
+    Case("type of the images", lambda x: drawn(4, 5).type_as(x) + x.mean(1, keepdim=True)),
+    Case("zeros like", lambda x: torch.cat([torch.zeros_like(x), x], 1)),
+    Case("new zeros of a batch", lambda x: torch.cat([x.new_zeros(x.shape[0], 4, 4, 2), x], 3)),
+    Case("batch_norm, running", lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4))),
+    Case("batch_norm, of the batch", lambda x: F.batch_norm(x, None, None, training=True)),
+    Case("batch_norm, weight of images", lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4), x[0, :, 0, 0]), False),
+    Case("instance_norm", lambda x: F.instance_norm(x)),
+    Case("layer_norm", lambda x: F.layer_norm(x, (5,), drawn(5), drawn(5))),
+    Case("layer_norm, two axes", lambda x: F.layer_norm(x, (4, 5))),
+    Case("layer_norm, weight of images", lambda x: F.layer_norm(x, (5,), x[0, 0, 0]), False),
+    Case("rms_norm", lambda x: F.rms_norm(x, (5,))),
+    Case("group_norm", lambda x: F.group_norm(x, 2)),
+    Case("group_norm, weight of images", lambda x: F.group_norm(x, 2, x[0, :, 0, 0]), False),
+    Case("native_layer_norm", lambda x: ATEN.native_layer_norm(x, [5], None, None, 1e-5)[0], op="native_layer_norm"),
+    Case("native_layer_norm's mean", lambda x: ATEN.native_layer_norm(x, [5], None, None, 1e-5)[1], False),
+    Case("conv2d", lambda x: F.conv2d(x, W33, padding=1)),
+    Case("conv2d, strides, holes", lambda x: F.conv2d(x, W33, stride=(2, 1), padding=(2, 3), dilation=(1, 2))),
+    Case("conv2d, same", lambda x: F.conv2d(x, W13, padding="same", dilation=(1, 2))),
+    Case("conv2d, same, even", lambda x: F.conv2d(x, drawn(4, 4, 2, 2), padding="same")),
+    Case("conv2d, valid", lambda x: F.conv2d(x, W33, padding="valid")),
+    Case("conv2d, groups", lambda x: F.conv2d(x, WG, padding=1, groups=2)),
+    Case("conv2d, depthwise", lambda x: F.conv2d(x, drawn(8, 1, 3, 3), padding=1, groups=4)),
+    Case("conv2d, bias of images", lambda x: F.conv2d(x, W33, x[0, :, 0].reshape(-1)[:6])),
+    Case("conv2d, weight of images", lambda x: F.conv2d(drawn(2, 4, 3, 3), x[:1, :, :3, :3]), False),
+    Case("conv2d, one image", lambda x: F.conv2d(x[0], W33, padding=1), False),
+    Case("conv1d", lambda x: F.conv1d(x.flatten(2), drawn(4, 2, 3), stride=2, padding=1, groups=2)),
+    Case("conv3d", lambda x: F.conv3d(x[:, None], drawn(2, 1, 3, 2, 2), padding=(1, 0, 1))),
+    Case("conv_transpose2d", lambda x: F.conv_transpose2d(x, WT, stride=2, padding=1, output_padding=(0, 1))),
+    Case("conv_transpose2d, groups", lambda x: F.conv_transpose2d(x, WT, groups=2, dilation=(2, 1))),
+    Case("conv_transpose1d", lambda x: F.conv_transpose1d(x.flatten(2), drawn(4, 3, 4), stride=3)),
+    Case("convolution", lambda x: ATEN.convolution(x, WT, None, [2, 1], [1, 0], [1, 1], True, [1, 0], 1), op="convolution"),
+    Case("max_pool2d", lambda x: F.max_pool2d(x, 2)),
+    Case("max_pool2d, ceil", lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True)),
+    Case("max_pool2d, holes", lambda x: F.max_pool2d(x, 2, 1, 1, dilation=(2, 3))),
+    Case("max_pool2d, one image", lambda x: F.max_pool2d(x[0], (2, 3))),
+    Case("max_pool2d with places", lambda x: F.max_pool2d(x, 2, return_indices=True)[0]),
+    Case("max_pool1d", lambda x: F.max_pool1d(x.flatten(2), 3, 2)),
+    Case("max_pool3d", lambda x: F.max_pool3d(x, 2)),
+    Case("avg_pool2d", lambda x: F.avg_pool2d(x, (3, 2), 2, 1, ceil_mode=True, count_include_pad=False)),
+    Case("avg_pool1d", lambda x: F.avg_pool1d(x.flatten(2), 3, padding=1)),
+    Case("adaptive_avg_pool2d", lambda x: F.adaptive_avg_pool2d(x, (3, 2))),
+    Case("adaptive_avg_pool2d, larger", lambda x: F.adaptive_avg_pool2d(x, (7, None))),
+    Case("adaptive_avg_pool1d", lambda x: F.adaptive_avg_pool1d(x.flatten(2), 6)),
+    Case("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, (3, 2))),
+    Case("nearest, smaller", lambda x: F.interpolate(x.repeat(1, 1, 2, 2), (2, 3))),
+    Case("nearest, by a factor", lambda x: F.interpolate(x, scale_factor=1.7)),
+    Case("nearest, exact", lambda x: F.interpolate(x, (7, 3), mode="nearest-exact")),
+    Case("bilinear", lambda x: F.interpolate(x, (7, 8), mode="bilinear"), False),
+    Case("bilinear, by a small factor", lambda x: F.interpolate(x.repeat(1, 1, 3, 3), scale_factor=0.23, mode="bilinear"), False),
+    Case("bilinear, corners", lambda x: F.interpolate(x, (6, 3), mode="bilinear", align_corners=True), False),
+    Case("bilinear, factor kept", lambda x: F.interpolate(x, scale_factor=1.3, mode="bilinear"), False),
+    Case("linear, one axis", lambda x: F.interpolate(x.flatten(2), 7, mode="linear"), False),
+    Case("bicubic", lambda x: F.interpolate(x, (7, 8), mode="bicubic"), False),
+    Case("antialiased", lambda x: F.interpolate(x, (2, 2), mode="bilinear", antialias=True), False),
+    Case("grid_sample", lambda x: F.grid_sample(x, x[:, :2].movedim(1, 3).tanh(), align_corners=False), False),
+    Case("pad", lambda x: F.pad(x, (1, 0, 0, 2))),
+    Case("pad, cropping", lambda x: F.pad(x, (-1, 0, 1, -2))),
+    Case("pad, reflect", lambda x: F.pad(x, (2, 1, 0, 3), mode="reflect")),
+    Case("pad, replicate", lambda x: F.pad(x, (2, 1, 0, 3), mode="replicate")),
+    Case("pad, circular", lambda x: F.pad(x, (2, 1, 0, 3), mode="circular")),
+    Case("reflection_pad2d", lambda x: ATEN.reflection_pad2d(x, [1, 2, 0, 1]), op="reflection_pad2d"),
+    Case("mean", lambda x: x.mean((2, 3))),
+    Case("mean, kept", lambda x: x.mean(-1, keepdim=True)),
+    Case("mean of all", lambda x: x.mean()),
+    Case("sum", lambda x: x.sum(1)),
+    Case("amax", lambda x: x.amax((-2, -1))),
+    Case("max along", lambda x: x.max(dim=2).values),
+    Case("places of the largest", lambda x: x.max(dim=2).indices.float(), False),
+    Case("var_mean", lambda x: torch.var_mean(x, (2, 3), keepdim=True)[0]),
+    Case("std", lambda x: x.std(1)),
+    Case("vector_norm", lambda x: torch.linalg.vector_norm(x, dim=1)),
+    Case("norm", lambda x: x.norm(dim=(2, 3), keepdim=True)),
+    Case("normalize", lambda x: F.normalize(x, dim=1)),
+    Case("logsumexp", lambda x: x.logsumexp(1)),
+    Case("argmax", lambda x: x.argmax(1).float(), False),
+    Case("prod", lambda x: x.prod(2)),
+    Case("softmax", lambda x: x.softmax(-1), False),
+    Case("log_softmax", lambda x: x.log_softmax(1)),
+    Case("_softmax", lambda x: ATEN._softmax(x, 2, False), False, op="_softmax"),
+    Case("cumsum", lambda x: x.cumsum(2), False),
+    Case("sort", lambda x: x.sort(2).values, False),
+    Case("topk", lambda x: x.topk(2, 1).values, False),
+    Case("linear", lambda x: F.linear(x, drawn(3, 5), drawn(3))),
+    Case("linear, weight of images", lambda x: F.linear(x, x[0, 0]), False),
+    Case("linear, bias of images", lambda x: F.linear(x, drawn(5, 5), x[0, 0, 0]), False),
+    Case("matmul", lambda x: x @ x.transpose(2, 3)),
+    Case("matmul, constant left", lambda x: drawn(3, 4) @ x),
+    Case("matmul, vector", lambda x: x @ drawn(5)),
+    Case("matmul, repeated", lambda x: x[:, :1] @ x.transpose(2, 3)),
+    Case("matmul, vector of images", lambda x: x @ x[0, 0, 0], False),
+    Case("bmm", lambda x: torch.bmm(x[:, 0], x[:, 1].transpose(1, 2))),
+    Case("mm", lambda x: torch.mm(x[:, 0, 0], drawn(5, 3))),
+    Case("addmm", lambda x: torch.addmm(x[:, 0, 0, :3], x[:, 1, 1], drawn(5, 3))),
+    Case("baddbmm", lambda x: torch.baddbmm(x[:, 2, :, :4], x[:, 0], x[:, 1].transpose(1, 2))),
+    Case("einsum", lambda x: torch.einsum("bchw,bkhw->bck", x[:, :2], x[:, 2:])),
+    Case("einsum, constant", lambda x: torch.einsum("bchw,dc->bdhw", x, drawn(3, 4))),
+    Case("einsum, rest", lambda x: torch.einsum("b...w,wv->b...v", x, drawn(5, 2))),
+    Case("attention", lambda x: sdpa(x.transpose(2, 3)), False, False),
+    Case("attention, causal", lambda x: sdpa(x.transpose(2, 3), is_causal=True), False, False),
+    Case("attention, allowed", lambda x: sdpa(x.transpose(2, 3), attn_mask=BLOCKS), False, False),
+    Case("attention, minus infinity", lambda x: sdpa(x.transpose(2, 3), attn_mask=LOW), False, False),
+    Case("attention, mask of images", lambda x: sdpa(x, attn_mask=x[:, :, :, :4] > 0), False, False),
+    Case("attention, other lengths", lambda x: F.scaled_dot_product_attention(drawn(1, 4, 3, 5).expand(len(x), -1, -1, -1), x, x), False, False),
+    Case("attention of shared heads", lambda x: F.scaled_dot_product_attention(x, x[:, :2], x[:, :2], enable_gqa=True), False, False),
+    Case("softmax of masked scores", lambda x: (tokens(x)[:, :5] @ drawn(4, 5) + LOW).softmax(-1), False, False),
+    Case("view", lambda x: x.view(-1, 4, 20)),
+    Case("view of the batch", lambda x: x.view(x.shape[0] * 2, 2, 4, 5)),
+    Case("permute", lambda x: x.permute(0, 2, -1, 1)),
+    Case("transpose", lambda x: x.transpose(-1, 1)),
+    Case("expand", lambda x: x[:, :1].expand(-1, 3, -1, -1)),
+    Case("expand_as", lambda x: x[:, :1].expand_as(x)),
+    Case("slice", lambda x: x[:, 1:3, ::2, -3:]),
+    Case("select", lambda x: x[:, -1]),
+    Case("cat", lambda x: torch.cat([x, drawn(1, 4, 4, 2).expand(len(x), -1, -1, -1), x.flip(3)], -1)),
+    Case("cat with whole numbers", lambda x: torch.cat([x, torch.ones(1, 4, 4, 2, dtype=torch.long).expand(len(x), -1, -1, -1)], -1)),
+    Case("stack", lambda x: torch.stack(halves(x), 2)),
+    Case("unbind", lambda x: x.unbind(1)[2]),
+    Case("split", lambda x: x.split([1, 3], 1)[1]),
+    Case("chunk", lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
+    Case("tensor_split", lambda x: x.tensor_split(3, -1)[1]),
+    Case("flip", lambda x: x.flip((1, 3))),
+    Case("roll", lambda x: x.roll((1, -2), (2, 3))),
+    Case("roll of all", lambda x: torch.roll(x, 7)),
+    Case("unfold", lambda x: x.unfold(3, 3, 2)),
+    Case("im2col", lambda x: F.unfold(x, (2, 3), padding=1, stride=2, dilation=(2, 1))),
+    Case("pixel_shuffle", lambda x: F.pixel_shuffle(x, 2)),
+    Case("pixel_unshuffle", lambda x: F.pixel_unshuffle(x[:, :, :, :4], 2)),
+    Case("channel_shuffle", lambda x: F.channel_shuffle(x, 2)),
+    Case("squeeze", lambda x: x[:, :1].squeeze(1)),
+    Case("flatten, unflatten", lambda x: x.flatten(1).unflatten(1, (5, -1))),
+    Case("narrow", lambda x: x.narrow(-1, 1, 2)),
+    Case("index_select", lambda x: x.index_select(-1, torch.tensor([4, 0, 0]))),
+    Case("index", lambda x: x[:, torch.tensor([3, 1])]),
+    Case("index of two axes", lambda x: x[:, :, torch.tensor([3, 1]), torch.tensor([0, 4])]),
+    Case("index by a mask", lambda x: x[:, ROW.to(x.device)]),
+    Case("index of images", lambda x: drawn(9, 3)[(x[:, 0, 0] > 0).long()], False),
+    Case("gather", lambda x: x.gather(3, torch.tensor([4, 1]).expand(2, 4, 4, 2))),
+    Case("gather by images", lambda x: x.gather(3, (x > 0).long()), False),
+    Case("take_along_dim by images", lambda x: x.take_along_dim(x.argsort(1), 1), False),
+    Case("repeat", lambda x: x.repeat(1, 2, 1, 1)),
+    Case("repeat_interleave", lambda x: x.repeat_interleave(2, -1)),
+    Case("diagonal", lambda x: x.diagonal(0, 2, 3)),
+    Case("tril", lambda x: x.tril()),
+    Case("select_scatter", lambda x: x.select_scatter(x[:, 0], 1, 2)),
+    Case("slice_scatter", lambda x: x.slice_scatter(drawn(1, 1, 4, 5).expand(len(x), -1, -1, -1), 1, 0, 1)),
+    Case("item of several", lambda x: torch.var_mean(x, 1)[-1]),
+    Case("no rule: cross product", lambda x: torch.linalg.cross(x[:, :3], x[:, :3].flip(3), dim=1), False),
+    Case("no rule: scatter", lambda x: torch.zeros_like(x).scatter(3, (x > 0).long(), x), False),
+    Case("no rule: renorm", lambda x: torch.renorm(x, 2, 0, 1.0), False),
+]  # fmt: skip
+VALUES = (1e3, -1e3, 0.37)
+SPECIAL = (float("nan"), float("inf"))
+
+
+def graph_of(case: Case):
+    graph = exported(Does(case.does), SHAPE[1], SHAPE[2:], logits=False)
+    reach.shaped(graph.run, graph.colours, graph.image_size)
+    return graph
+
+
+def forward_masks(graph) -> Tensor:
+    """(inputs, outputs): the rules, one input element at a time."""
+    found = []
+    for place in range(torch.Size(SHAPE).numel()):
+        pixels = torch.zeros(SHAPE, dtype=torch.bool)
+        pixels.view(-1)[place] = True
+        mask = reach.forward(graph.run, pixels)[graph.logits]
+        assert mask.shape == graph.logits.meta["val"].shape
+        found.append(mask.flatten())
+    return torch.stack(found)
+
+
+def backward_masks(graph, outputs: list[int]) -> Tensor:
+    """(inputs, outputs): the rules' transposes, one output element at a time."""
+    shape, found = tuple(int(n) for n in graph.logits.meta["val"].shape), []
+    for place in outputs:
+        wanted = torch.zeros(shape, dtype=torch.bool)
+        wanted.view(-1)[place] = True
+        found.append(reach.backward(graph.run, wanted)[graph.images].flatten())
+    return torch.stack(found, 1)
+
+
+def changes(case: Case) -> Tensor:
+    """(inputs, outputs): which outputs of the operation itself any perturbation changes, bit for bit."""
+    values, changed = VALUES + (SPECIAL if case.special else ()), []
+    bases = [torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    before = [case.does(base).flatten() for base in bases]
+    for place in range(bases[0].numel()):
+        found = torch.zeros(len(before[0]), dtype=torch.bool)
+        for base, was in zip(bases, before, strict=True):
+            for value in values:
+                moved = base.clone()
+                moved.view(-1)[place] = value
+                now = case.does(moved).flatten()
+                found |= (now != was) & ~(now.isnan() & was.isnan())
+        changed.append(found)
+    return torch.stack(changed)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_rule_holds_whatever_changes_and_no_more(case):
+    graph, changed = graph_of(case), changes(case)
+    ahead = forward_masks(graph)
+    assert not (changed & ~ahead).any(), "an output changes that the rule says cannot"
+    some = list(range(0, ahead.shape[1], max(1, ahead.shape[1] // 23)))
+    assert torch.equal(ahead[:, some], backward_masks(graph, some)), "the transpose is another relation"
+    if case.tight:
+        assert torch.equal(ahead, changed), "the rule says more than what changes"
+    if case.op:
+        assert case.op in {node.target._schema.name.removeprefix("aten::") for node in graph.fx.nodes if hasattr(node.target, "_schema")}  # fmt: skip
+
+
+def test_attention_is_held_to_the_keys_it_is_allowed():
+    """No query sees a key of the other block, whatever finite values it holds."""
+    ahead = forward_masks(graph_of(next(case for case in CASES if case.name == "attention, allowed")))
+    by_position = ahead.view(2 * 4 * 4, 5, 2 * 4, 5, 4).any(4).any(2).any(0)
+    assert torch.equal(by_position, BLOCKS)
+
+
+def test_an_operation_without_a_rule_reaches_everything_of_every_image():
+    for name in ("no rule: cross product", "no rule: renorm"):
+        graph = graph_of(next(case for case in CASES if case.name == name))
+        assert rule_of(graph.logits) is everything
+        assert forward_masks(graph).any(0).all()
+
+
+def test_a_librarys_own_operation_does_not_take_the_rule_of_torchs():
+    library = torch.library.Library("graphtests", "DEF")
+    library.define("relu(Tensor x) -> Tensor")
+    library.impl("relu", lambda x: x.flip(3) + x.sum(), "CompositeExplicitAutograd")
+    library.impl("relu", torch.empty_like, "Meta")
+    graph = graph_of(Case("theirs", torch.ops.graphtests.relu))
+    assert forward_masks(graph).all()
+    library._destroy()
+
+
+def test_every_rule_has_a_case():
+    """Operations that share a function with a tested one by a list of names aside, no rule is untested."""
+    tested = {rule_of(node) for case in CASES for node in graph_of(case).fx.nodes if node.op == "call_function"}
+    assert {rule.__name__ for rule in RULES.values()} <= {rule.__name__ for rule in tested}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, rule in RULES.items() if rule.__name__ == "pointwise"))
+def test_pointwise_names_are_pointwise(name):
+    """Each name of the list, on as many equal tensors as its schema asks: element by element, nothing meets."""
+    packet = getattr(ATEN, name)
+    overload = next(getattr(packet, o) for o in packet.overloads() if "out" not in o and o != "complex")
+    integer = name.startswith("bitwise")
+    x = torch.randint(-3, 3, (6,)) if integer else torch.rand(6) * 0.5 + 0.3
+    arguments = [x if "Tensor" in str(a.type) else 0.4 if str(a.type) in ("number", "float") else None
+                 for a in overload._schema.arguments if not a.has_default_value() and not a.kwarg_only]  # fmt: skip
+    if name in ("clamp", "clip"):
+        arguments = [x, 0.4]
+    whole = overload(*arguments)
+    for i in range(6):
+        part = overload(*[a[i : i + 1] if isinstance(a, Tensor) else a for a in arguments])
+        assert part.isnan().all() or torch.allclose(whole[i : i + 1], part, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,118 @@
+"""Rules of dependence of operations that work point by point, select, or take what depends on no value."""
+
+from torch import Tensor
+from torch.fx import Node
+
+from wallcheck.graph._masks import Mask, alone, arrived, depends, everything, masks_in, plain, shape_of, spread
+
+UNARY = [
+    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "elu", "celu", "selu", "leaky_relu",
+    "rrelu", "threshold", "softplus", "softshrink", "hardshrink", "sigmoid", "log_sigmoid", "tanh", "abs", "neg", "exp",
+    "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos", "tan", "asin",
+    "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erf", "erfc", "digamma", "lgamma", "logit", "sign", "sgn",
+    "floor", "ceil", "round", "trunc", "frac", "nan_to_num", "logical_not", "bitwise_not", "isnan", "isinf", "positive",
+    "signbit", "deg2rad", "rad2deg",
+]  # fmt: skip
+BINARY = [
+    "add", "sub", "rsub", "mul", "div", "true_divide", "floor_divide", "remainder", "fmod", "pow", "maximum", "minimum",
+    "fmax", "fmin", "clamp", "clamp_min", "clamp_max", "clip", "eq", "ne", "lt", "le", "gt", "ge", "logical_and",
+    "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "atan2", "hypot", "addcmul", "addcdiv", "lerp",
+    "xlogy", "copysign",
+]  # fmt: skip
+CASTS = [
+    "clone", "contiguous", "to", "_to_copy", "type_as", "float", "double", "half", "bfloat16", "conj", "resolve_conj", "real",
+]  # fmt: skip
+CONSTRUCTORS = ["new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like"]
+
+
+@depends(*UNARY, *BINARY)
+def pointwise(node: Node, arguments: dict) -> Tensor:
+    """Each output on the inputs at its place, smaller ones repeated as arithmetic repeats them."""
+    shape = shape_of(node)
+    return sum(mask.expand(shape) for mask in masks_in(arguments))
+
+
+@depends(*CASTS)
+def cast(node: Node, arguments: dict) -> Tensor:
+    """Of itself; a tensor whose type alone is asked (type_as) gives none of its values."""
+    x = arrived(arguments["self"])
+    return nothing(node, arguments) if x is None else x
+
+
+@depends(*CONSTRUCTORS)
+def nothing(node: Node, arguments: dict) -> Tensor:
+    """A new tensor of a given shape depends on no value."""
+    return masks_in(arguments)[0].new_zeros(shape_of(node))
+
+
+@depends("prelu")
+def prelu(node: Node, arguments: dict) -> Tensor | tuple:
+    x = alone(arguments, "self")
+    return everything(node, arguments) if x is None else x
+
+
+@depends("glu")
+def glu(node: Node, arguments: dict) -> Tensor:
+    one, two = plain(arguments["self"]).chunk(2, arguments["dim"])
+    return one + two
+
+
+@depends("where")
+def selected(node: Node, arguments: dict) -> Tensor | tuple:
+    """A constant condition selects; one that depends on the images decides everything it touches."""
+    condition = arguments["condition"]
+    if isinstance(node.meta["val"], (list, tuple)):
+        return everything(node, arguments)
+    if isinstance(condition, Mask):
+        return pointwise(node, arguments)
+    shape, condition = shape_of(node), condition.bool()
+    kept = [(arguments.get("self"), condition), (arguments.get("other"), ~condition)]
+    return sum(plain(value).expand(shape) * chosen for value, chosen in kept if isinstance(value, Mask))
+
+
+@depends("masked_fill")
+def filled(node: Node, arguments: dict) -> Tensor:
+    mask, shape = arguments["mask"], shape_of(node)
+    if isinstance(mask, Mask):
+        return pointwise(node, arguments)
+    kept = [(arguments["self"], ~mask.bool()), (arguments["value"], mask.bool())]
+    return sum(plain(value).expand(shape) * chosen for value, chosen in kept if isinstance(value, Mask))
+
+
+@depends("batch_norm")
+def batch_norm(node: Node, arguments: dict) -> Tensor | tuple:
+    """With running statistics a scale and a shift; with the batch's own, one mean over images and positions."""
+    x = alone(arguments, "input")
+    if x is None:
+        return everything(node, arguments)
+    if not arguments["training"] and arguments["running_mean"] is not None:
+        return x
+    return x.sum([0, *range(2, x.ndim)], keepdim=True).expand(x.shape)
+
+
+@depends("instance_norm")
+def instance_norm(node: Node, arguments: dict) -> Tensor | tuple:
+    """One mean over the positions of each image and channel, unless running statistics are used."""
+    x = alone(arguments, "input")
+    if x is None:
+        return everything(node, arguments)
+    return x.sum(list(range(2, x.ndim)), keepdim=True).expand(x.shape) if arguments["use_input_stats"] else x
+
+
+@depends("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
+def layer_norm(node: Node, arguments: dict) -> Tensor | tuple:
+    x = alone(arguments, "input")
+    if x is None:
+        return everything(node, arguments)
+    total = x.sum(list(range(x.ndim - len(arguments["normalized_shape"]), x.ndim)), keepdim=True)
+    return spread(node, total)
+
+
+@depends("group_norm")
+def group_norm(node: Node, arguments: dict) -> Tensor | tuple:
+    x = alone(arguments, "input")
+    if x is None:
+        return everything(node, arguments)
+    groups = x.unflatten(1, (arguments["num_groups"], -1))
+    total = groups.sum(list(range(2, groups.ndim)), keepdim=True)
+    return total.expand(groups.shape).reshape(x.shape)

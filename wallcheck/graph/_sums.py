@@ -1,0 +1,97 @@
+"""Rules of dependence of operations that sum over axes: reductions, softmax, products, attention."""
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+
+from wallcheck.graph._masks import Mask, alone, arrived, depends, everything, plain, shape_of, spread
+from wallcheck.graph._nodes import op_of
+from wallcheck.graph._pointwise import pointwise
+
+REDUCTIONS = [
+    "mean", "sum", "amax", "amin", "prod", "any", "all", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm",
+    "logsumexp", "nansum", "nanmean", "median", "argmax", "argmin", "max", "min", "count_nonzero",
+]  # fmt: skip
+ALONG = ["softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "cumprod", "sort", "topk", "argsort"]
+
+
+@depends(*REDUCTIONS)
+def reduced(node: Node, arguments: dict) -> Tensor | tuple:
+    if "other" in arguments:
+        return pointwise(node, arguments)  # max(a, b)
+    x = alone(arguments, "self", "input")
+    if x is None:
+        return everything(node, arguments)
+    total = x.sum(_axes(arguments, x.ndim), keepdim=bool(arguments.get("keepdim")))
+    return spread(node, total)
+
+
+def _axes(arguments: dict, ndim: int) -> list[int]:
+    given = arguments.get("dim")
+    if given is None or given == []:
+        return list(range(ndim))
+    return [d % ndim for d in (given if isinstance(given, (list, tuple)) else [given])] if ndim else []
+
+
+@depends(*ALONG)
+def along_one_axis(node: Node, arguments: dict) -> Tensor | tuple:
+    """Every output depends on all that stands along the axis with it."""
+    return spread(node, plain(arguments["self"]).sum(arguments["dim"], keepdim=True))
+
+
+@depends("linear")
+def linear(node: Node, arguments: dict) -> Tensor | tuple:
+    x = alone(arguments, "input")
+    return everything(node, arguments) if x is None else x.sum(-1, keepdim=True).expand(shape_of(node))
+
+
+FACTORS = {
+    "matmul": ("self", "other"),
+    "mm": ("self", "mat2"),
+    "bmm": ("self", "mat2"),
+    "mv": ("self", "vec"),
+    "addmm": ("mat1", "mat2"),
+    "baddbmm": ("batch1", "batch2"),
+}
+
+
+@depends(*FACTORS)
+def product(node: Node, arguments: dict) -> Tensor | tuple:
+    """Entry (i, j) on row i of the first and column j of the second, and on what is added there."""
+    one, two = (arguments[name] for name in FACTORS[op_of(node)])
+    added = arrived(arguments["self"]) if "self" not in FACTORS[op_of(node)] else None
+    if one.ndim < 2 or (two.ndim < 2 and isinstance(two, Mask)):
+        return everything(node, arguments)
+    if two.ndim < 2:
+        return plain(one).sum(-1)
+    parts = [added] if added is not None else []
+    parts += [plain(one).sum(-1, keepdim=True)] if isinstance(one, Mask) else []
+    parts += [plain(two).sum(-2, keepdim=True)] if isinstance(two, Mask) else []
+    return sum(part.expand(shape_of(node)) for part in parts)
+
+
+@depends("einsum")
+def einsum(node: Node, arguments: dict) -> Tensor:
+    tensors, parts = arguments["tensors"], []
+    for place, tensor in enumerate(tensors):
+        if isinstance(tensor, Mask):
+            others = [plain(t) if i == place else torch.ones(t.shape) for i, t in enumerate(tensors)]
+            parts.append(torch.einsum(arguments["equation"], others))
+    return sum(parts)
+
+
+@depends("scaled_dot_product_attention")
+def attention(node: Node, arguments: dict) -> Tensor | tuple:
+    """A query depends on itself and on keys and values that the constant mask allows it, for all finite scores."""
+    query, key, value = (arguments[name] for name in ("query", "key", "value"))
+    mask = arguments["attn_mask"]
+    if isinstance(mask, Mask) or arguments.get("enable_gqa"):
+        return everything(node, arguments)
+    allowed = torch.ones(query.shape[-2], key.shape[-2])
+    if arguments["is_causal"]:
+        allowed = allowed.tril()
+    if mask is not None:
+        allowed = allowed * (mask if mask.dtype == torch.bool else mask > -torch.inf)
+    parts = [plain(query).sum(-1, keepdim=True)] if isinstance(query, Mask) else []
+    parts += [allowed @ plain(each).sum(-1, keepdim=True) for each in (key, value) if isinstance(each, Mask)]
+    return sum(part.expand(shape_of(node)) for part in parts)
