@@ -76,7 +76,9 @@ class InFloat64(nn.ReLU):
 
 class Standardised(BlindNet):
     def _run_features(self, images):
-        return super()._run_features((images - images.mean((1, 2, 3), keepdim=True)) / images.std((1, 2, 3), keepdim=True))
+        return super()._run_features(
+            (images - images.mean((1, 2, 3), keepdim=True)) / images.std((1, 2, 3), keepdim=True)
+        )
 
 
 class OwnActivations(BlindNet):

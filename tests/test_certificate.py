@@ -195,9 +195,7 @@ def test_weights_that_are_not_finite_are_named_and_nothing_else_is_claimed(name,
     weight = dict(net.named_parameters())[name].data
     weight[(0,) * weight.ndim] = value
     certificate = certify(net)
-    assert failed(certificate) == {
-        ("finite_weights", "eval"): f"{name} holds NaN or infinity; train or load it again"
-    }
+    assert failed(certificate) == {("finite_weights", "eval"): f"{name} holds NaN or infinity; train or load it again"}
     assert checks_of(certificate) == [("graph", "eval"), ("proof", "eval"), ("finite_weights", "eval")]
     assert not certificate.holds
 
@@ -247,7 +245,9 @@ def a_sound_hook(net):
     net.head.register_forward_hook(lambda module, given, out: -out)
 
 
-@pytest.mark.parametrize("change", [one_weight, one_bias, wider_dilation, moved_wall, a_flag, a_leaking_hook, a_sound_hook])
+@pytest.mark.parametrize(
+    "change", [one_weight, one_bias, wider_dilation, moved_wall, a_flag, a_leaking_hook, a_sound_hook]
+)
 def test_a_net_changed_after_certification_is_refused(change):
     net = behind_bottom(act=Flagged())
     certificate = certify(net)

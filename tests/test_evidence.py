@@ -77,7 +77,9 @@ class Calls(TorchDispatchMode):
 
 
 def test_one_forward_to_the_layer_and_one_backward_serve_all(evidence):
-    assert Evidence(evidence.net, evidence.images[:1]).activations.any()  # the graph has been compared with its lean way
+    assert Evidence(
+        evidence.net, evidence.images[:1]
+    ).activations.any()  # the graph has been compared with its lean way
     with Calls() as calls:
         for _ in range(2):
             evidence.activations, evidence.logits, evidence.targets, evidence.gradient, evidence.score  # noqa: B018

@@ -22,9 +22,7 @@ def layers_of(features: nn.Module) -> tuple[Layer, ...]:
 def _layers(features: nn.Module) -> Iterator[Layer]:
     for module in chain(features):
         if isinstance(module, WINDOWED):
-            sides = [
-                _pair(getattr(module, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation")
-            ]
+            sides = [_pair(getattr(module, name, 1)) for name in ("kernel_size", "stride", "padding", "dilation")]
             yield Layer(*(Window(*axis) for axis in zip(*sides, strict=True)))
 
 

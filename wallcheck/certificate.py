@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wallcheck.graph import BlindGraph, NotOneGraph, plainly
+from wallcheck.graph import BlindGraph, NotOneGraph, key_of, plainly
 from wallcheck.models import BlindNet, in_mode, tensor_of, unwrapped
 from wallcheck.writing import write_text
 
@@ -221,7 +221,7 @@ def _finite(graph: BlindGraph) -> Check:
                 "finite_weights",
                 "eval",
                 False,
-                f"{name.removeprefix('t_')} holds NaN or infinity; train or load it again",
+                f"{key_of(name)} holds NaN or infinity; train or load it again",
             )
     return Check("finite_weights", "eval", True, "holds")
 

@@ -124,7 +124,11 @@ def images_for(
     Their names are those given (see `wallcheck.data.class_names`), else those that training left in the net's
     description. Where neither is known and labels are asked for, the folders' names have to do (see PhotoFolder).
     """
-    logits = net(torch.zeros(0, 3, *net.image_size)).shape[1]  # no image, no work
+    logits = net.graph.classes
+    if net.image_size[0] != net.image_size[1]:
+        raise ValueError(
+            f"photographs are read as squares, this net takes {net.image_size}; pass tensors of that size to wallcheck.audit"
+        )
     names = class_names(classes) if classes else tuple((net.description or {}).get("classes", ()))
     if classes and len(names) != logits:
         raise ValueError(

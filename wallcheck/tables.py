@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pandas as pd
@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from wallcheck.cams import METHODS
+from wallcheck.models import WhereToCut
 from wallcheck.photos import PhotoNotice
 from wallcheck.results import told as told_failure
-from wallcheck.statistics import interval, told
+from wallcheck.statistics import interval, percent, told
 from wallcheck.writing import say
 
 
@@ -51,6 +52,25 @@ def print_leakage(rows: pd.DataFrame) -> None:
         show(leakage_table(part, f"{net} on {images}"), 120)
     for failure in rows.attrs.get("failures", ()):
         show(Text(f"missing: {told_failure(failure)}"), 120)
+
+
+def print_layers(found: Sequence[WhereToCut], title: str) -> None:
+    """Where a model can be cut: the pixels that each kind of wall hides, loud where it hides none."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("layer", "also", "map"):
+        table.add_column(heading)
+    for heading in ("head wall hides", "trunk wall hides"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        cells = f"{one.shape[0]} x {one.shape[1]} x {one.shape[2]}" + (f" + {one.prefix} tokens" if one.prefix else "")
+        table.add_row(one.name, ", ".join(one.also), cells, *(_hidden(n, one.pixels) for n in (one.head, one.trunk)))
+    show(table, 140)
+
+
+def _hidden(pixels: int | None, of: int) -> Text:
+    if pixels is None:
+        return Text("cannot stand", style="dim")
+    return Text("NONE", style="bold red") if not pixels else Text(f"{pixels} ({percent(pixels / of)})")
 
 
 def show(what: Table | Text | str, width: int) -> None:

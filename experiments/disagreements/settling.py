@@ -129,7 +129,9 @@ def refined_after_enlarging(ev: Evidence) -> Pair:
 # -- torchcam -------------------------------------------------------------------------------------
 
 
-def of_torchcam(ev: Evidence, extractor, layers: Sequence[str] = ("target",), before=lambda cam: None, **options) -> list:
+def of_torchcam(
+    ev: Evidence, extractor, layers: Sequence[str] = ("target",), before=lambda cam: None, **options
+) -> list:
     """What a torchcam class returns, one map per layer; before(cam): what is done to it first."""
     with undisturbed(ev.seed), torch.enable_grad():
         model = stand_in(ev.net)

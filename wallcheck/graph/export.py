@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import torch
 from torch import Tensor, nn
@@ -143,7 +144,7 @@ def _unlifted(program, prefix: str) -> GraphModule:
         raise NotOneGraph("the network draws from a generator of its own; a proof needs one function: switch it off")
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in names:
-            flat = "t_" + names[node.name].removeprefix(prefix).replace(".", "_")
+            flat = _flat(names[node.name].removeprefix(prefix))
             if not hasattr(root, flat):
                 root.register_buffer(flat, _full(held[names[node.name]]))
             known[node] = graph.get_attr(flat)
@@ -155,6 +156,16 @@ def _unlifted(program, prefix: str) -> GraphModule:
             copied([node], graph, known)
             known[node].meta["nn_module_stack"] = _renamed(node.meta.get("nn_module_stack") or {}, prefix)
     return GraphModule(root, graph)
+
+
+def _flat(key: str) -> str:
+    """A tensor's name in a graph, which takes no dots: one of its own for each key (conv.1.weight is not conv_1.weight)."""
+    return "t_" + quote(key, safe="").replace(".", "/")
+
+
+def key_of(flat: str) -> str:
+    """The key in the user's state dict of a graph's tensor t_..."""
+    return unquote(flat.removeprefix("t_").replace("/", "."))
 
 
 def _full(tensor: Tensor) -> Tensor:
@@ -204,6 +215,7 @@ def _tidied(run: GraphModule) -> None:
             run.graph.erase_node(node)
         elif (op_of(node) in NOTHING and not named(node).get("train")) or (op_of(node) == "slice" and _is_whole(node)):
             node.replace_all_uses_with(node.args[0])
+            run.graph.erase_node(node)  # dead code elimination would keep what might draw by chance
         elif op_of(node) == "_native_batch_norm_legit_no_training":
             _one_form_of_norm(run.graph, node)
     run.graph.eliminate_dead_code()

@@ -1,22 +1,30 @@
 """Blind networks: how they are built or made of any model, the presets, and how they are kept."""
 
 from wallcheck.models._blind import BlindNet, tensor_of
+from wallcheck.models._families import SMALL
 from wallcheck.models._files import load, save
 from wallcheck.models._modes import in_mode
+from wallcheck.models._opening import is_name, opened, opened_with
+from wallcheck.models._published import published
 from wallcheck.models._vgg import PRESETS, assemble, untrained, vgg, vgg16_walls, vgg_small
 from wallcheck.models._walling import WalledModel, WhereToCut, blind, layers
 from wallcheck.models._wrappers import unwrapped
 
 __all__ = [
     "PRESETS",
+    "SMALL",
     "BlindNet",
     "WalledModel",
     "WhereToCut",
     "assemble",
     "blind",
     "in_mode",
+    "is_name",
     "layers",
     "load",
+    "opened",
+    "opened_with",
+    "published",
     "save",
     "tensor_of",
     "untrained",

@@ -1,9 +1,12 @@
 """A network on disk: one safetensors file that holds weights and description; nothing is unpickled.
 
-The description lies as JSON beside it too, for people to read. The weights file alone is the net.
+The description lies as JSON beside it too, for people to read. The weights file alone is the net. Of a model that `opened`
+built and `blind` walled, it names both and the weights are the model's own state dict.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,7 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from wallcheck.models._blind import BlindNet
+from wallcheck.models._opening import opened_with, runs_own_code
+from wallcheck.models._states import fill, fitting
 from wallcheck.models._vgg import assemble
+from wallcheck.models._walling import blind_again
 from wallcheck.models._wrappers import plain_state, unwrapped
 from wallcheck.writing import at_home, beside, sweep, write_text
 
@@ -32,13 +38,21 @@ def save(net: BlindNet, path: str | Path) -> Path:
     without a description or one that no longer is what its description builds.
     """
     path, net = _weights_path(path), unwrapped(net)
-    if net.description is None:
+    if not (net.description or {}).get("builder"):
         raise ValueError(
-            "this net has no description, so it could not be built again from a file; "
-            "build it with wallcheck.models.vgg or a preset, or save its state_dict yourself"
+            "this net has no description, so it could not be built again from a file; build it with wallcheck.models.vgg or a "
+            "preset, or open the model with wallcheck.models.opened('package.module:function') before blind"
         )
-    weights = {name: value.detach().cpu().contiguous() for name, value in plain_state(net).items()}
-    _fill(_empty(net.description), weights, "this net was changed after it was built, so it could not be loaded again")
+    state = net._origin if net.description["builder"] == "blind" else plain_state(net)
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    changed = "this net was changed after it was built, so it could not be loaded again"
+    if net.description["builder"] != "blind":
+        _fill(_empty(net.description), weights, changed)
+    elif _walled(net.description, weights, changed).graph.fingerprint != net.exported().fingerprint:
+        raise ValueError(
+            f"{changed}: another graph comes of its description; call blind on the changed model, and save that"
+        )
+    weights = {name: value.clone() for name, value in weights.items()}  # tied ones are refused by the file format
     text = json.dumps({"format": FORMAT, **net.description}, indent=1) + "\n"
     told = path.with_suffix(".json")
     with beside(path) as partial:
@@ -50,27 +64,52 @@ def save(net: BlindNet, path: str | Path) -> Path:
     return path
 
 
-def load(path: str | Path) -> BlindNet:
+def load(path: str | Path, own_code: bool = False) -> BlindNet:
     """The network saved at path, in eval mode, on the CPU.
 
+    own_code: whether a description may name a function of your own, package.module:function, which is imported and run: say so
+    for files of people you trust.
     Raises FileNotFoundError for a missing file and ValueError for one that is truncated, of a newer format, does not fit
     its description, or has another description beside it than inside.
     """
     path = _weights_path(path)
     weights, inside = _read_weights(path)
     description = _description(path, inside)
+    if description.get("builder") == "blind":
+        return _walled(description, weights, f"{path} does not fit its description", own_code)
     net = _fill(_empty(description), weights, f"{path} does not fit its description")
     net.features.to(memory_format=torch.channels_last)
     return net.requires_grad_(True).eval()
 
 
+def _walled(description: dict, weights: dict[str, Tensor], complaint: str, own_code: bool = True) -> BlindNet:
+    """The model described, opened, with these weights, behind the wall described."""
+    name = description.get("model")
+    if not own_code and isinstance(name, str) and runs_own_code(name):
+        raise ValueError(
+            f"loading this net runs {name}; if you trust the file, wallcheck.models.load(path, own_code=True)"
+        )
+    with _building():
+        if not runs_own_code(name):
+            with torch.device("meta"):  # no memory for what does not fit
+                fitting(opened_with(name, description["options"]), weights, complaint)
+        return blind_again(fill(opened_with(name, description["options"]), weights, complaint), description)
+
+
 def _empty(description: dict) -> BlindNet:
     """The net described, without memory for its weights; raises ValueError."""
-    try:
+    with _building():
         _check(description)
         with torch.device("meta"):
             return assemble(description)
-    except (RuntimeError, LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
+
+
+@contextmanager
+def _building() -> Iterator[None]:
+    """Whatever a damaged description leads to is told as a ValueError."""
+    try:
+        yield
+    except (RuntimeError, LookupError, TypeError, ValueError, OverflowError, AttributeError, MemoryError) as error:
         said = " ".join(str(error).split())[:200]
         raise ValueError(
             f"the description builds no net ({type(error).__name__}: {said}); save the net again"

@@ -23,6 +23,7 @@ from wallcheck.graph import (
     with_head_wall,
 )
 from wallcheck.models._blind import BlindNet, colours_of
+from wallcheck.models._opening import origin_of
 from wallcheck.models._wrappers import unwrapped
 
 KINDS = ("head", "trunk")
@@ -32,11 +33,13 @@ class WalledModel(BlindNet):
     """A model behind a wall, as the graph that `blind` made of it: a snapshot of what it ran then, in eval mode.
 
     The graph's tensors share the model's storage and belong to this net: moving or converting the net leaves the model alone.
-    note: how the wall that was asked for became the one there is.
+    note: how the wall that was asked for became the one there is. origin: the model's own state dict, where the description
+    tells how to build the model again; it shares the model's values, as they were then.
     """
 
-    def __init__(self, walled: Walled, description: dict | None = None):
+    def __init__(self, walled: Walled, description: dict | None = None, origin: dict[str, Tensor] | None = None):
         nn.Module.__init__(self)
+        self._origin = origin
         self.run: GraphModule = walled.graph.run
         self.wall, self.kind, self.note = walled.wall, walled.kind, walled.note
         self.image_size, self.colours = walled.graph.image_size, walled.graph.colours
@@ -89,8 +92,8 @@ def blind(
     kind: "head" hands the head the seen cells alone: a smaller map where it pools over positions, else with 0 in place of unseen
     cells. "trunk" lets nothing cross in any layer: each side of the image goes through the features as an image of its own
     (tokens: attention is masked across the wall), so exactly one side of the image is unseen.
-    colours: channels of an image, None is what the first convolution takes. description: what `wallcheck.models.load` builds the
-    model from, see `wallcheck.models.opened`.
+    colours: channels of an image, None is what the first convolution takes. description: more to tell of it, such as the names
+    of its "classes"; of a model that `wallcheck.models.opened` built, what builds it again is told without asking.
 
     Raises NotOneGraph where the model's flow depends on values, ValueError for a layer or wall that cannot be, with what can.
 
@@ -105,10 +108,35 @@ def blind(
     graph = exported(model, colours or colours_of(model), size)
     at = layer_named(graph, layer, sides_apart=kind == "trunk")
     walled = _trunk(model, graph, at, wall) if kind == "trunk" else _head(graph, at, wall)
-    net = WalledModel(walled, description)
+    told = _described(model, size, at, wall, kind, graph.colours, description)
+    net = WalledModel(walled, told, model.state_dict() if told and "model" in told else None)
     net._remember(BlindGraph(walled))
     if problems := net.graph.proof.mixes:
         raise ValueError(f"the images of a batch meet at {problems}; a wall is proved image by image")
+    return net
+
+
+def _described(
+    model: nn.Module, size: tuple[int, int], at: Layer, wall: str | Wall, kind: str, colours: int, more: dict | None
+) -> dict | None:
+    """What `wallcheck.models.load` builds the net from; of a model that nobody opened, what the caller told."""
+    origin = origin_of(model)
+    if origin is None:
+        return more
+    rows = wall if isinstance(wall, str) else ["".join("01"[int(cell)] for cell in row) for row in wall.unseen]
+    place = {"image_size": list(size), "layer": at.name, "wall": rows, "kind": kind, "colours": colours}
+    return {"builder": "blind", **origin, **place, **(more or {})}
+
+
+def blind_again(model: nn.Module, description: dict) -> BlindNet:
+    """The net that a description names, of a model with its weights in place; raises what `blind` raises."""
+    keys = ("image_size", "layer", "kind", "colours")
+    made = {key: description[key] for key in keys} | {"image_size": tuple(description["image_size"])}
+    wall = description["wall"]
+    if not isinstance(wall, str):
+        wall = Wall(np.array([[cell == "0" for cell in row] for row in wall]))
+    net = blind(model, wall=wall, **made)
+    net.description = description
     return net
 
 
