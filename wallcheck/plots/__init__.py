@@ -13,6 +13,7 @@ from wallcheck.plots.prediction import prediction
 from wallcheck.plots.randomisation import randomisation
 from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
+from wallcheck.plots.shap import shap_agreement
 from wallcheck.plots.training import read_training, training
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "read_training",
     "repairs",
     "save",
+    "shap_agreement",
     "sources",
     "training",
 ]
