@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from experiments import flags, small_nets, study
-from experiments.study import markdown
 from experiments.small_nets import Recipe
+from experiments.study import markdown
 from wallcheck import plots
 from wallcheck.cams.ablation.attribution import (
     PERMUTATIONS,
@@ -107,7 +107,9 @@ def recipes(options: LiftRun) -> Iterator[tuple[str, int, str, Recipe]]:
     """(head, channels, state, recipe) of every net."""
     kinds = [(head, options.channels) for head in HEADS] + [("deep", channels) for channels in options.many]
     for head, channels in kinds:
-        base = replace(Recipe(train_count=options.train_count, epochs=options.epochs), **HEADS[head]).with_last(channels)
+        base = replace(Recipe(train_count=options.train_count, epochs=options.epochs), **HEADS[head]).with_last(
+            channels
+        )
         for state, epochs in (("untrained", 0), ("trained", options.epochs)):
             for recipe in small_nets.seeds_of(replace(base, epochs=epochs), options.seeds):
                 yield head, channels, state, recipe
@@ -172,7 +174,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
         id_vars=["head", "channels", "state", "seed", "image", "method"], value_vars=MEASURES, var_name="measure"
     )
     by, ends = ["head", "channels", "state", "method", "measure"], {"error": (0.0, np.inf)}
-    parts = [study.crossed_by(part, by, ends.get(name, (-1.0, 1.0))) for name, part in long.groupby("measure", sort=False)]
+    parts = [
+        study.crossed_by(part, by, ends.get(name, (-1.0, 1.0))) for name, part in long.groupby("measure", sort=False)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -191,7 +195,9 @@ def table_of(table: pd.DataFrame, head: str, channels: int) -> str:
 
 def page(table: pd.DataFrame, options: LiftRun) -> str:
     kinds = list(dict.fromkeys(zip(table["head"], table["channels"], strict=True)))
-    parts = "\n\n".join(f"## {titled(head, channels, options)}\n\n{table_of(table, head, channels)}" for head, channels in kinds)
+    parts = "\n\n".join(
+        f"## {titled(head, channels, options)}\n\n{table_of(table, head, channels)}" for head, channels in kinds
+    )
     return f"""# LIFT-CAM's claim: channel weights against SHAP values
 
 {study.made_by(NAME, options)}

@@ -86,7 +86,9 @@ def trained(recipe: Recipe, folder: Path, snapshots: Sequence[int] = ()) -> Blin
     if not all(each.is_file() for each in wanted):
         folder.mkdir(parents=True, exist_ok=True)
         net = learn(recipe, folder, set(snapshots))
-        write_text(path.with_suffix(".json"), json.dumps(asdict(recipe) | {"accuracy": tested(net, recipe, folder)}) + "\n")
+        write_text(
+            path.with_suffix(".json"), json.dumps(asdict(recipe) | {"accuracy": tested(net, recipe, folder)}) + "\n"
+        )
         models.save(net, path)
     return on_device(models.load(path))
 

@@ -78,7 +78,9 @@ def command(name: str, options: Options) -> str:
 
 
 def made_by(name: str, options: Options) -> str:
-    return f"Made by `{command(name, options)}`; not written by hand. Settings, versions and figures are in `{name}.json`."
+    return (
+        f"Made by `{command(name, options)}`; not written by hand. Settings, versions and figures are in `{name}.json`."
+    )
 
 
 def markdown(heads: list[str], lines: list[list[str]]) -> str:

@@ -5,6 +5,7 @@ Each function takes data and returns a matplotlib Figure that belongs to nobody:
 """
 
 from wallcheck.plots._style import FAMILY, Look, in_order, look, save
+from wallcheck.plots.conceptor import conceptor_gains
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
@@ -20,6 +21,7 @@ __all__ = [
     "FAMILY",
     "Examples",
     "Look",
+    "conceptor_gains",
     "controls",
     "families",
     "gallery",

@@ -20,7 +20,9 @@ def shap_agreement(table: pd.DataFrame, measure: str = "cosine") -> Figure:
     kinds = list(dict.fromkeys(zip(part["head"], part["channels"], strict=True)))
     methods = list(dict.fromkeys(part["method"]))
     figure = Figure(figsize=(WIDTH, 0.6 + 0.24 * len(methods)), layout="constrained")
-    for axes, (head, channels) in zip(figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True):
+    for axes, (head, channels) in zip(
+        figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True
+    ):
         of_kind = part[(part["head"] == head) & (part["channels"] == channels)]
         for state, (colour, marker, shift) in STATES.items():
             of = of_kind[of_kind["state"] == state].set_index("method").reindex(methods)
