@@ -75,7 +75,7 @@ class ConceptorRun:
     bases: list[str] = field(default_factory=list)
     dear: bool = False
     seeds: int = 3
-    images: int = 30
+    images: int = 20
     train_count: int = 2000
     epochs: int = 6
     full: bool = False

@@ -5,6 +5,7 @@ Each function takes data and returns a matplotlib Figure that belongs to nobody:
 """
 
 from wallcheck.plots._style import FAMILY, Look, in_order, look, save
+from wallcheck.plots.blindness import blindness
 from wallcheck.plots.conceptor import conceptor_gains
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
@@ -21,6 +22,7 @@ __all__ = [
     "FAMILY",
     "Examples",
     "Look",
+    "blindness",
     "conceptor_gains",
     "controls",
     "families",

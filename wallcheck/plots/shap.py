@@ -21,7 +21,7 @@ def shap_agreement(table: pd.DataFrame, measure: str = "cosine") -> Figure:
     methods = list(dict.fromkeys(part["method"]))
     figure = Figure(figsize=(WIDTH, 0.6 + 0.24 * len(methods)), layout="constrained")
     for axes, (head, channels) in zip(
-        figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0], kinds, strict=True
+        figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0], kinds, strict=True
     ):
         of_kind = part[(part["head"] == head) & (part["channels"] == channels)]
         for state, (colour, marker, shift) in STATES.items():
@@ -33,5 +33,5 @@ def shap_agreement(table: pd.DataFrame, measure: str = "cosine") -> Figure:
         axes.set(title=f"{head}, K = {channels}", yticks=range(len(methods)), yticklabels=methods)
     figure.axes[0].invert_yaxis()
     figure.supxlabel(f"{measure} with SHAP values; 1 is SHAP", fontsize=8)
-    figure.axes[-1].legend(loc="lower left")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(STATES))
     return figure
