@@ -25,12 +25,16 @@ def read(cls: type[T], arguments: Sequence[str] | None = None, name: str | None 
     helps = {field.arg_name: field.description for field in about.params}
     for field in fields(cls):
         default = field.default if field.default is not MISSING else field.default_factory()
-        several = (
-            {"nargs": "*", "type": get_args(field.type)[0]} if get_origin(field.type) is list else {"type": field.type}
-        )
-        parser.add_argument(f"--{field.name}", default=default, help=helps[field.name], **several)
+        parser.add_argument(f"--{field.name}", default=default, help=helps[field.name], **values(field.type))
     options = parser.parse_args(arguments)
     return cls(**{field.name: home(options[field.name]) for field in fields(cls)})
+
+
+def values(kind: type) -> dict[str, object]:
+    """How a flag of this type is read: a list takes several values, a truth value none or one."""
+    if get_origin(kind) is list:
+        return {"nargs": "*", "type": get_args(kind)[0]}
+    return {"nargs": "?", "const": True, "type": bool} if kind is bool else {"type": kind}
 
 
 def home(value: object) -> object:

@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 
 from data_gen.making import make_set
 from experiments import flags, train
-from experiments.readme import markdown
+from experiments.study import markdown
 from wallcheck import models, plots
 from wallcheck.certificate import certify
 from wallcheck.data import ImageSet

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from experiments import flags
-from experiments.readme import markdown
+from experiments.study import markdown
 from wallcheck import models, plots
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import fingerprint

@@ -21,6 +21,7 @@ import pandas as pd
 from experiments import flags
 from experiments.benchmark.duels import Duel
 from experiments.over_seeds import EVERY, PAPER, rows_of
+from experiments.study import markdown
 from wallcheck import cams
 from wallcheck.cams import METHODS
 from wallcheck.statistics import over_nets, told
@@ -187,11 +188,6 @@ def speed(measured: dict) -> str:
     threads = f"{measured['threads']} thread{'s' * (measured['threads'] > 1)}"
     memory = f"; memory of the suite {measured['memory']['cheap suite']:.0f} MiB" if measured["memory"] else ""
     return f"* `{measured['net']}`, {measured['device']}, {threads}: {', '.join(facts)}{memory}."
-
-
-def markdown(heads: list[str], lines: list[list[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def replaced(text: str, name: str, content: str) -> str:

@@ -5,6 +5,8 @@ Each function takes data and returns a matplotlib Figure that belongs to nobody:
 """
 
 from wallcheck.plots._style import FAMILY, Look, in_order, look, save
+from wallcheck.plots.blindness import blindness
+from wallcheck.plots.conceptor import conceptor_gains
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
@@ -13,12 +15,15 @@ from wallcheck.plots.prediction import prediction
 from wallcheck.plots.randomisation import randomisation
 from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
+from wallcheck.plots.shap import shap_agreement
 from wallcheck.plots.training import read_training, training
 
 __all__ = [
     "FAMILY",
     "Examples",
     "Look",
+    "blindness",
+    "conceptor_gains",
     "controls",
     "families",
     "gallery",
@@ -33,6 +38,7 @@ __all__ = [
     "read_training",
     "repairs",
     "save",
+    "shap_agreement",
     "sources",
     "training",
 ]

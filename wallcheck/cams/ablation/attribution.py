@@ -40,7 +40,12 @@ def needs_few_channels(net: BlindNet) -> str | None:
 )
 def liftcam(ev: Evidence) -> Tensor:
     """w_k = sum_u C_k(u), C the DeepLIFT contributions; sum_k w_k = y(A) - y(0). A dead channel's w is 0."""
-    return weighted_sum(ev.once(rules.deeplift).sum((2, 3)), ev.activations)
+    return weighted_sum(lift_weights(ev), ev.activations)
+
+
+def lift_weights(ev: Evidence) -> Tensor:
+    """(B, K)."""
+    return ev.once(rules.deeplift).sum((2, 3))
 
 
 @cam_method(
@@ -69,7 +74,12 @@ def lrpcam(ev: Evidence) -> Tensor:
     Through linear layers, ReLU and pools the z_j cancel one after the other and R = G A remains
     (Shrikumar et al. 2016), so this is HiResCAM's product, summed over cells instead of channels.
     """
-    return weighted_sum((ev.gradient * ev.activations).sum((2, 3)), ev.activations)
+    return weighted_sum(lrp_weights(ev), ev.activations)
+
+
+def lrp_weights(ev: Evidence) -> Tensor:
+    """(B, K)."""
+    return (ev.gradient * ev.activations).sum((2, 3))
 
 
 @cam_method(
@@ -134,18 +144,23 @@ def limecam(ev: Evidence) -> Tensor:
     alpha is in units of the logit: where one channel moves it by little (an untrained net), all w are 0. K samples for K weights:
     the penalty decides what the samples leave open. All images share the draws m.
     """
+    return weighted_sum(lime_weights(ev, ev.activations.shape[1]), ev.activations)
+
+
+def lime_weights(ev: Evidence, samples: int, alpha: float = 0.01) -> Tensor:
+    """(B, K): the Lasso's slopes from so many random sets of channels."""
     channels = ev.activations.shape[1]
-    presence = torch.randint(2, (channels, channels), generator=ev.generator(salt=41), device=ev.images.device)
+    presence = torch.randint(2, (samples, channels), generator=ev.generator(salt=41), device=ev.images.device)
     energy = ev.activations.square().sum((2, 3))
     cosine = ratio(energy @ presence.T.to(energy.dtype), energy.sum(1, keepdim=True)).sqrt()
     kernel = (-(1 - cosine).square() / 2).exp()
-    weights = lasso(presence, ev.rescore_channels(presence), kernel, alpha=0.01)
-    return weighted_sum(weights.to(ev.activations), ev.activations)
+    return lasso(presence, ev.rescore_channels(presence), kernel, alpha).to(ev.activations)
 
 
-def sampled_shapley(ev: Evidence, permutations: int) -> Tensor:
-    """(B, K): mean gain of each channel over `permutations` orders, every second the reverse of the one before."""
-    channels, draw = ev.activations.shape[1], ev.generator(salt=40)
+def sampled_shapley(ev: Evidence, permutations: int, salt: int = 40) -> Tensor:
+    """(B, K): mean gain of each channel over `permutations` orders, every second the reverse of the one before; another
+    salt draws others."""
+    channels, draw = ev.activations.shape[1], ev.generator(salt=salt)
     ranks = [torch.randperm(channels, generator=draw, device=ev.images.device) for _ in range(permutations // 2)]
     rank = torch.stack([place for drawn in ranks for place in (drawn, channels - 1 - drawn)])  # (P, K)
     step = torch.arange(channels + 1, device=rank.device)

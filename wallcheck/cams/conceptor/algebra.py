@@ -104,6 +104,11 @@ def through_or(vectors: Tensor, states: Tensor, other: Tensor) -> Tensor:
     return through_and_not(vectors, torch.cat([states, other], -1), torch.zeros_like(other[..., :1]))
 
 
+def through_states(vectors: Tensor, states: Tensor, unused: Tensor) -> Tensor:
+    """v C, C the conceptor of states (B, n, T) alone, aperture absorbed: no Boolean operation."""
+    return through_and_not(vectors, states, torch.zeros_like(unused[..., :1]))
+
+
 def _through_one(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
     """v C for v (m, n) and states X, opposed Y (n, T).
 

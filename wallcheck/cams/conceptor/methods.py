@@ -27,10 +27,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from wallcheck.cams._method import Method, cam_method
-from wallcheck.cams._rules import deeplift
-from wallcheck.cams.ablation.attribution import liftcam
+from wallcheck.cams.ablation.attribution import lift_weights, liftcam
 from wallcheck.cams.conceptor.algebra import absorbing, through_and_not, through_or
-from wallcheck.cams.pooled.gradients import plusplus_weights
+from wallcheck.cams.pooled.gradients import gradcam_weights, plusplus_weights
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio
 
@@ -56,13 +55,15 @@ def conceptor(
     intra: bool = True,
     states: States = by_cell,
     combined: Boolean = through_and_not,
+    widening: float = 1.0,
 ) -> Callable[[Evidence], Tensor]:
     """The base, a method or a function Evidence -> evidence (B, K, h, w), filtered by conceptors.
 
     A base whose map is on the pixels has no cells to relate: ValueError.
 
     inter, intra: which of the two relations to use; with neither the map is the base's. combined: how the conceptors
-    of the states for and against become one, `through_and_not` or `through_or`.
+    of the states for and against become one, `through_and_not` or `through_or`; `through_states`
+    takes those for it alone. widening: what the best aperture is multiplied by.
     """
     if isinstance(base, Method) and base.grid != "cells":
         raise ValueError(
@@ -74,7 +75,7 @@ def conceptor(
     def filtered(ev: Evidence) -> Tensor:
         evidence = evidence_of(ev)
         positive, negative = (part.flatten(2).double() for part in states(ev, evidence))
-        scale = absorbing(positive)  # one aperture for both relations and both signs
+        scale = widening * absorbing(positive)  # one aperture for both relations and both signs
         positive, negative = scale * positive, scale * negative
         row = positive.new_ones(len(positive), 1, positive.shape[1])  # the sum over channels, from the left
         if inter:
@@ -104,7 +105,7 @@ def shared_among_channels(base: Method) -> Callable[[Evidence], Tensor]:
 
 
 def gradcam_evidence(ev: Evidence) -> Tensor:
-    return ev.gradient.mean((2, 3), keepdim=True) * ev.activations
+    return gradcam_weights(ev)[..., None, None] * ev.activations
 
 
 def gradcampp_evidence(ev: Evidence) -> Tensor:
@@ -116,7 +117,7 @@ def hirescam_evidence(ev: Evidence) -> Tensor:
 
 
 def liftcam_evidence(ev: Evidence) -> Tensor:
-    return ev.once(deeplift).sum((2, 3), keepdim=True) * ev.activations
+    return lift_weights(ev)[..., None, None] * ev.activations
 
 
 CONCEPTOR = dict(family="conceptor", source="Qian et al. 2022 after the abstract; the rest is ours, see cams/conceptor")

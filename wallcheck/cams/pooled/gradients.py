@@ -15,8 +15,12 @@ from wallcheck.numerics import ratio, weighted_sum
 )
 def gradcam(ev: Evidence) -> Tensor:
     """sum_k mean_u G_k(u) A_k. A dead channel adds 0, whatever its weight; the sign of y plays no part."""
-    weights = ev.gradient.mean((2, 3))
-    return weighted_sum(weights, ev.activations)
+    return weighted_sum(gradcam_weights(ev), ev.activations)
+
+
+def gradcam_weights(ev: Evidence) -> Tensor:
+    """(B, K)."""
+    return ev.gradient.mean((2, 3))
 
 
 @cam_method(
@@ -102,5 +106,9 @@ def gradcampp_undivided(ev: Evidence) -> Tensor:
 @cam_method(family="pooled", source="Fu et al. 2020 (XGrad-CAM), eq. 8", cost="1F+1b", verdict="may_leak")
 def xgradcam(ev: Evidence) -> Tensor:
     """w_k = sum_u G_k(u) A_k(u) / sum_u A_k(u); 0 for a dead channel."""
-    weights = ratio((ev.gradient * ev.activations).sum((2, 3)), ev.activations.sum((2, 3)))
-    return weighted_sum(weights, ev.activations)
+    return weighted_sum(xgradcam_weights(ev), ev.activations)
+
+
+def xgradcam_weights(ev: Evidence) -> Tensor:
+    """(B, K)."""
+    return ratio((ev.gradient * ev.activations).sum((2, 3)), ev.activations.sum((2, 3)))

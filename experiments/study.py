@@ -1,0 +1,138 @@
+"""What every study does: claim a folder, keep what is finished, publish a page with its figure and its manifest."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from wallcheck import plots
+from wallcheck.results import Manifest, writable
+from wallcheck.statistics import over_nets
+from wallcheck.writing import beside, write_text
+
+PLACES = ("out", "docs", "nets", "full")  # flags that no number depends on, or that stand for others
+
+
+class Options(Protocol):
+    """A study's flags."""
+
+    out: str
+    docs: str
+    full: bool
+
+
+T = TypeVar("T", bound=Options)
+
+
+def in_full(options: T, larger: dict[str, object]) -> T:
+    """With `--full`, the settings for a GPU in place of those for two cores."""
+    return replace(options, **larger) if options.full else options
+
+
+def settings_of(options: Options) -> dict[str, object]:
+    return {name: value for name, value in asdict(options).items() if name not in PLACES}
+
+
+def claimed(options: Options) -> tuple[Path, Manifest]:
+    """The run folder and its manifest, written or found again; FileExistsError where it holds a run of other settings."""
+    out, manifest = writable(options.out), Manifest(config=settings_of(options))
+    if (out / "manifest.json").is_file():
+        found = Manifest.load(out)
+        if json.dumps(found.config) != json.dumps(manifest.config):
+            raise FileExistsError(f"{out} holds a run of other settings; choose another --out or remove that folder")
+        return out, found
+    manifest.save(out)
+    return out, manifest
+
+
+def kept(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table at path, made now if it is not there: what is finished is never done again."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside(path) as partial:
+            make().to_parquet(partial, index=False)
+    return pd.read_parquet(path)
+
+
+def publish(name: str, options: Options, manifest: Manifest, figure: Figure, page: str, found: object) -> None:
+    """NAME.md, NAME.png and NAME.json (settings, versions, figures) in --docs; the figure as PDF too in the run folder."""
+    docs = Path(options.docs)
+    docs.mkdir(parents=True, exist_ok=True)
+    drawn = plots.save(figure, Path(options.out) / "figures" / name)
+    shutil.copy(drawn[1], docs / f"{name}.png")
+    write_text(docs / f"{name}.md", page)
+    write_text(docs / f"{name}.json", json.dumps({**asdict(manifest), "found": found}, indent=1, default=float) + "\n")
+
+
+def command(name: str, options: Options) -> str:
+    """What to type to repeat it."""
+    given = settings_of(options)
+    words = " ".join(f"--{k} {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in given.items())
+    return f"python -m experiments.{name} {words}"
+
+
+def made_by(name: str, options: Options) -> str:
+    return (
+        f"Made by `{command(name, options)}`; not written by hand. Settings, versions and figures are in `{name}.json`."
+    )
+
+
+def markdown(heads: list[str], lines: list[list[str]]) -> str:
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+# -- intervals over images and nets ---------------------------------------------------------------
+
+
+def wide(rows: pd.DataFrame, value: str = "value") -> pd.DataFrame:
+    """Images by nets, of rows with columns seed, image and `value`."""
+    return rows.pivot_table(index="image", columns="seed", values=value, dropna=False, observed=True)
+
+
+def crossed(rows: pd.DataFrame, scale: tuple[float, float] | None = None) -> dict[str, float]:
+    """`over_nets` of rows with columns seed, image and value, one row per net and image; ends within the scale, if there
+    is one, and otherwise unchanged."""
+    found = over_nets(wide(rows).to_numpy(dtype=float))
+    low, high = scale or (-np.inf, np.inf)
+    return found | dict(low=max(found["low"], low), high=min(found["high"], high))
+
+
+def crossed_by(rows: pd.DataFrame, by: Iterable[str], scale: tuple[float, float] | None = None) -> pd.DataFrame:
+    """`crossed` of each group, in the order of first appearance."""
+    by = list(by)
+    groups = rows.groupby(by, sort=False, observed=True)
+    return pd.DataFrame([dict(zip(by, key, strict=True)) | crossed(part, scale) for key, part in groups])
+
+
+def ratio_of_means(top: pd.DataFrame, bottom: pd.DataFrame) -> dict[str, float]:
+    """mean(top) / mean(bottom) with its interval by the delta method: that of top - R bottom, over mean(bottom).
+
+    Both: images by nets. NaN where the bottom's mean is 0.
+    """
+    both = top.notna() & bottom.notna()
+    top, bottom = top.where(both).to_numpy(dtype=float), bottom.where(both).to_numpy(dtype=float)
+    below = float(np.nanmean(bottom)) if np.isfinite(bottom).any() else np.nan
+    if not below:
+        return dict(mean=np.nan, low=np.nan, high=np.nan)
+    share = float(np.nanmean(top)) / below
+    off = over_nets((top - share * bottom) / below)
+    return dict(mean=share, low=share + off["low"], high=share + off["high"])
+
+
+def said(found: dict[str, float] | pd.Series, style: str = ".3f") -> str:
+    """An interval over nets for the reader.
+
+    >>> said(dict(mean=0.5, low=0.4, high=0.6, empty=0.0))
+    '0.500 [0.400, 0.600]'
+    """
+    if np.isnan(found["mean"]):
+        return "all empty"
+    ends = "" if np.isnan(found["low"]) else f" [{found['low']:{style}}, {found['high']:{style}}]"
+    return f"{found['mean']:{style}}{ends}" + (f", {found['empty']:.0%} empty" if found.get("empty", 0) else "")
