@@ -1,25 +1,31 @@
-"""What the README's tables and its line on speed are made of."""
+"""What the tables of README and docs are made of, and that they are what docs/results keeps."""
 
 import dataclasses
+import json
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import readme
+from experiments import over_seeds, readme
 from experiments.benchmark.duels import Duel
-from tests.nets import photos, pooled_sibling, tiny, trained_tiny
+from tests.nets import photos, tiny, trained_tiny
 from wallcheck.auditing import audit
 from wallcheck.cams import METHODS
+from wallcheck.statistics import over_nets
 
-NAN = float("nan")
-MEASURES = ("leak_mass", "leak_any")
-SETS = dict(stack_mix=photos(3, seed=1)[0], stack_gen=photos(3, seed=2)[0])
+ROOT = Path(__file__).parents[2]
+SETS = dict(stack_mix=photos(7, seed=1)[0], stack_gen=photos(7, seed=2)[0])
+SEEDS = ("seed-0", "seed-1", "seed-2")
 
 
 def rows_of(nets, methods):
+    """As `over_seeds.rows_of` gives them: three seeds, here three draws of the nets before training."""
     return pd.concat(
         [
-            audit(net, images, methods, net_name=name, image_set=set_)
+            audit(net(seed), images, methods, net_name=name, image_set=set_).assign(seed=seed)
+            for seed in SEEDS
             for name, net in nets.items()
             for set_, images in SETS.items()
         ]
@@ -27,20 +33,63 @@ def rows_of(nets, methods):
 
 
 @pytest.fixture(scope="module")
-def table():
-    rows = rows_of(dict(walled=trained_tiny(), untrained=tiny()), ["gradcam", "hirescam", "gradient"])
-    pooled = rows_of(dict(walled=pooled_sibling(trained_tiny()), untrained=pooled_sibling(tiny())), ["cam", "gradcam"])
-    return readme.all_table(rows, pooled)
+def rows():
+    nets = dict(
+        walled=lambda seed: trained_tiny() if seed == "seed-0" else tiny(int(seed[-1]) + 4),
+        untrained=lambda seed: tiny(int(seed[-1]) + 7),
+    )
+    return rows_of(nets, ["gradcam", "hirescam", "gradient"])
 
 
-def test_every_measured_method_has_a_line_and_the_others_are_named(table):
+@pytest.fixture(scope="module")
+def kept(rows):
+    made = dict(
+        settings=dict(every=7, count=7),
+        command="python -m experiments.over_seeds",
+        versions=dict(torch="2"),
+        nets={seed: dict(walled=dict(validation_accuracy=0.9)) for seed in SEEDS},
+    )
+    every = {name: readme._every_cells(rows, name) for name in ("gradcam", "hirescam", "gradient")}
+    return dict(made=made, every=every)
+
+
+def test_a_cell_is_over_nets_and_images(rows):
+    found = readme.over(rows, "gradcam", "walled", "stack_mix", "rectified", "grid", "leak_mass")
+    chosen = rows[(rows.method == "gradcam") & (rows.net == "walled") & (rows.images == "stack_mix")]
+    chosen = chosen[(chosen["view"] == "rectified") & (chosen.on == "grid") & (chosen.metric == "leak_mass")]
+    values = np.array(
+        [[float(chosen[(chosen.image == i) & (chosen.seed == s)]["value"].iloc[0]) for s in SEEDS] for i in range(7)]
+    )
+    assert found == {key: pytest.approx(value) for key, value in over_nets(values).items()}
+    assert (found["nets"], found["count"]) == (3, 7)
+
+
+def test_every_measured_method_has_a_line_and_the_others_are_named(kept):
+    table = readme.all_table(kept)
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines() if line.startswith("| ")}
-    assert {"gradcam", "hirescam", "gradient", "cam (pooled head)"} == set(lines) - {"method", "---"}
-    few = "(n = 3: no interval)"
-    assert lines["hirescam"].endswith(f"| zero | 0.000 {few} | 0.000 {few} | 0% {few} | 0% {few} |")
-    assert lines["gradcam"].endswith(f"| 100% {few} |")
-    told = table.splitlines()[-1].removeprefix("Defined on smaller nets only, and tested there: ").rstrip(".")
-    assert set(told.split(", ")) == set(METHODS) - {"gradcam", "hirescam", "gradient", "cam"}
+    assert set(kept["every"]) == set(lines) - {"method", "---"}
+    assert "| zero | 0.000" in lines["hirescam"]
+    assert (
+        "3 nets trained from different seeds (validation accuracy 90.0% to 90.0%), the same 7 images of each set"
+        in table
+    )
+    missing = table.splitlines()[-1].rpartition("tested on others: ")[2].rstrip(".")
+    assert set(missing.split(", ")) == set(METHODS) - set(kept["every"])
+
+
+def test_the_tables_of_readme_and_docs_are_what_docs_results_keeps():
+    """Whoever reads a figure can find what it was made by; nobody has put one in by hand."""
+    kept = json.loads((ROOT / "docs" / readme.KEPT).read_text())
+    text, page = (ROOT / "README.md").read_text(), (ROOT / "docs/methods.md").read_text()
+    assert readme.with_tables(text, page, kept) == (text, page)
+    assert len(kept["made"]["nets"]) >= 5
+
+
+def test_the_command_that_made_them_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no nets\.json; finish it with python -m experiments\.over_seeds"):
+        readme.measured(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no audit of nets"):
+        over_seeds.rows_of(tmp_path, over_seeds.PAPER)
 
 
 def test_speed_is_told_from_the_rounds():
@@ -69,12 +118,9 @@ def test_only_what_stands_between_the_marks_is_replaced():
         readme.replaced(text, "b", "new")
 
 
-def test_empty_maps_stand_beside_every_mean(table):
-    """A method whose map is empty on nine images of ten."""
-    values = [0.25] + [NAN] * 9
-    view = dict(view="rectified", on="grid", net="walled", images="stack_mix", method="gradcam", target=0)
-    rows = pd.DataFrame([dict(view, metric=m, image=i, value=v) for m in MEASURES for i, v in enumerate(values)])
-    where = ("walled", "stack_mix", "gradcam", "rectified", "grid", "leak_mass")
-    assert readme.cell(rows, *where) == "0.250 (n = 1: no interval), 90% empty"
-    rows["value"] = NAN
-    assert readme.cell(rows, *where) == "all empty"
+def test_empty_maps_stand_beside_every_mean():
+    """A method whose map is empty on nine images of ten, on each of three nets."""
+    values = np.full((10, 3), np.nan)
+    values[0] = 0.25
+    assert readme.cell(over_nets(values)).endswith("90% empty")
+    assert readme.cell({**over_nets(np.full((10, 3), np.nan)), "mean": None}) == "all empty"
