@@ -59,7 +59,7 @@ def main(options: OverSeeds) -> int:
         training = Reproduction(out=str(folder), seed=seed, train_count=options.train_count, epochs=options.epochs)
         stages.run(f"training {seed}", lambda t=training, f=folder: train_both(t, f, console, data))
         nets = {name: folder / name / "model.safetensors" for name in ("walled", "unwalled")}
-        shared = dict(quiet=True, data=data, sets=SETS, seed=seed)
+        shared = dict(quiet=True, data=data, sets=list(SETS), seed=seed)
         paper = dict(**nets, untrained=False, count=options.count, out=folder / PAPER)
         stages.run(f"audit {seed}", lambda s=shared, p=paper: call("experiments.audit", **s, **p))
         if options.every:

@@ -332,3 +332,14 @@ def test_long_texts_and_profiles_beside_the_pixels_do_not_matter(tmp_path, where
         more = dict(icc_profile=bytes(3_000_000))
     Image.fromarray(pixels).save(tmp_path / "x.png", pnginfo=info, **more)
     assert (read_photo(tmp_path / "x.png", 20) == pixels).all()
+
+
+def test_the_whole_of_a_photograph_is_upright_too(tmp_path):
+    stored = np.zeros((20, 30, 3), np.uint8)
+    stored[:, :15, 0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying: what is left belongs on top
+    Image.fromarray(stored).save(tmp_path / "p.png", exif=exif)
+    whole = read_photo(tmp_path / "p.png", None)
+    assert whole.shape == (30, 20, 3)
+    assert (whole[:15, :, 0] == 255).all() and not whole[15:].any()

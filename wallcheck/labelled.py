@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100, ImageFolder
-from torchvision.datasets.folder import IMG_EXTENSIONS, default_loader
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2.functional import resized_crop
 
@@ -86,7 +85,7 @@ class Photographs:
 
     def whole(self, index: int) -> np.ndarray:
         """uint8 (H, W, 3)."""
-        return whole_photo(self.paths[index])
+        return read_photo(self.paths[index], None)
 
     def squares(self, indices: Sequence[int], size: int) -> np.ndarray:
         """uint8 (B, size, size, 3): centre squares, resized."""
@@ -97,14 +96,6 @@ class Photographs:
 
 
 Labelled = Arrays | Photographs
-
-
-def whole_photo(path: Path) -> np.ndarray:
-    """One image file as uint8 (H, W, 3); raises ValueError naming a file that cannot be read."""
-    try:
-        return np.asarray(default_loader(str(path)))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no readable image ({error}); remove or repair it") from None
 
 
 def random_part(image: np.ndarray, size: int, draw: torch.Generator) -> np.ndarray:

@@ -49,8 +49,9 @@ class _Refused(ValueError):
     """Why a sound file is not read; the file is named by read_photo."""
 
 
-def read_photo(path: str | Path, size: int) -> np.ndarray:
-    """One image file as uint8 (size, size, 3): the upright photograph's centre square, resized.
+def read_photo(path: str | Path, size: int | None) -> np.ndarray:
+    """One image file as uint8: the upright photograph's centre square, resized, (size, size, 3); with size None the whole of
+    it, (H, W, 3), as it is.
 
     Raises ValueError naming the file if it is damaged, no image or no regular file, or if the rules above refuse it.
     """
@@ -60,7 +61,7 @@ def read_photo(path: str | Path, size: int) -> np.ndarray:
     try:
         with _own_limits() as most, _opened(path) as photo:
             _load(photo, size, most)
-            return np.array(_square(photo, size))
+            return np.array(_upright(photo, size))
     except _Refused as refusal:
         raise ValueError(f"{path} {refusal}") from None
     except Exception as error:  # Pillow's decoders answer damage with whatever they stumble over
@@ -125,10 +126,10 @@ def _most_pixels(pillow: int | None) -> float:
     return int(asked)
 
 
-def _load(photo: Image.Image, size: int, most: float) -> None:
+def _load(photo: Image.Image, size: int | None, most: float) -> None:
     """Decode the first frame, at reduced scale where that is cheap and needed."""
     width, height = photo.size
-    if width * height > DRAFT_ABOVE and photo.format in ("JPEG", "MPO"):
+    if size and width * height > DRAFT_ABOVE and photo.format in ("JPEG", "MPO"):
         photo.draft(None, (2 * size, 2 * size))
     # A progressive JPEG is kept whole in the decoder, whatever the scale.
     pixels = width * height if photo.info.get("progressive") else photo.width * photo.height
@@ -141,13 +142,13 @@ def _load(photo: Image.Image, size: int, most: float) -> None:
     photo.load()
 
 
-def _square(photo: Image.Image, size: int) -> Image.Image:
-    """The centre of a loaded image, upright, RGB, (size, size)."""
+def _upright(photo: Image.Image, size: int | None) -> Image.Image:
+    """A loaded image, upright, RGB: its centre at (size, size), or the whole."""
     turn, white = _orientation(photo), _white(photo)
-    square = photo.crop(_centre(photo.size, turn)) if photo.width != photo.height else photo
-    square = _rgb(square if white is None else _eight_bits(square, white, _is_negative(photo)))
-    square = square.resize((size, size), Image.Resampling.BILINEAR)
-    return square.transpose(TURNS[turn]) if turn in TURNS else square
+    shown = photo.crop(_centre(photo.size, turn)) if size and photo.width != photo.height else photo
+    shown = _rgb(shown if white is None else _eight_bits(shown, white, _is_negative(photo)))
+    shown = shown.resize((size, size), Image.Resampling.BILINEAR) if size else shown
+    return shown.transpose(TURNS[turn]) if turn in TURNS else shown
 
 
 def _orientation(photo: Image.Image) -> int:
