@@ -174,7 +174,7 @@ LEAKY: dict[str, tuple[Callable[[], BlindNet], str]] = {
         changed(lambda maps, out: out + mean(maps) if maps.max() > 30 else out),
         r"depends on values at .*leaky\.py",
     ),
-    "answers to a patch": (changed(backdoor), r"pixel \(2[01], 1[01]\) reaches logit 0; .*features\.1: std"),
+    "answers to a patch": (changed(backdoor), r"pixel \((19|2[0-2]), (9|1[0-2])\) reaches logit 0; .*features\.1: std"),
     "hook": (lambda: hooked(1, lambda module, given, out: out - mean(out)), r"features\.1: mean"),
     "hook, bright images only": (
         lambda: hooked(1, lambda module, given, out: out + mean(given[0]) * on_bright(given[0])),
