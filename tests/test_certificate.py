@@ -228,6 +228,41 @@ def test_a_certificate_of_no_tests_is_refused(few):
         certify(tiny(), **few)
 
 
+class Odd(nn.Module):
+    """A head whose output is put into a form that is no (B, D)."""
+
+    def __init__(self, inner, form):
+        super().__init__()
+        self.inner, self.form = inner, form
+
+    def forward(self, cells):
+        return self.form(self.inner(cells), cells)
+
+
+FORMS = {
+    "a dict": (lambda logits, cells: {"logits": logits}, r"gives a dict of 1 value, expected logits \(B, D\); wrap it"),
+    "a tuple": (lambda logits, cells: (logits, cells), r"gives a tuple of 2 values, expected logits \(B, D\); wrap it"),
+    "one alone": (lambda logits, cells: (logits,), r"gives a tuple of 1 value, expected logits \(B, D\)"),
+    "squeezed": (lambda logits, cells: logits[:, 0], r"gives \(B\), expected logits \(B, D\); .*\(B, 1\) for a binary net"),
+    "maps": (lambda logits, cells: cells, r"gives \(B, 8, 5, 12\), expected logits \(B, D\)"),
+}
+
+
+@pytest.mark.parametrize("how", FORMS)
+def test_outputs_that_are_no_logits_are_refused_in_words(how):
+    form, said = FORMS[how]
+    net = tiny()
+    net.head = Odd(net.head, form)
+    with pytest.raises(ValueError, match=said):
+        certify(net)
+
+
+def test_a_model_without_a_wall_is_refused_and_a_wrapped_one_is_looked_into():
+    with pytest.raises(TypeError, match=r"a Sequential has no wall; make one with wallcheck\.blind"):
+        certify(nn.Sequential(nn.Flatten()))
+    assert certify(nn.DataParallel(tiny()), seeds=1).fingerprint == fingerprint(tiny())
+
+
 # Whose certificate it is
 
 
