@@ -153,7 +153,9 @@ def test_lift_is_measured_from_the_layer_on(setting):
 def test_a_brief_run_sends_a_few_portions_through_the_features(monkeypatch):
     net, calls = tiny(), []
     seen = net.graph.seen
-    monkeypatch.setattr(BlindGraph, "seen_lean", lambda graph, spare_mb: lambda part: calls.append(len(part)) or seen(part))
+    monkeypatch.setattr(
+        BlindGraph, "seen_lean", lambda graph, spare_mb: lambda part: calls.append(len(part)) or seen(part)
+    )
     portions = {}
     for kind in (peak.Brief, evidence.Evidence):
         calls.clear()
