@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from tests.leaky import LEAKY, PeepHole, behind_bottom, moved_wall, wider_dilation
-from tests.nets import photos, tiny, trained_tiny
+from tests.nets import CLASSES, SIZE, photos, tiny, trained_tiny
 from tests.windows import layers_of
 from wallcheck.auditing import audit
 from wallcheck.certificate import DEMANDED, BrokenWall, Certificate, certify, fingerprint, prove
 from wallcheck.geometry import Regions, Wall, regions
-from wallcheck.models import PRESETS
+from wallcheck.models import PRESETS, blind
 
 REPORTED = [("maximal", "eval"), ("bits", "train"), ("gradient", "train")]
 
@@ -204,6 +204,30 @@ def test_a_net_that_looks_nowhere_is_blind_but_not_maximal():
 def test_a_certificate_of_no_tests_is_refused(few):
     with pytest.raises(ValueError, match="at least one of each"):
         certify(tiny(), **few)
+
+
+def hook_on(module):
+    module.register_forward_hook(lambda module, given, out: out + given[0].mean((1, 2, 3))[:, None])
+
+
+def pre_hook_on(module):
+    module.register_forward_pre_hook(lambda module, given: (given[0] - given[0].mean(),))
+
+
+def replaced_on(module):
+    module.forward = lambda images: images.flatten(1)[:, :CLASSES]
+
+
+@pytest.mark.parametrize("change", [hook_on, pre_hook_on, replaced_on])
+@pytest.mark.parametrize("where", ["", "run"])
+def test_what_is_put_on_a_net_that_blind_has_made_is_not_taken_for_its_graph(change, where):
+    made = blind(nn.Sequential(*tiny().features, nn.Flatten(), nn.Linear(8 * 144, CLASSES)), SIZE, wall="bottom:7")
+    assert certify(made, seeds=1).holds
+    change(made.get_submodule(where))
+    with pytest.raises(BrokenWall, match="graph does not hold them; put them on the model and make it blind again"):
+        certify(made, seeds=1).raise_if_broken()
+    with pytest.raises(BrokenWall, match="make it blind again"):
+        audit(made, photos(1)[0], ["hirescam"])
 
 
 class Odd(nn.Module):
