@@ -91,6 +91,18 @@ class AddsTheMean(BlindNet):
         return super()._hand_over(activations, first) + mean(activations)
 
 
+class PeepHole(BlindNet):
+    """Hands over one unseen cell as well, added to the first seen one."""
+
+    peep = (9, 4)
+
+    def _hand_over(self, activations, first):
+        handed = super()._hand_over(activations, first)
+        i, j = self.peep
+        cell = activations[:, :, i : i + 1, j : j + 1]
+        return handed + nn.functional.pad(cell, (0, handed.shape[3] - 1, 0, handed.shape[2] - 1))
+
+
 class Told(nn.Module):
     """A head that a hook on the features tells how bright the image is."""
 
@@ -157,6 +169,15 @@ def changed(change: Callable) -> Callable[[], BlindNet]:
     return lambda: behind_bottom(act=Changed(change))
 
 
+def moved_wall(net):
+    other = behind_bottom(wall=Wall.behind("bottom", (12, 12), 6))
+    net.wall, net.head = other.wall, other.head
+
+
+def wider_dilation(net):
+    net.features[3].dilation = net.features[3].padding = (2, 2)
+
+
 # How -> the net, and what the certificate says.
 LEAKY: dict[str, tuple[Callable[[], BlindNet], str]] = {
     "divides by the peak of bright maps": (changed(over_its_peak), r"reaches logit 0; .*features\.1: amax"),
@@ -174,7 +195,7 @@ LEAKY: dict[str, tuple[Callable[[], BlindNet], str]] = {
         changed(lambda maps, out: out + mean(maps) if maps.max() > 30 else out),
         r"depends on values at .*leaky\.py",
     ),
-    "answers to a patch": (changed(backdoor), r"pixel \(2[01], 1[01]\) reaches logit 0; .*features\.1: std"),
+    "answers to a patch": (changed(backdoor), r"pixel \((19|2[0-2]), (9|1[0-2])\) reaches logit 0; .*features\.1: std"),
     "hook": (lambda: hooked(1, lambda module, given, out: out - mean(out)), r"features\.1: mean"),
     "hook, bright images only": (
         lambda: hooked(1, lambda module, given, out: out + mean(given[0]) * on_bright(given[0])),

@@ -228,8 +228,8 @@ def test_a_run_folder_holds_the_audit(uninterrupted, walled, unwalled, sets):
         "examples/unwalled--gen.npz",
     }
     direct = [
-        audit(net, images.images(slice(15)), SOME, contrast=walled, net_name=name, image_set=images.name, batch_size=5)
-        for name, net in (("walled", walled), ("unwalled", unwalled))
+        audit(net, images.images(slice(15)), SOME, contrast=twin, net_name=name, image_set=images.name, batch_size=5)
+        for name, net, twin in (("walled", walled, None), ("unwalled", unwalled, walled))
         for images in sets
     ]
     direct = pd.concat(direct).sort_values(KEY, ignore_index=True)

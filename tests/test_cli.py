@@ -90,7 +90,7 @@ def test_metrics_lists_every_metric_with_its_facts(wallcheck):
 def test_certify_passes_and_keeps_the_certificate(wallcheck, model, tmp_path):
     status, printed, _ = wallcheck("certify", model, "--out", tmp_path / "certificate.json")
     assert status == 0
-    assert printed.startswith("264 of 576 pixels unseen, weights ")
+    assert printed.startswith("264 of 576 pixels unseen, graph ")
     assert "FAIL" not in printed
     assert Certificate.load(tmp_path / "certificate.json").raise_if_broken().raise_if_other(trained_tiny())
 
@@ -100,7 +100,7 @@ def test_certify_fails_with_status_1_and_says_where(wallcheck, tmp_path):
     net.head[1].weight.data[0, 0] = torch.inf
     status, printed, _ = wallcheck("certify", models.save(net, tmp_path / "model.safetensors"))
     assert status == 1
-    assert "FAIL  finite_weights  any    NaN or infinity in head.1.weight" in printed
+    assert "FAIL  finite_weights  eval   head.1.weight holds NaN or infinity" in printed
 
 
 def test_audit_of_photographs(wallcheck, model, tmp_path):

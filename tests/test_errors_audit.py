@@ -51,7 +51,7 @@ def test_another_certificate(wallcheck, tmp_path, capsys):
     capsys.readouterr()
     status, line, out = wallcheck("--certificate", str(tmp_path / "other.json"))
     assert status == 2
-    assert "the certificate is for weights" in line
+    assert "the certificate is for graph" in line
     assert "certify it again" in line
     assert not out.exists()
 

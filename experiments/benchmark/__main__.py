@@ -30,8 +30,8 @@ from experiments.benchmark.duels import Duel, Setting, duel, lift_duel, pairs, s
 from experiments.benchmark.measured import Measured
 from experiments.benchmark.peak import images_of, work_of
 from experiments.benchmark.timing import matrix_rate, operations, peak_apart, peak_mb
+from experiments.disagreements.cases import drawn
 from experiments.disagreements.comparisons import PACKAGES
-from experiments.disagreements.settling import drawn
 from wallcheck import models
 from wallcheck.evidence import BUDGET_MB
 from wallcheck.results import versions

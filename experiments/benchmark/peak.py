@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.benchmark.duels import Setting, cheap_suite, settled_evidence, together
 from experiments.benchmark.timing import peak_mb
-from experiments.disagreements.settling import drawn
+from experiments.disagreements.cases import drawn
 from wallcheck import adapters, models
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
@@ -28,13 +28,13 @@ class Brief(Evidence):
     RUN = 4
 
     @cached_property
-    def _seen_cells(self) -> Callable[[Tensor], Tensor]:
+    def _seen_cells(self) -> Callable[[Tensor], tuple[Tensor, ...]]:
         features, out = super()._seen_cells, []
 
-        def cells(parts: Tensor) -> Tensor:
-            if len(out) < self.RUN or len(parts) > len(out[-1]):
+        def cells(parts: Tensor) -> tuple[Tensor, ...]:
+            if len(out) < self.RUN or len(parts) > len(out[-1][0]):
                 out.append(features(parts))
-            return out[-1][: len(parts)].clone()
+            return tuple(each[: len(parts)].clone() for each in out[-1])
 
         return cells
 

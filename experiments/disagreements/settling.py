@@ -227,8 +227,9 @@ def lrp_of_captum(ev: Evidence) -> Tensor:
     from captum.attr._utils.lrp_rules import EpsilonRule
 
     model = stand_in(ev.net)
+    model.target = Once()  # its hooks must not meet those of the module before on one tensor
     for module in model.modules():
-        if isinstance(module, (nn.Flatten, nn.Identity)):
+        if isinstance(module, (nn.Flatten, Once)):
             module.rule = EpsilonRule()
     with torch.enable_grad():
         return LRP(model).attribute(ev.images.clone().requires_grad_(), target=ev.targets).detach().sum(1)

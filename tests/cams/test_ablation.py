@@ -82,17 +82,7 @@ def test_published_ablation_is_grad_cams():
     net = copy.deepcopy(trained_tiny())
     ev = evidence_of(net)
 
-    class Whole(nn.Module):
-        """grad-cam hooks the target layer in a forward of the whole image; net.forward runs the seen part alone."""
-
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
-        def forward(self, images):
-            return self.net.logits_from(self.net.features(images))
-
-    cam = grad_cam.AblationCAM(model=Whole(), target_layers=[net.features[-1]])
+    cam = grad_cam.AblationCAM(model=net.model, target_layers=[net.target_layer])
     theirs = cam(ev.images, targets=[ClassifierOutputTarget(c) for c in ev.targets.tolist()])
     ours = METHODS["ablationcam_published"](ev).clamp(min=0)
     for _ in range(2):  # grad-cam stretches before and after resizing

@@ -46,6 +46,7 @@ def test_a_unit_without_positive_input_hands_no_relevance_on():
     first = next(module for module in evidence.net.head if isinstance(module, nn.Linear))
     first.weight.data = -first.weight.data.abs()  # no positive contribution to any unit
     first.bias.data.fill_(1e3)  # which all fire nevertheless
+    evidence = Evidence(evidence.net, evidence.images, evidence.targets)
     assert torch.count_nonzero(METHODS["relevancecam"](evidence)) == 0
 
 

@@ -65,7 +65,7 @@ def test_pooled_head_xgradcam_is_gradcam_only_without_a_wall():
 
 
 def test_cam_says_why_it_does_not_apply():
-    with pytest.raises(ValueError, match=r"cam is not defined .* head is Linear > ReLU > Linear, .* pooled=True"):
+    with pytest.raises(ValueError, match=r"cam is not defined .* head is linear > relu > linear, .* pooled=True"):
         METHODS["cam"](seen_by(tiny()))
 
 
@@ -205,7 +205,7 @@ def test_full_gradient_is_complete(build):
     linears = [module for module in ev.net.head if isinstance(module, nn.Linear)]
     biases = [linear.bias for linear in linears]
     for b, (target, score) in enumerate(zip(ev.targets, ev.score, strict=True)):
-        gradients = torch.autograd.grad(ev.net.logits_from(ev.activations[b : b + 1])[0, target], biases)
+        gradients = torch.autograd.grad(ev.net.head(ev.handed(ev.activations[b : b + 1]))[0, target], biases)
         head = sum((g * bias).sum() for g, bias in zip(gradients, biases, strict=True))
         close(sum(term[b].sum() for term in full_gradient(ev)) + head.detach(), score)
 
@@ -247,16 +247,44 @@ def test_augmented_gradcam_turns_as_torch_does():
     close((sparse(ev, *turn) @ ev.images[0].flatten(1).T).T.view(3, 24, 24), want[0], rtol=1e-5, atol=1e-6)
 
 
-def test_layers_that_cannot_be_told_apart_are_refused():
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 8, 3, padding=1)
+class Block(nn.Module):
+    """A residual block, and a scale and shift of its own if asked to."""
 
+    def __init__(self, scaled=False):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+        self.scale, self.shift = (nn.Parameter(value * torch.ones(8, 1, 1)) for value in (1.5, 0.1))
+        self.scaled = scaled
+
+    def forward(self, maps):
+        maps = maps + self.conv(maps).relu()
+        return maps * self.scale + self.shift if self.scaled else maps
+
+
+def with_block(scaled):
     net = tiny()
-    net.features = nn.Sequential(Block())
-    for name in ("fullgrad", "winsorcam", "cameras", "zoomcam", "refinecam"):
-        assert "hold a Block" in METHODS[name].refuses(net)
+    features = nn.Sequential(*net.features[:4], Block(scaled), nn.ReLU())
+    return BlindNet(features, net.head, net.wall, net.image_size).eval()
+
+
+def test_a_layer_inside_a_block_is_seen_and_the_full_gradient_is_complete():
+    ev = seen_by(with_block(scaled=False))
+    assert [layer.step.op for layer in ev.trace if layer.constant is not None] == ["conv2d"] * 3
+    whole = sum(term.flatten(1).sum(1) for term in full_gradient(ev))
+    close(whole, (ev.gradient * ev.activations).sum((1, 2, 3)))  # the features are linear where they are, biases apart
+
+
+def test_terms_that_cannot_be_told_apart_are_refused():
+    net = with_block(scaled=True)
+    for name in ("fullgrad", "fullgrad_by_channel", "simple_fullgrad"):
+        assert "its features add terms by mul" in METHODS[name].refuses(net)
+    for name in ("winsorcam", "cameras", "zoomcam", "refinecam"):
+        assert METHODS[name].refuses(net) is None
+
+
+def test_features_without_a_convolution_have_no_layer_to_winsorise():
+    net = BlindNet(nn.AvgPool2d(2), nn.Sequential(nn.Flatten(), nn.Linear(180, 4)), tiny().wall, (24, 24)).eval()
+    assert "no convolution that makes a map" in METHODS["winsorcam"].refuses(net)
 
 
 # -- what upsampling does at the wall -------------------------------------------------------------

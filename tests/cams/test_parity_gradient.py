@@ -21,6 +21,7 @@ from torch import nn
 
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck.cams import METHODS
+from wallcheck.cams._layers import stages
 from wallcheck.cams.pooled.paths import NOISE_TORCHCAM, noise
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
@@ -28,19 +29,6 @@ from wallcheck.numerics import unit_range
 
 IMAGES = photos(4, seed=5)[0]
 SAME = dict(rtol=0, atol=5e-4)  # of maps in [0, 1]; PGC adds 1e-7 to maxima that can be 1e-3
-
-
-class Whole(nn.Module):
-    """The net as another library wants it: the target layer runs on the whole image. A copy, since PGC leaves gradients."""
-
-    def __init__(self, net):
-        super().__init__()
-        net = copy.deepcopy(net)
-        self.features, self.logits_from = net.features, net.logits_from
-        self.head = net.head
-
-    def forward(self, images):
-        return self.logits_from(self.features(images))
 
 
 def scaled(net, factor):
@@ -55,10 +43,10 @@ def evidence(request):
     return Evidence({"untrained": tiny, "trained": trained_tiny}[request.param](), IMAGES)
 
 
-def theirs(kind, evidence, layers=(-1,), target=ClassifierOutputTarget, **fields):
-    """What PGC returns, (B, H, W)."""
-    model = Whole(evidence.net)
-    with kind(model, [model.features[n] for n in layers], **fields) as method:
+def theirs(kind, evidence, layers=("target",), target=ClassifierOutputTarget, **fields):
+    """What PGC returns, (B, H, W), for modules of the net's ordinary model by name; "target" is its target layer."""
+    model = copy.deepcopy(evidence.net.model)  # PGC leaves gradients
+    with kind(model, [model.get_submodule(name) for name in layers], **fields) as method:
         return torch.from_numpy(method(evidence.images, [target(c) for c in evidence.targets.tolist()]))
 
 
@@ -69,7 +57,7 @@ def ours(name, evidence):
     return displayed(method(evidence), evidence.net.image_size)
 
 
-STAGES = (1, 4)  # the last layer of each resolution of the tiny nets
+STAGES = ("features_1", "features_4")  # the last layer of each resolution of the tiny nets
 
 
 @pytest.mark.parametrize(
@@ -102,8 +90,7 @@ def test_pgc_layercam_of_several_layers_has_the_same_map(evidence):
 @pytest.mark.parametrize("name, base", [("finercam", pgc.GradCAM), ("finer_hirescam", pgc.HiResCAM)])
 def test_pgc_finer_has_the_same_map(name, base, evidence):
     """PGC takes the arg-max class itself; its comparison is not detached, and neither is ours."""
-    model = Whole(evidence.net)
-    there = pgc.FinerCAM(model, [model.features[-1]], base_method=base)(evidence.images)
+    there = pgc.FinerCAM(evidence.net.model, [evidence.net.target_layer], base_method=base)(evidence.images)
     torch.testing.assert_close(ours(name, evidence), torch.from_numpy(there), **SAME)
 
 
@@ -140,18 +127,18 @@ def test_pgc_fullgrad_differs_because_it_stretches_channel_by_channel(evidence):
     image, *layers = evidence.trace
     total = unit_range((image.output * image.gradient).abs()).sum(1)
     for layer in layers:
-        if isinstance(layer.module, nn.Conv2d):
-            terms = (layer.module.bias.detach()[:, None, None] * layer.gradient).abs()
+        if layer.step.op == "conv2d":
+            terms = (layer.constant[:, None, None] * layer.gradient).abs()
             total = total + sum(upsample(unit_range(terms[:, k]), (24, 24)) for k in range(terms.shape[1]))
     torch.testing.assert_close(unit_range(total), there, **SAME)
     assert (ours("fullgrad", evidence) - there).abs().max() > 0.05
 
 
 def test_pgc_refine_differs_because_it_stretches_again_after_enlarging(evidence):
-    model, targets = Whole(evidence.net), [ClassifierOutputTarget(c) for c in evidence.targets.tolist()]
-    method = pgc.RefineCAM(model, [model.features[n] for n in STAGES])  # no context manager, unlike its kin
+    model, targets = evidence.net.model, [ClassifierOutputTarget(c) for c in evidence.targets.tolist()]
+    method = pgc.RefineCAM(model, [model.get_submodule(name) for name in STAGES])  # no context manager, unlike its kin
     there, maps = torch.from_numpy(method(evidence.images, targets)), []
-    for layer in (evidence.trace[2], evidence.trace[5]):
+    for layer in stages(evidence):
         positive = layer.gradient.double().clamp(min=0)
         alpha = positive**2 / (2 * positive**2 + layer.output.sum((2, 3), keepdim=True) * positive**3 + 1e-6)
         weights = (alpha * positive).sum((2, 3)).float()
@@ -164,9 +151,9 @@ def test_pgc_refine_differs_because_it_stretches_again_after_enlarging(evidence)
 # -- torchcam -------------------------------------------------------------------------------------
 
 
-def of_torchcam(kind, evidence, layers=("features.4",), scores=True, before=lambda method: None, **fields):
+def of_torchcam(kind, evidence, layers=("target",), scores=True, before=lambda method: None, **fields):
     """What torchcam returns: a list of (B, h, w) in [0, 1], one per layer or one fused."""
-    model = Whole(evidence.net)
+    model = evidence.net.model
     with kind(model, list(layers), **fields) as method:
         before(method)
         logits = model(evidence.images)
@@ -202,11 +189,11 @@ def test_torchcam_smooth_plusplus_on_our_noise_has_the_same_map(evidence):
 
 
 def test_torchcam_fusion_of_layercams_has_the_same_map(evidence):
-    there = torchcam.LayerCAM.fuse_cams(of_torchcam(torchcam.LayerCAM, evidence, ("features.1", "features.4")))
+    there = torchcam.LayerCAM.fuse_cams(of_torchcam(torchcam.LayerCAM, evidence, STAGES))
     torch.testing.assert_close(METHODS["layercam_fused_tanh"](evidence), there, **SAME)
 
 
 def test_torchcam_refine_over_layercam_has_the_same_map(evidence):
-    fields = dict(layers=("features.1", "features.4"), base_method=torchcam.LayerCAM)
+    fields = dict(layers=STAGES, base_method=torchcam.LayerCAM)
     (there,) = of_torchcam(torchcam.RefineCAM, evidence, **fields)
     torch.testing.assert_close(ours("refinecam_layercam", evidence), there, **SAME)

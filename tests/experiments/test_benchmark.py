@@ -17,6 +17,7 @@ from experiments.disagreements.comparisons import Comparison
 from tests.nets import photos, tiny
 from wallcheck import adapters, evidence
 from wallcheck.cams import METHODS
+from wallcheck.graph import BlindGraph
 from wallcheck.registry import Registry
 
 for library in adapters.LIBRARIES:
@@ -151,8 +152,9 @@ def test_lift_is_measured_from_the_layer_on(setting):
 
 def test_a_brief_run_sends_a_few_portions_through_the_features(monkeypatch):
     net, calls = tiny(), []
+    seen = net.graph.seen
     monkeypatch.setattr(
-        evidence, "lean_cells", lambda net, spare_mb: lambda parts: calls.append(len(parts)) or net.seen_cells(parts)
+        BlindGraph, "seen_lean", lambda graph, spare_mb: lambda part: calls.append(len(part)) or seen(part)
     )
     portions = {}
     for kind in (peak.Brief, evidence.Evidence):

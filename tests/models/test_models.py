@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,9 +13,11 @@ from torch import nn
 
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck import models
+from wallcheck.auditing import audit
 from wallcheck.certificate import certify, fingerprint
 from wallcheck.geometry import Wall
-from wallcheck.models import PRESETS, BlindNet, in_mode, layers_of
+from wallcheck.graph._nodes import op_of
+from wallcheck.models import PRESETS, BlindNet, in_mode
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
@@ -130,7 +134,7 @@ def test_nan_weights_load_and_the_certificate_names_them(tmp_path):
     net.head[1].weight.data[0, 0] = float("nan")
     certificate = certify(models.load(models.save(net, tmp_path / "net.safetensors")))
     assert [(c.name, c.detail) for c in certificate.checks if not c.passed] == [
-        ("finite_weights", "NaN or infinity in head.1.weight; train the model again or copy its file again")
+        ("finite_weights", "head.1.weight holds NaN or infinity; train or load it again")
     ]
 
 
@@ -166,7 +170,9 @@ def test_twins_differ_in_nothing_but_the_wall():
     pairs = zip(walled.head.named_parameters(), unwalled.head.named_parameters(), strict=True)
     unlike = {name: (tuple(a.shape), tuple(b.shape)) for (name, a), (_, b) in pairs if not torch.equal(a, b)}
     assert unlike == {"1.weight": ((128, 64 * 4 * 12), (128, 64 * 12 * 12))}  # by the cells it is handed
-    assert walled.layers == unwalled.layers
+    assert [op_of(node) for node in walled.graph.quick.line.nodes] == [
+        op_of(node) for node in unwalled.graph.quick.line.nodes
+    ]
 
 
 def test_a_preset_takes_another_size_and_wall(tmp_path):
@@ -238,8 +244,9 @@ def test_the_wall_hands_over_seen_cells_only():
         (Wall.behind("left", (4, 4), 3), [[3], [7], [11], [15]]),
         (corners, [[0, 3, 12, 15]]),
     ):
-        net = BlindNet(nn.Sequential(nn.Conv2d(3, 1, 1)), nn.Identity(), wall, (4, 4))
-        assert net.logits_from(cells)[0, 0].tolist() == handed
+        net = BlindNet(nn.Sequential(nn.Conv2d(3, 1, 1)), nn.Flatten(), wall, (4, 4))
+        assert net.graph.hand(cells)[0, 0].tolist() == handed
+        assert net.logits_from(cells)[0].tolist() == [cell for row in handed for cell in row]
 
 
 def test_in_mode_gives_everything_back_when_the_block_fails():
@@ -260,7 +267,7 @@ def test_in_mode_gives_everything_back_when_the_block_fails():
         (torch.zeros(1, 1, 24, 24), r"images have shape \(1, 1, 24, 24\), this net takes \(B, 3, 24, 24\)"),
         (torch.zeros(1, 4, 24, 24), r"shape \(1, 4, 24, 24\)"),
         (torch.zeros(3, 24, 24), r"shape \(3, 24, 24\)"),
-        (torch.zeros(1, 3, 24, 25), "resize and convert them to RGB"),
+        (torch.zeros(1, 3, 24, 25), "resize and convert them"),
         (torch.zeros(1, 3, 24, 24, dtype=torch.uint8), r"torch\.uint8, expected floating point"),
     ],
 )
@@ -284,20 +291,86 @@ class Backwards(nn.Sequential):
         return images
 
 
+POINTWISE = [
+    nn.ReLU6,
+    nn.Hardswish,
+    nn.ELU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softplus,
+    nn.PReLU,
+    nn.Mish,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+]
+
+
+def built(features, channels=3, size=32):
+    """A net of these features, the bottom half of the cells unseen."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        features = features() if not isinstance(features, nn.Module) else features
+        _, width, rows, columns = features.eval()(torch.zeros(1, channels, size, size)).shape
+        wall = Wall.behind("bottom", (rows, columns), rows // 2)
+        head = nn.Sequential(nn.Flatten(), nn.Linear(width * int(wall.seen.sum()), 4))
+    return BlindNet(features, head, wall, (size, size)).eval()
+
+
+@pytest.mark.parametrize("kind", [*POINTWISE, nn.LeakyReLU, nn.Dropout2d], ids=lambda kind: kind.__name__)
+def test_activations_of_every_kind_are_certified_behind_batch_norms(kind):
+    """So are depthwise convolutions; only training mode, in which norms take the batch's statistics, opens the wall."""
+    net = built(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), kind(), nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 6, 1),
+            nn.BatchNorm2d(6), nn.ReLU(),
+        )
+    )  # fmt: skip
+    certificate = certify(net, seeds=1, images=1).raise_if_broken()
+    assert {check.mode for check in certificate.checks if not check.passed} == {"train"}
+    # 8 rows of cells are seen; cell row 7 reads rows 6..8 of the layer before, which read 2 * 6 - 1 .. 2 * 8 + 1
+    assert np.array_equal(np.flatnonzero(certificate.unseen_pixels.all(1)), np.arange(18, 32))
+
+
 @pytest.mark.parametrize(
-    ("module", "message"),
+    "features",
     [
-        (nn.AdaptiveAvgPool2d(3), "receptive field of AdaptiveAvgPool2d is not known"),
-        (nn.MaxPool2d(2, ceil_mode=True), "ceil_mode"),
-        (nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"), "reads elsewhere"),
-        (nn.Conv2d(3, 3, 3, padding="same"), "pads by name"),
-        (nn.InstanceNorm2d(3), "receptive field of InstanceNorm2d is not known"),
-        (Backwards(nn.Conv2d(3, 3, 3), nn.ReLU()), "receptive field of Backwards is not known"),
+        lambda: nn.Sequential(nn.Conv2d(3, 6, 3, padding="same"), nn.MaxPool2d(2)),
+        lambda: nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True)),
+        lambda: nn.Sequential(nn.Conv2d(3, 6, 1), nn.AdaptiveAvgPool2d(8)),
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.AvgPool2d(2)),
+        lambda: Backwards(nn.ReLU(), nn.Conv2d(3, 6, 3, padding=1)),
     ],
+    ids=["same", "ceil_mode", "adaptive pool", "bottleneck", "an order of its own"],
 )
-def test_layers_of_unknown_reach_are_refused(module, message):
-    with pytest.raises(ValueError, match=message):
-        layers_of(nn.Sequential(module))
+def test_layers_whose_reach_the_graph_knows_are_certified(features):
+    net = built(features)
+    assert certify(net, seeds=1).raise_if_broken().unseen_pixels.any()
+    assert torch.equal(net.logits_from(net.activations(photos(2, size=32)[0])), net(photos(2, size=32)[0]))
+
+
+@pytest.mark.parametrize(
+    ("features", "operation"),
+    [
+        (lambda: nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.InstanceNorm2d(6)), "instance_norm|batch_norm"),
+        (lambda: nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.GroupNorm(2, 6)), "group_norm"),
+        (lambda: nn.Conv2d(3, 6, 3, padding=1, padding_mode="circular"), "conv2d"),
+    ],
+    ids=["instance norm", "group norm", "circular padding"],
+)
+def test_layers_that_read_the_whole_map_are_refused_by_operation(features, operation):
+    problems = certify(built(features), seeds=1, images=1).problems
+    assert re.search(f"reaches logit 0; it first spreads at .*({operation})", problems[0])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_other_colours_than_three_are_read_off_the_first_convolution(channels):
+    net = built(lambda: nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)), channels)
+    assert certify(net, seeds=1).holds and net.colours == channels
+    images = torch.randn(2, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert set(audit(net, images, ["gradcam"])["image"]) == {0, 1}
+    with pytest.raises(ValueError, match=rf"this net takes \(B, {channels}, 32, 32\)"):
+        net(torch.zeros(1, 3, 32, 32))
 
 
 def test_unknown_preset_is_answered_with_the_nearest():

@@ -59,7 +59,7 @@ def _is_shared(value: Node, at: Node) -> bool:
     if any(_is_view(user) and user is not at for user in value.users):
         return True
     order = {each: i for i, each in enumerate(at.graph.nodes)}
-    while _is_view(value):
+    while value.op == "call_function" and _is_view(value):
         base = value.args[0]
         if not isinstance(base, Node) or any(
             user is not value and not is_shape(user) and (_is_view(user) or order[user] > order[at])

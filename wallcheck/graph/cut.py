@@ -180,7 +180,10 @@ def form_of(graph: Graph, node: Node, grid: tuple[int, int] | None, whole: bool 
     if shape[0] != BATCH:
         return None
     if len(shape) == 4:
-        return _map_form(shape, graph.image_size) if whole else Form("map", shape[2:], shape[1])
+        sure = op_of(node) == "conv2d" or shape[2:] == grid  # whatever padding and strides have made of its proportions
+        if not whole or (sure and max(shape[2:]) > 1):
+            return Form("map", shape[2:], shape[1])
+        return _map_form(shape, graph.image_size)
     if len(shape) == 3 and grid is not None and 0 <= shape[1] - grid[0] * grid[1] <= 16:
         return Form("tokens", grid, shape[2], shape[1] - grid[0] * grid[1])
     return None

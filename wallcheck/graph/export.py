@@ -185,7 +185,8 @@ def _renamed(stack: dict, prefix: str) -> dict:
 def _refuse_chance(graph: FxGraph) -> None:
     for node in graph.nodes:
         drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        if drawn and op_of(node) != "dropout" and not (op_of(node) == "scaled_dot_product_attention"):
+        idle = op_of(node) in NOTHING and not named(node).get("train")
+        if drawn and not idle and op_of(node) != "scaled_dot_product_attention":
             raise NotOneGraph(
                 f"{where(node)} draws random numbers in eval mode; a proof needs one function: switch it off"
             )

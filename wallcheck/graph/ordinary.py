@@ -53,7 +53,7 @@ def ordinary(walled: Walled) -> GraphModule:
             known[node] = graph.call_module(name, tuple(known[each] for each in sources))
         if node is walled.layer.node:
             known[node] = _target(graph, root, known[node], walled.layer.form)
-    graph.eliminate_dead_code()
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
     return GraphModule(root, graph, "Ordinary").eval()
 
 

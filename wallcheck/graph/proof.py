@@ -29,6 +29,7 @@ ADVICE = {
     "conv2d": "its windows reach across the wall: hide more cells, use a trunk wall, or an earlier layer",
     "max_pool2d": "its windows reach across the wall: hide more cells, use a trunk wall, or an earlier layer",
 }
+FLAT = ("flatten", "view", "reshape", "_unsafe_view")  # lay positions in one line, and carry nothing anywhere
 OTHERWISE = "use a trunk wall, or an earlier layer"
 
 
@@ -164,7 +165,7 @@ def _spreads(walled: Walled, ahead: reach.Reached, reached: reach.Reached, pixel
             continue
         before = [grids[each] for each in node.all_input_nodes if each in grids]
         grids[node] = share = _share_of_positions(mine[0] if mine.ndim else mine)
-        if node is walled.graph.images or not before:
+        if node is walled.graph.images or not before or op_of(node) in FLAT:
             continue
         if share >= 1 > max(before):
             return node

@@ -1,6 +1,7 @@
 """BlindNet: a classifier whose head is not handed the unseen cells, proved on its own graph."""
 
-from weakref import WeakKeyDictionary
+from collections.abc import Hashable
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch.fx import Node
 from wallcheck.geometry import Regions, Wall
 from wallcheck.graph import BlindGraph, Form, Graph, Layer, NotOneGraph, Walled, exported, in_eval, ordinary
 from wallcheck.graph._nodes import op_of, paths_of
-from wallcheck.models._state import state_of
+from wallcheck.models._state import state_of, values_of
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 PROVED = (
@@ -25,6 +26,7 @@ PROVED = (
 )
 
 _GRAPHS: WeakKeyDictionary = WeakKeyDictionary()  # net -> (state, graph): not on the net, which may be copied and saved
+_COPIED: WeakSet = WeakSet()  # nets whose graphs hold values of their own, which no change of a weight in place reaches
 _MODELS: WeakKeyDictionary = WeakKeyDictionary()
 
 
@@ -70,10 +72,17 @@ class BlindNet(nn.Module):
         """The same logits from the visible part of the images alone, which is all that matters: what training runs. The whole
         network where the features are no single line of layers, or hold norms that take the batch's own statistics."""
         self.check(images)
+        if self._forward_hooks or self._forward_pre_hooks or self._own_forward:
+            return self(images)
         if self._crop is None:
             self._crop = self._cropped()
         rows, columns, first = self._crop
         return self.head(self._hand_over(self._run_features(images[:, :, rows, columns]), first))
+
+    @property
+    def _own_forward(self) -> bool:
+        """Is `forward` another than this class's, by a subclass or on the net itself?"""
+        return "forward" in vars(self) or type(self).forward is not self._proved_class().forward
 
     def _cropped(self) -> tuple[slice, slice, tuple[int, int]]:
         line = self.graph.quick.line
@@ -131,11 +140,8 @@ class BlindNet(nn.Module):
     @property
     def graph(self) -> BlindGraph:
         """The proved graph of what runs now. Raises NotOneGraph where flow depends on values."""
-        state = state_of(self)
         kept = _GRAPHS.get(self)
-        if kept is None or kept[0] != state:
-            _GRAPHS[self] = kept = (state, self.exported())
-        return kept[1]
+        return kept[1] if kept is not None and kept[0] == self._state() else self.exported()
 
     def exported(self) -> BlindGraph:
         """A graph made anew, whatever is kept: what certificates and audits use."""
@@ -145,8 +151,16 @@ class BlindNet(nn.Module):
         return self._remember(BlindGraph(Walled(graph, at, self.wall, "head", handed)))
 
     def _remember(self, made: BlindGraph) -> BlindGraph:
-        _GRAPHS[self] = state_of(self), made
+        theirs = {tensor.data_ptr() for tensor in (*self.parameters(), *self.buffers())}
+        own = [t for t in made.run.buffers() if t.is_floating_point() and t.data_ptr() not in theirs]
+        (_COPIED.add if own else _COPIED.discard)(self)
+        _GRAPHS[self] = self._state(), made
         return made
+
+    def _state(self) -> Hashable:
+        """What the net would run now; by the values of its weights too, where the graph was made of copies or products of
+        them: half precision, weight norms, pruning."""
+        return state_of(self), values_of(self) if self in _COPIED else None
 
     def _refuse_own_doors(self) -> None:
         """A subclass that answers for the graph itself would show methods another function than the one that is proved."""

@@ -5,6 +5,7 @@ replaced forwards, plain settings, and every tensor with its version; what it ca
 why certificates and audits always make their graph anew.
 """
 
+import hashlib
 from collections.abc import Hashable
 
 import torch
@@ -24,6 +25,15 @@ def state_of(module: nn.Module) -> Hashable:
             for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
         ),
     )
+
+
+def values_of(module: nn.Module) -> str:
+    """A digest of all tensors' bytes: what a version does not tell, such as a change through `.data`."""
+    digest = hashlib.blake2b()
+    for tensor in (*module.parameters(), *module.buffers()):
+        array = tensor.detach().cpu().contiguous()
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+    return digest.hexdigest()
 
 
 def _of_one(name: str, module: nn.Module) -> Hashable:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.nn.modules import module as torch_module
 
 from wallcheck.geometry import Wall, wall_amount
 from wallcheck.graph import (
@@ -14,6 +15,7 @@ from wallcheck.graph import (
     Form,
     Graph,
     Layer,
+    NotOneGraph,
     Walled,
     exported,
     layer_named,
@@ -27,6 +29,8 @@ from wallcheck.models._opening import origin_of
 from wallcheck.models._wrappers import unwrapped
 
 KINDS = ("head", "trunk")
+FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+GLOBAL_HOOKS = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
 
 
 class WalledModel(BlindNet):
@@ -59,6 +63,13 @@ class WalledModel(BlindNet):
         return self.visible_logits(images[(..., *self.visible)])
 
     def exported(self) -> BlindGraph:
+        self._refuse_own_doors()
+        hooks = [*GLOBAL_HOOKS, *(getattr(each, kind) for each in (self, self.run) for kind in FORWARD_HOOKS)]
+        if any(hooks) or self._own_forward or "forward" in vars(self.run):
+            raise NotOneGraph(
+                "hooks or another forward were put on a net that `blind` had made, where its graph does not hold them; put them on "
+                "the model and make it blind again"
+            )
         return self._remember(BlindGraph(self._walled()))
 
     def _walled(self) -> Walled:

@@ -1,0 +1,103 @@
+"""What is explained is what runs: hooks, replaced forwards, parametrizations, precision; and weights changed in between."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn.utils import prune, weight_norm
+
+from tests.leaky import behind_bottom
+from tests.nets import photos, trained_tiny
+from wallcheck.cams import METHODS
+from wallcheck.certificate import certify
+from wallcheck.evidence import Evidence
+
+
+def hooked(place, hook, before=False):
+    net = behind_bottom()
+    module = net.get_submodule(place)
+    (module.register_forward_pre_hook if before else module.register_forward_hook)(hook)
+    return net
+
+
+def leaky_by_hand():
+    net = behind_bottom()
+    net.features[1].forward = lambda maps: torch.nn.functional.leaky_relu(maps, 0.3)
+    return net
+
+
+def pruned():
+    net = behind_bottom()
+    prune.l1_unstructured(net.features[0], "weight", amount=0.6)
+    return net
+
+
+def weight_normed():
+    net = behind_bottom()
+    weight_norm(net.features[0])
+    return net
+
+
+CHANGED = {
+    "ReLU clipped by a hook": lambda: hooked("features.1", lambda module, given, out: out.clamp(max=0.5)),
+    "hook on a convolution": lambda: hooked("features.0", lambda module, given, out: 2 * out - 0.3),
+    "hook on the last convolution": lambda: hooked("features.3", lambda module, given, out: 0.1 * out),
+    "hook before the features": lambda: hooked("features", lambda module, given: (0.5 * given[0],), before=True),
+    "hook on the features": lambda: hooked("features", lambda module, given, out: 3 * out),
+    "hook in the head": lambda: hooked("head.0", lambda module, given, out: 0.2 * out - 1),
+    "hook on the head": lambda: hooked("head", lambda module, given, out: out.flip(1)),
+    "hook on the net": lambda: hooked("", lambda module, given, out: out.flip(1)),
+    "forward replaced": leaky_by_hand,
+    "pruned": pruned,
+    "weight norm": weight_normed,
+}
+
+
+@pytest.mark.parametrize("how", CHANGED)
+def test_whatever_the_net_runs_is_what_is_explained(how):
+    net, images = CHANGED[how](), photos(4, seed=1)[0]
+    evidence = Evidence(net, images)
+    assert certify(net, seeds=1, images=1).holds
+    with torch.no_grad():
+        torch.testing.assert_close(evidence.activations, net.activations(images), rtol=0, atol=1e-6)
+        for logits in (evidence.logits, evidence.rescore_images(lambda part: images[part], 4), net.model(images)):
+            torch.testing.assert_close(logits, net(images), rtol=0, atol=1e-6)
+        torch.testing.assert_close(net.shortcut(images), net(images), rtol=0, atol=1e-6)
+        switched = 1 - torch.eye(8)
+        each = [evidence.of_target(evidence.rescore(evidence.activations * row[:, None, None])) for row in switched]
+    torch.testing.assert_close(evidence.rescore_channels(switched), torch.stack(each, 1), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "build, name", [(behind_bottom, "weight"), (pruned, "weight_orig"), (weight_normed, "weight_g")]
+)
+def test_weights_changed_under_a_kept_graph_are_met(build, name):
+    """Through `.data`, which no version counts, also where the graph holds a product of them."""
+    net, images = build(), photos(2)[0]
+    before = net.activations(images)
+    getattr(net.features[0], name).data.mul_(2)
+    with torch.no_grad():
+        assert not torch.equal(net.activations(images), before)
+        torch.testing.assert_close(Evidence(net, images).logits, net(images), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_net_in_half_precision_is_proved_and_explained_in_float32(dtype):
+    """On its own rounded weights: as the same weights in float32, whatever operation lacks the type."""
+    half = copy.deepcopy(trained_tiny()).to(dtype)
+    same = copy.deepcopy(half).float()
+    images = photos(3, seed=1)[0]
+    assert certify(half, seeds=1).holds
+    one, two = Evidence(half, images), Evidence(same, images)
+    assert one.logits.dtype == torch.float32 and torch.equal(one.logits, two.logits)
+    for name in ("gradcam", "scorecam", "liftcam", "eigencam", "integrated_gradients"):
+        torch.testing.assert_close(METHODS[name](one), METHODS[name](two))
+    assert {p.dtype for p in half.parameters()} == {dtype}
+
+
+def test_autocast_around_the_caller_changes_nothing():
+    evidence = Evidence(trained_tiny(), photos(3, seed=1)[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = Evidence(evidence.net, evidence.images)
+        for name in ("gradcam", "scorecam", "liftcam", "deeplift"):
+            assert torch.equal(METHODS[name](inside), METHODS[name](evidence))
