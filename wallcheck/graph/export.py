@@ -118,7 +118,7 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_users(f.filename)), None)
     at = f" at {line.filename}:{line.lineno}: {line.line}" if line else ""
     batch = "batch" in str(error) or "Constraints violated" in str(error) or "specializ" in str(error)
-    what = "the size of the batch" if batch else "values"
+    what = "the size of the batch (len(x) is a number to torch: write x.shape[0])" if batch else "values"
     return NotOneGraph(
         f"{type(module).__name__} is not one graph: what it runs depends on {what}{at} ({_brief(error)}); a wall is proved "
         f"for one fixed flow of operations, so take this branch out or make it arithmetic (torch.where)"
