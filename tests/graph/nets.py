@@ -76,11 +76,11 @@ class Branches(nn.Module):
 class Shuffled(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
-        self.half = conv(channels // 2, channels // 2)
+        self.branch = conv(channels // 2, channels // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         one, two = x.chunk(2, 1)
-        return F.channel_shuffle(torch.cat([one, self.half(two)], 1), 2)
+        return F.channel_shuffle(torch.cat([one, self.branch(two)], 1), 2)
 
 
 class SqueezeExcite(nn.Module):

@@ -149,5 +149,5 @@ class Mixed(nn.Module):
 def test_tokens_that_meet_by_other_ways_are_refused_with_what_would_do():
     model = Transformer(tokens="mean")
     model.blocks = nn.Sequential(Mixed())
-    with pytest.raises(ValueError, match="use .*a head wall"):
+    with pytest.raises(ValueError, match=r"use .*a head wall"):
         blind(drawn(model), SIZE, None, "bottom:1/2", "trunk")

@@ -76,6 +76,14 @@ def backward(run: GraphModule, of: Tensor, at: Node | None = None, until: Node |
     return {node: mask > 0 for node, mask in asked.items() if isinstance(mask, Tensor)}
 
 
+def one_step(run: GraphModule, node: Node, of: Tensor) -> list[Tensor]:
+    """Which elements of each of a node's sources may influence the elements chosen, `of` Boolean, by this node itself."""
+    nodes = data_nodes(run.graph, [placeholder(run.graph)])
+    sources = [each for each in node.all_input_nodes if each in nodes]
+    found = _handed_back(node, sources, dict(_constants(run)), of.float())
+    return [mask > 0 for mask in found if isinstance(mask, Tensor)]
+
+
 def _handed_back(node: Node, sources: list[Node], constants: dict, wanted: Tensor | tuple) -> Iterator[Tensor | tuple]:
     """The transpose of the node's rule: what of each source the elements wanted depend on."""
     leaves = {source: _leaf(source) for source in sources}
