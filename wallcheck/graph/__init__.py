@@ -5,7 +5,7 @@ user's module --export--> graph --cut at a layer--> features | head --wall--> bl
 
 export     module -> graph; what runs, hooks and all
 cut        layers where the graph can be parted, and the grid of cells their output stands for
-walls      head walls and trunk walls put into the graph; sides: each side of an image through the features apart
+walls      head walls and trunk walls put into the graph; sides: each side of an image through the features apart; attention: tokens held to theirs
 reach      which pixel can influence which logit, one rule per operation; proof: what follows for a wall
 blind      the walled graph as it is run: its halves, and the quick way from the visible part of an image
 lean, winograd, channels   the same values from less work

@@ -120,7 +120,7 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_users(f.filename)), None)
     at = f" at {line.filename}:{line.lineno}: {line.line}" if line else ""
     batch = "batch" in str(error) or "Constraints violated" in str(error) or "specializ" in str(error)
-    what = "the size of the batch" if batch else "values"
+    what = "the size of the batch (len(x) is a number to torch: write x.shape[0])" if batch else "values"
     return NotOneGraph(
         f"{type(module).__name__} is not one graph: what it runs depends on {what}{at} ({_brief(error)}); a wall is proved "
         f"for one fixed flow of operations, so take this branch out or make it arithmetic (torch.where)"
@@ -185,8 +185,10 @@ def _renamed(stack: dict, prefix: str) -> dict:
 def _refuse_chance(graph: FxGraph) -> None:
     for node in graph.nodes:
         drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        idle = op_of(node) in NOTHING and not named(node).get("train")
-        if drawn and not idle and op_of(node) != "scaled_dot_product_attention":
+        told = named(node) if drawn else {}
+        # a dropout that is off, an attention without one
+        quiet = False in (told.get("train"), told.get("training")) or told.get("dropout_p") == 0
+        if drawn and not quiet:
             raise NotOneGraph(
                 f"{where(node)} draws random numbers in eval mode; a proof needs one function: switch it off"
             )

@@ -53,8 +53,10 @@ def ordinary(walled: Walled) -> GraphModule:
             known[node] = graph.call_module(name, tuple(known[each] for each in sources))
         if node is walled.layer.node:
             known[node] = _target(graph, root, known[node], walled.layer.form)
-    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
-    return GraphModule(root, graph, "Ordinary").eval()
+    made = GraphModule(root, graph, "Ordinary")
+    made.graph.eliminate_dead_code()  # it asks the modules, so they come first
+    made.recompile()
+    return made.eval()
 
 
 def _target(graph: FxGraph, root: nn.Module, value: Node, form: Form) -> Node:

@@ -21,6 +21,7 @@ from wallcheck.graph.walls import Walled
 ADVICE = {
     "batch_norm": "fold the norm into the convolution before it, or keep it in eval mode with running statistics",
     "group_norm": "its mean is taken over all positions: use a trunk wall, or an earlier layer",
+    "instance_norm": "its mean is taken over all positions: use a trunk wall, or an earlier layer",
     "layer_norm": "its mean is taken over positions: use a trunk wall, or an earlier layer",
     "mean": "it averages over all positions: use a trunk wall, or an earlier layer",
     "adaptive_avg_pool2d": "it averages over all positions: use a trunk wall, or an earlier layer",
@@ -29,7 +30,6 @@ ADVICE = {
     "conv2d": "its windows reach across the wall: hide more cells, use a trunk wall, or an earlier layer",
     "max_pool2d": "its windows reach across the wall: hide more cells, use a trunk wall, or an earlier layer",
 }
-FLAT = ("flatten", "view", "reshape", "_unsafe_view")  # lay positions in one line, and carry nothing anywhere
 OTHERWISE = "use a trunk wall, or an earlier layer"
 
 
@@ -111,10 +111,14 @@ def _islands(walled: Walled, unseen: np.ndarray) -> np.ndarray:
 
 
 def _first_mixing(walled: Walled, reached: reach.Reached) -> str:
-    """The last operation, going forward, on whose way the logits of one image come to depend on another image."""
+    """The last operation, going forward, through which the logits of one image come to depend on another image."""
+    run = walled.graph.run
     for node in reversed(list(data_nodes(walled.graph.fx, [walled.graph.images]))):
-        sources = [each for each in node.all_input_nodes if each in reached]
-        if any(reached[s].shape[:1] == (reach.BATCH,) and reached[s][1:].any() for s in sources):
+        if node not in reached or node is walled.graph.images or reached[node].shape[:1] != (reach.BATCH,):
+            continue
+        if not reached[node][1:].any() and any(
+            each.shape[:1] == (reach.BATCH,) and each[1:].any() for each in reach.one_step(run, node, reached[node])
+        ):
             return where(node)
     return where(walled.graph.logits)
 
@@ -141,7 +145,7 @@ def _located(walled: Walled, reached: reach.Reached, missing: np.ndarray) -> Lea
     start[0, :, y, x] = True
     ahead = reach.forward(graph.run, start)
     logit = int(ahead[graph.logits][0].nonzero()[0])
-    node = _spreads(walled, ahead, reached, (y, x))
+    node = _spreads(walled, ahead, reached)
     return Leak((y, x), logit, where(node), ADVICE.get(op_of(node), OTHERWISE))
 
 
@@ -155,29 +159,34 @@ def _farthest(among: np.ndarray, seen: np.ndarray) -> tuple[int, int]:
     return tuple(int(i) for i in places[np.maximum(rows, columns).argmax()])
 
 
-def _spreads(walled: Walled, ahead: reach.Reached, reached: reach.Reached, pixel: tuple[int, int]) -> Node:
+def _spreads(walled: Walled, ahead: reach.Reached, reached: reach.Reached) -> Node:
     """The first operation on the way to the logits that carries what one pixel says to every position at once; if there is
     none, the one whose windows carry it farthest."""
     grids, widest, found = {}, 0.0, None
-    for node in data_nodes(walled.graph.fx, [walled.graph.images]):
+    for node in _before_the_wall(walled, ahead, reached):
         mine = ahead.get(node)
         if mine is None or node not in reached or not (mine & reached[node]).any():
             continue
         before = [grids[each] for each in node.all_input_nodes if each in grids]
-        grids[node] = share = _share_of_positions(mine[0] if mine.ndim else mine)
-        if node is walled.graph.images or not before or op_of(node) in FLAT:
+        grids[node] = share = _share(mine[0] if mine.ndim else mine)
+        if node is walled.graph.images or not before:
             continue
         if share >= 1 > max(before):
             return node
         if share - max(before) > widest:
             widest, found = share - max(before), node
-    return found or walled.graph.logits
+    return found if found is not None else walled.graph.logits
 
 
-def _share_of_positions(mask: Tensor) -> float:
-    """Share of a value's positions (all axes but the fullest, its channels) that are reached."""
-    if mask.ndim >= 3:
-        return max(float(mask.any(0).float().mean()), 0.0)
-    if mask.ndim == 2:
-        return float(mask.any(-1).float().mean())
-    return float(mask.any())
+def _before_the_wall(walled: Walled, ahead: reach.Reached, reached: reach.Reached) -> list[Node]:
+    """Nodes up to the layer, if what the pixel says goes through it to the logits: what the head does with seen cells is no
+    leak. Else all."""
+    nodes, at = list(data_nodes(walled.graph.fx, [walled.graph.images])), walled.layer.node
+    if at in nodes and at in ahead and at in reached and (ahead[at] & reached[at]).any():
+        return nodes[: nodes.index(at) + 1]
+    return nodes
+
+
+def _share(mask: Tensor) -> float:
+    """Share of a value that is reached; moves leave it as it is, wherever they put positions and channels."""
+    return float(mask.float().mean())

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+from torch.utils._pytree import tree_map_only
 
 from wallcheck.graph._dependence import arguments_of, rule_of
 from wallcheck.graph._masks import Mask, plain, shape_of
@@ -25,10 +26,25 @@ def shaped(run: GraphModule, colours: int, image_size: tuple[int, int]) -> Graph
     """run, with every node's shape for a batch of two written beside it (`meta["val"]`)."""
     example = next(iter(run.buffers()), torch.empty(0))
     dtype = example.dtype if example.is_floating_point() else torch.float32
-    FakeTensorProp(run, FakeTensorMode(allow_non_fake_inputs=True)).propagate(
-        torch.empty(BATCH, colours, *image_size, dtype=dtype, device=example.device)
-    )
+    images = torch.empty(BATCH, colours, *image_size, dtype=dtype, device="meta")
+    try:
+        _Shapes(run).run(images)
+    except (
+        Exception
+    ):  # an operation that has no form without values: torch's own, slower way, whose errors are the graph's
+        FakeTensorProp(run, FakeTensorMode(allow_non_fake_inputs=True)).propagate(
+            torch.empty(images.shape, dtype=dtype, device=example.device)
+        )
     return run
+
+
+class _Shapes(Interpreter):
+    """A run without values, on torch's meta device."""
+
+    def run_node(self, n: Node) -> object:
+        value = tree_map_only(Tensor, lambda each: each.to("meta"), super().run_node(n))
+        n.meta["val"] = value
+        return value
 
 
 def forward(run: GraphModule, pixels: Tensor) -> Reached:
@@ -58,6 +74,14 @@ def backward(run: GraphModule, of: Tensor, at: Node | None = None, until: Node |
         for source, found in zip(sources, _handed_back(node, sources, constants, wanted), strict=True):
             asked[source] = _joined(asked.get(source), found)
     return {node: mask > 0 for node, mask in asked.items() if isinstance(mask, Tensor)}
+
+
+def one_step(run: GraphModule, node: Node, of: Tensor) -> list[Tensor]:
+    """Which elements of each of a node's sources may influence the elements chosen, `of` Boolean, by this node itself."""
+    nodes = data_nodes(run.graph, [placeholder(run.graph)])
+    sources = [each for each in node.all_input_nodes if each in nodes]
+    found = _handed_back(node, sources, dict(_constants(run)), of.float())
+    return [mask > 0 for mask in found if isinstance(mask, Tensor)]
 
 
 def _handed_back(node: Node, sources: list[Node], constants: dict, wanted: Tensor | tuple) -> Iterator[Tensor | tuple]:

@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach
-from wallcheck.graph._nodes import attribute, copied, data_nodes, named, op_of, output, where
+from wallcheck.graph._nodes import attribute, copied, data_nodes, named, op_of, output
 from wallcheck.graph.cut import Form, Layer
 from wallcheck.graph.export import Graph
 
@@ -50,11 +50,11 @@ def with_head_wall(graph: Graph, layer: Layer, wall: Wall) -> Walled:
         raise ValueError(
             f"the wall covers {wall.seen.shape} cells, {layer.name} has {layer.form.grid}; build the wall for {layer.form.grid}"
         )
-    made, at = _copy(graph, layer)
+    made, at = copy_of(graph, layer)
     if wall.is_open or not _heard(made, at, wall).any():
         return Walled(made, at, wall, "head", at.node)
     for selection in (_smaller, _emptied):
-        made, at = _copy(graph, layer)
+        made, at = copy_of(graph, layer)
         handed = selection(made, at, wall)
         if _runs(made, at.node):
             return Walled(made, at, wall, "head", handed)
@@ -63,7 +63,7 @@ def with_head_wall(graph: Graph, layer: Layer, wall: Wall) -> Walled:
     )
 
 
-def _copy(graph: Graph, layer: Layer) -> tuple[Graph, Layer]:
+def copy_of(graph: Graph, layer: Layer) -> tuple[Graph, Layer]:
     fx, known = FxGraph(), {}
     copied([node for node in graph.fx.nodes if node.op != "output"], fx, known)
     fx.output(known[graph.logits])
@@ -110,7 +110,7 @@ def _smaller(graph: Graph, layer: Layer, wall: Wall) -> Node:
     with fx.inserting_before(cursor):
         if form.axes == "tokens":
             chosen = form.prefix + torch.from_numpy(np.flatnonzero(wall.seen))
-            index = attribute(fx, run, "seen_tokens", torch.cat([torch.arange(form.prefix), chosen]).to(_device(run)))
+            index = attribute(fx, run, "seen_tokens", torch.cat([torch.arange(form.prefix), chosen]).to(device_of(run)))
             made = fx.call_function(ATEN.index_select.default, (layer.node, 1, index))
         else:
             made = _sliced(fx, run, layer.node, form, wall)
@@ -126,7 +126,7 @@ def _sliced(fx: FxGraph, run: GraphModule, node: Node, form: Form, wall: Wall) -
         for axis, (start, stop) in zip((first, first + 1), wall.box, strict=True):
             node = fx.call_function(ATEN.slice.Tensor, (node, axis, int(start), int(stop)))
         return node
-    index = attribute(fx, run, "seen_cells", torch.from_numpy(np.flatnonzero(wall.seen)).to(_device(run)))
+    index = attribute(fx, run, "seen_cells", torch.from_numpy(np.flatnonzero(wall.seen)).to(device_of(run)))
     flat = fx.call_function(ATEN.flatten.using_ints, (node, first, first + 1))
     line = fx.call_function(ATEN.index_select.default, (flat, first, index))
     return fx.call_function(ATEN.unsqueeze.default, (line, first))
@@ -144,7 +144,7 @@ def _emptied(graph: Graph, layer: Layer, wall: Wall) -> Node:
         mask = torch.cat([torch.ones(form.prefix, dtype=torch.bool), seen.flatten()])[None, :, None]
     users = list(layer.node.users)
     with fx.inserting_after(layer.node):
-        condition = attribute(fx, run, "seen", mask.to(_device(run)))
+        condition = attribute(fx, run, "seen", mask.to(device_of(run)))
     with fx.inserting_after(condition):
         made = fx.call_function(ATEN.where.ScalarOther, (condition, layer.node, 0.0))
     _rewired(layer.node, users, made)
@@ -159,7 +159,7 @@ def _rewired(node: Node, users: Sequence[Node], made: Node) -> None:
         output(graph).args = (made,)
 
 
-def _device(run: GraphModule) -> torch.device:
+def device_of(run: GraphModule) -> torch.device:
     return next(iter(run.buffers()), torch.empty(0)).device
 
 
@@ -229,7 +229,7 @@ def with_sides_apart(
 def _handed_seen(made: Graph, at: Layer, wall: Wall) -> Walled:
     """The head wall on a map whose height may differ from the one the head was traced for."""
     for selection in (_smaller, _emptied):
-        copy, layer = _copy(made, at)
+        copy, layer = copy_of(made, at)
         copy.logits.meta.setdefault("val", made.logits.meta["val"])
         handed = selection(copy, layer, wall)
         if _runs(copy, layer.node):
@@ -268,40 +268,3 @@ def _head_onto(graph: Graph, layer: Layer, fx: FxGraph, root: nn.Module, cut: No
             copied([node], fx, known)
     fx.output(known[graph.logits])
     fx.eliminate_dead_code()
-
-
-def with_attention_masked(graph: Graph, layer: Layer, wall: Wall, embedded: tuple[int, int]) -> Walled:
-    """The graph in which no attention crosses the wall: seen tokens, prefix tokens among them, attend to seen ones, unseen
-    ones to unseen ones."""
-    made, at = _copy(graph, layer)
-    length = at.form.prefix + embedded[0] * embedded[1]
-    side = torch.cat([torch.ones(at.form.prefix, dtype=torch.bool), torch.from_numpy(wall.seen.copy()).flatten()])
-    apart = side[:, None] == side[None, :]
-    reach.shaped(made.run, made.colours, made.image_size)
-    found = [node for node in list(made.fx.nodes) if op_of(node) == "scaled_dot_product_attention"]
-    if not found:
-        raise ValueError(
-            "its tokens meet by other ways than scaled_dot_product_attention; use that in its blocks, or a head wall"
-        )
-    for node in found:
-        _mask(made, node, apart, length)
-    made.fx.lint()
-    made.run.recompile()
-    selected = with_head_wall(made, at, wall)
-    return Walled(selected.graph, selected.layer, wall, "trunk", selected.handed)
-
-
-def _mask(graph: Graph, node: Node, apart: Tensor, length: int) -> None:
-    tokens = {int(node.args[i].meta["val"].shape[-2]) for i in (0, 1)}
-    if tokens != {length}:
-        raise ValueError(
-            f"{where(node)} has {sorted(tokens)} tokens where {length} stand for cells; only attention over all tokens can be "
-            f"masked: use a head wall"
-        )
-    told = named(node)
-    if told.get("is_causal") or isinstance(told.get("attn_mask"), Node):
-        raise ValueError(f"{where(node)} is masked already; use a head wall")
-    with graph.fx.inserting_before(node):
-        mask = attribute(graph.fx, graph.run, "apart", apart.to(_device(graph.run)))
-    options = {k: v for k, v in node.kwargs.items() if k not in ("attn_mask", "dropout_p")}
-    node.args, node.kwargs = (*node.args[:3], mask), options

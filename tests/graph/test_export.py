@@ -1,0 +1,223 @@
+"""What really runs is what is exported, what cannot be one graph is refused with its reason, and the model is left alone."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from tests.graph.nets import CLASSES, FAMILIES, Classifier, conv, drawn
+from wallcheck.graph import NotOneGraph, exported
+from wallcheck.graph._nodes import op_of
+
+SIZE = (12, 16)
+
+
+def model() -> nn.Module:
+    return drawn(Classifier(conv(3, 6, stride=2), nn.Dropout(0.5), conv(6, 6)))
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(count))
+
+
+def same(module: nn.Module, count: int = 3) -> bool:
+    """Does the graph give the module's own logits, to the bit, for a batch of another size than it was traced with?"""
+    graph = exported(module, 3, SIZE)
+    with torch.no_grad():
+        return torch.equal(graph.run(images(count)), module(images(count)))
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if not name.startswith("vit")])
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_graph_gives_the_networks_own_bits_at_any_batch_size(name, count):
+    assert same(drawn(FAMILIES[name]()), count)
+
+
+# -- what runs beside the modules' own code ---------------------------------------------------------
+
+
+def hooked(net):
+    net.features[0].register_forward_hook(lambda module, inputs, value: value.clamp(max=0.25))
+
+
+def pre_hooked(net):
+    net.features.register_forward_pre_hook(lambda module, inputs: (inputs[0].flip(3),))
+
+
+def replaced(net):
+    net.features[2].forward = lambda x: -x
+
+
+def parametrized(net):
+    parametrizations.weight_norm(net.fc)
+
+
+def subclassed(net):
+    class Odd(nn.ReLU):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.abs()
+
+    net.features[0][2] = Odd()
+
+
+@pytest.mark.parametrize("change", [hooked, pre_hooked, replaced, parametrized, subclassed], ids=lambda f: f.__name__)
+def test_what_changes_the_function_is_in_the_graph(change):
+    net, plain = model(), model()
+    change(net)
+    assert same(net)
+    assert change is parametrized or not torch.equal(net(images()), plain(images()))
+    if change is not parametrized:
+        assert exported(net, 3, SIZE).fingerprint() != exported(plain, 3, SIZE).fingerprint()
+
+
+class InPlace(nn.Module):
+    """Changes tensors of its own in place, one through a view."""
+
+    def __init__(self, through_a_view: bool):
+        super().__init__()
+        self.view = through_a_view
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * 2
+        if self.view:
+            x[:, :, 1:3] = 0.5
+            x.transpose(2, 3)[:, :, 2].mul_(3)
+        F.relu_(x)
+        x += 1
+        return x
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_in_place_operations_become_values(view):
+    net = drawn(Classifier(InPlace(view), conv(3, 6)))
+    graph = exported(net, 3, SIZE)
+    assert same(net)
+    assert not [n for n in graph.fx.nodes if n.op == "call_function" and getattr(n.target, "_schema", None) and n.target._schema.is_mutable]  # fmt: skip
+    kept = images()
+    graph.run(kept)
+    assert torch.equal(kept, images()), "the images were changed"
+
+
+def test_dropout_and_training_flags_do_not_matter():
+    net = model().train()
+    graph = exported(net, 3, SIZE)
+    assert net.training and net.features[1].training
+    assert torch.equal(graph.run(images()), net.eval()(images()))
+    assert not {op_of(node) for node in graph.fx.nodes} & {"dropout", "native_dropout"}
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_run_on_its_own_weights_in_float32(kind):
+    net = model().to(kind)
+    graph = exported(net, 3, SIZE)
+    wanted = copy.deepcopy(net).float()
+    torch.testing.assert_close(graph.run(images()), wanted(images()))
+    assert next(net.parameters()).dtype == kind
+
+
+def test_weights_are_shared_not_copied():
+    net = model()
+    held = {tensor.data_ptr() for tensor in exported(net, 3, SIZE).run.buffers()}
+    assert {p.data_ptr() for p in net.parameters()} <= held
+
+
+# -- what is refused --------------------------------------------------------------------------------
+
+
+class Wrong(nn.Module):
+    def __init__(self, does):
+        super().__init__()
+        self.does, self.fc = does, nn.Linear(3, CLASSES)
+
+    def forward(self, x: Tensor):
+        return self.does(self, x)
+
+
+def branching(net, x):
+    if x.mean() > 0:  # depends on values
+        x = -x
+    return net.fc(x.mean((2, 3)))
+
+
+def many(net, x):
+    return net.fc(x.mean((2, 3))) * (2 if x.shape[0] > 4 else 1)
+
+
+def counted(net, x):
+    return net.fc(x.mean((2, 3))).view(len(x), -1)
+
+
+def noisy(net, x):
+    return net.fc((x + torch.randn_like(x)).mean((2, 3)))
+
+
+def dropping(net, x):
+    return net.fc(F.dropout(x, 0.5, training=True).mean((2, 3)))
+
+
+def dropping_attention(net, x):
+    return net.fc(F.scaled_dot_product_attention(x, x, x, dropout_p=0.3).mean((2, 3)))
+
+
+REFUSED = {
+    branching: r"depends on values at .*test_export\.py:\d+: if x\.mean\(\) > 0",
+    many: r"(depends on the size of the batch|something else for large batches)",
+    counted: r"write x\.shape\[0\]",
+    noisy: r"randn_like draws random numbers in eval mode",
+    dropping: r"dropout draws random numbers in eval mode",
+    dropping_attention: r"scaled_dot_product_attention draws random numbers in eval mode",
+}
+
+
+@pytest.mark.parametrize("does", REFUSED, ids=lambda f: f.__name__)
+def test_what_is_no_function_of_the_images_alone_is_refused_with_its_reason(does):
+    with pytest.raises(NotOneGraph, match=REFUSED[does]):
+        exported(Wrong(does), 3, SIZE)
+
+
+OUTPUTS = {
+    "a dictionary": (lambda net, x: {"out": net.fc(x.mean((2, 3)))}, "logits"),
+    "a tuple": (lambda net, x: (net.fc(x.mean((2, 3))), x), "2 values"),
+    "a row": (lambda net, x: x.mean((1, 2, 3)), r"\(B\)"),
+    "a map": (lambda net, x: x, r"\(B, 3, 12, 16\)"),
+    "classes": (lambda net, x: net.fc(x.mean((2, 3))).argmax(1, keepdim=True), "logits"),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_what_is_no_logits_is_refused_in_one_line(name):
+    does, said = OUTPUTS[name]
+    with pytest.raises(ValueError, match=said) as error:
+        exported(Wrong(does), 3, SIZE)
+    assert "wrap it in a module" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_images_that_do_not_fit_are_the_users_own_error():
+    with pytest.raises(ValueError, match=r"does not run on images \(2, 4, 12, 16\).*check image size and colours"):
+        exported(model(), 4, SIZE)
+
+
+# -- what is left alone -----------------------------------------------------------------------------
+
+
+def test_the_model_and_the_process_are_as_they_were():
+    net = model()
+    net.features[0][1].train()
+    hook = net.features.register_forward_hook(lambda *told: None)
+    net.fc.weight.grad = torch.ones_like(net.fc.weight)
+    state, places = (
+        copy.deepcopy(net.state_dict()),
+        {k: (v.data_ptr(), v.stride()) for k, v in net.state_dict().items()},
+    )
+    flags, chance = [m.training for m in net.modules()], torch.random.get_rng_state()
+    exported(net, 3, SIZE)
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    assert {k: (v.data_ptr(), v.stride()) for k, v in net.state_dict().items()} == places
+    assert [m.training for m in net.modules()] == flags
+    assert list(net.features._forward_hooks) == [hook.id] and not net.features[0]._forward_hooks
+    assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
+    assert all(p.requires_grad for p in net.parameters())
+    assert torch.equal(torch.random.get_rng_state(), chance)
