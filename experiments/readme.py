@@ -17,6 +17,7 @@ import pandas as pd
 
 from experiments import flags
 from experiments.benchmark.duels import Duel
+from experiments.markdown import markdown
 from wallcheck.cams import METHODS, PAPER, Method
 from wallcheck.results import merge
 from wallcheck.statistics import interval, told
@@ -156,11 +157,6 @@ def pick(rows: pd.DataFrame, *where: str):
     for column, value in zip(("net", "images", "method", "view", "on", "metric"), where, strict=True):
         chosen &= rows[column] == value
     return rows.loc[chosen, "value"].to_numpy()
-
-
-def markdown(heads: list[str], lines: list[list[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def replaced(text: str, name: str, content: str) -> str:

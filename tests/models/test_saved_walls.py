@@ -76,7 +76,7 @@ def test_what_was_changed_since_is_refused(tmp_path):
         models.save(wc.blind(model, SIZE), tmp_path / "net.safetensors")
     hooked = models.opened(OWN)
     hooked.conv_3.register_forward_hook(lambda module, inputs, value: value.clamp(max=0.25))
-    with pytest.raises(ValueError, match="changed after it was built.*another graph comes of its description"):
+    with pytest.raises(ValueError, match=r"changed after it was built.*another graph comes of its description"):
         models.save(wc.blind(hooked, SIZE), tmp_path / "net.safetensors")
     net = walled()
     next(each for name, each in net.named_buffers() if "fc" in name).mul_(2)  # the model's own values change with it

@@ -14,6 +14,7 @@ from wallcheck.plots.randomisation import randomisation
 from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
 from wallcheck.plots.training import read_training, training
+from wallcheck.plots.zoo import zoo
 
 __all__ = [
     "FAMILY",
@@ -35,4 +36,5 @@ __all__ = [
     "save",
     "sources",
     "training",
+    "zoo",
 ]
