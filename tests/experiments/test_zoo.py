@@ -118,7 +118,7 @@ class Last(Pooled):
 
     def __init__(self):
         super().__init__()
-        self.turned = nn.Identity()
+        self.turned = nn.LayerNorm(6)
 
     def forward(self, images):
         return self.fc(self.turned(self.features(images).permute(0, 2, 3, 1)).mean((1, 2)))
