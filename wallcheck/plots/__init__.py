@@ -17,6 +17,7 @@ from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
 from wallcheck.plots.shap import shap_agreement
 from wallcheck.plots.training import read_training, training
+from wallcheck.plots.zoo import zoo
 
 __all__ = [
     "FAMILY",
@@ -41,4 +42,5 @@ __all__ = [
     "shap_agreement",
     "sources",
     "training",
+    "zoo",
 ]
