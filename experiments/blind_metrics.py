@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from experiments import flags, small_nets, study
+from experiments.measured_maps import long, measure, seen_object
 from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import plots
@@ -27,15 +28,12 @@ from wallcheck.auditing import finite
 from wallcheck.cams import METHODS, Method
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
-from wallcheck.masking import asked
-from wallcheck.metrics import COMBINED, CONSISTENCY, FAITHFULNESS, LEAKAGE, LOCALISATION, named
-from wallcheck.numerics import probabilities
+from wallcheck.metrics import FAITHFULNESS, LEAKAGE, LOCALISATION, named
 from wallcheck.statistics import percent
 from wallcheck.tables import progress_bar
 
 NAME = "blind_metrics"
 CHEAP = ("0", "1F", "1F+1b", "1F+1f+1b", "1F+2f+3b", "1F+Z f", "1F+K f", "1F+1b+1b+16(f+b)")
-SEEN_OBJECT = 1
 FULL = dict(imputed=True, seeds=10, images=300, train_count=20000, epochs=15)
 PAINTS = ("dark", "half", "bright", "noise", "twice as bright, stretched again")
 AS_IT_IS = "as it is"
@@ -103,7 +101,7 @@ def every(
     nets = Path(options.nets)
     recipe = Recipe(train_count=options.train_count, epochs=options.epochs)
     images = small_nets.image_set("stack_mix", options.images, recipe, nets)
-    inside = torch.from_numpy(np.array(images.masks) == SEEN_OBJECT)
+    inside = seen_object(images)
     for number, one in enumerate(small_nets.seeds_of(recipe, options.seeds)):
         tell(number, options.seeds, f"seed {one.seed}")
         ev = Evidence(small_nets.trained(one, nets), images.images())
@@ -147,31 +145,6 @@ def painted(ev: Evidence, shown: Tensor, paint: str) -> Tensor:
     if paint == PAINTS[-1]:
         return torch.where(unseen, torch.ones_like(shown), shown / 2)
     return torch.where(unseen, torch.full_like(shown, {"dark": 0.0, "half": 0.5, "bright": 1.0}[paint]), shown)
-
-
-def measure(ev: Evidence, bright: Tensor, shown: Tensor, inside: Tensor, imputed: bool = True) -> dict[str, Tensor]:
-    """Metric -> values (B,) of maps (B, H, W): `bright` where the map is measured, `shown` where images are masked; imputed:
-    with those that fill pixels in."""
-    unseen, halo = (torch.from_numpy(r.copy()).to(shown.device) for r in (ev.regions.unseen, ev.regions.halo))
-    before = ev.of_target(probabilities(ev.logits.double()))
-    faithful = {n: metric for n, metric in FAITHFULNESS.items() if imputed or not metric.asks.endswith("imputed")}
-    answers = asked(ev, shown, names=[metric.asks for metric in faithful.values()])
-    found = {name: metric(bright, unseen, ~halo) for name, metric in LEAKAGE.items()}
-    found |= {name: metric(bright, inside) for name, metric in LOCALISATION.items()}
-    found |= {name: metric(before, answers[metric.asks]) for name, metric in faithful.items()}
-    if imputed:
-        found["road"] = COMBINED["road"](*(found[part] for part in COMBINED["road"].of))
-    found["complexity"] = CONSISTENCY["complexity"](shown)
-    return found
-
-
-def long(found: dict[str, Tensor]) -> pd.DataFrame:
-    """metric, image, value."""
-    tables = [
-        pd.DataFrame(dict(metric=name, image=range(len(values)), value=values.double().cpu().numpy()))
-        for name, values in found.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
 
 
 # -- telling --------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ Each function takes data and returns a matplotlib Figure that belongs to nobody:
 
 from wallcheck.plots._style import FAMILY, Look, in_order, look, save
 from wallcheck.plots.blindness import blindness
+from wallcheck.plots.changes import paired_changes
 from wallcheck.plots.conceptor import conceptor_gains
+from wallcheck.plots.dependence import dependence
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
@@ -25,6 +27,7 @@ __all__ = [
     "blindness",
     "conceptor_gains",
     "controls",
+    "dependence",
     "families",
     "gallery",
     "gradients",
@@ -32,6 +35,7 @@ __all__ = [
     "leakage",
     "look",
     "main_figure",
+    "paired_changes",
     "prediction",
     "randomisation",
     "ranks",
