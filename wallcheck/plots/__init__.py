@@ -12,6 +12,7 @@ from wallcheck.plots.dependence import dependence
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
+from wallcheck.plots.pareto import PARETO, pareto, undominated
 from wallcheck.plots.pictures import Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
 from wallcheck.plots.randomisation import randomisation
@@ -22,6 +23,7 @@ from wallcheck.plots.training import read_training, training
 
 __all__ = [
     "FAMILY",
+    "PARETO",
     "Examples",
     "Look",
     "blindness",
@@ -36,6 +38,7 @@ __all__ = [
     "look",
     "main_figure",
     "paired_changes",
+    "pareto",
     "prediction",
     "randomisation",
     "ranks",
@@ -45,4 +48,5 @@ __all__ = [
     "shap_agreement",
     "sources",
     "training",
+    "undominated",
 ]
