@@ -195,13 +195,13 @@ def front_lines(table: pd.DataFrame) -> str:
     """One line per measure of `plots.pareto`: what is not dominated, least leakage first."""
     means = table.pivot_table(index=["method", "form"], columns="metric", values="mean")
     lines = []
-    for measure, down in plots.PARETO.items():
-        points = means[["leak_mass", measure]].dropna()
+    for against, down in plots.PARETO.items():
+        points = means[["leak_mass", against]].dropna()
         front = points[plots.undominated(points.to_numpy() * np.array([1, 1 if down else -1]))].sort_values("leak_mass")
         told = ", ".join(
             f"`{m}` {f} ({a:.3f}, {b:.3f})" for (m, f), (a, b) in zip(front.index, front.to_numpy(), strict=True)
         )
-        lines.append(f"* {arrowed(measure)} (leakage, {measure}): {told}.")
+        lines.append(f"* {arrowed(against)} (leakage, {against}): {told}.")
     return "\n".join(lines)
 
 
