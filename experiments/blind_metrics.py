@@ -230,7 +230,7 @@ def painted_table(changes: pd.DataFrame) -> str:
         cells = []
         for paint in PAINTS:
             line = part.loc[paint]
-            cells.append(f"{line['change']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}], {same(line['same'])} same")
+            cells.append(f"{study.span(line['change'], line['low'], line['high'])}, {same(line['same'])} same")
         lines.append([named(metric).kind, metric, f"{part['before'].iloc[0]:.3f}", *cells])
     return markdown(["kind", "metric", AS_IT_IS, *PAINTS], lines)
 
@@ -249,7 +249,15 @@ def rank_table(ranks: pd.DataFrame) -> str:
     for _, line in ranks.iterrows():
         metric = named(line["metric"])
         told = "+1" if metric.better == "low" else "-1"
-        lines.append([metric.kind, metric.name, told, study.said(line, "+.2f"), f"{line['of_means']:+.2f}"])
+        lines.append(
+            [
+                metric.kind,
+                metric.name,
+                told,
+                study.said(line, "+.2f"),
+                study.span(line["of_means"], np.nan, np.nan, "+.2f"),
+            ]
+        )
     return markdown(["kind", "metric", "told by", "image by image", "of means"], lines)
 
 

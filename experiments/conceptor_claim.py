@@ -274,7 +274,7 @@ def each_base(table: pd.DataFrame, tested: pd.DataFrame) -> str:
                 0
             ]
             cells += [f"{line['of_base']:.3f} → {line['of_form']:.3f}"]
-            cells += [f"{line['difference']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]", f"{test['p_holm']:.2g}"]
+            cells += [study.span(line["difference"], line["low"], line["high"]), f"{test['p_holm']:.2g}"]
             cells += [f"{test['rank_biserial']:+.2f}", relative(line["gain_mean"])]
         lines.append([base, *cells])
     kinds = ("drop", "increase")

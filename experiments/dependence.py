@@ -233,7 +233,7 @@ def told(line: pd.Series, level: str) -> str:
     mean = study.said(line)
     if level == SHARED or np.isnan(line["change_mean"]):
         return mean
-    return f"{mean}<br>{line['change_mean']:+.3f} [{line['change_low']:+.3f}, {line['change_high']:+.3f}]"
+    return f"{mean}<br>{study.span(line['change_mean'], line['change_low'], line['change_high'])}"
 
 
 if __name__ == "__main__":

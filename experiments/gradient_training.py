@@ -178,7 +178,7 @@ def lines_of(table: pd.DataFrame) -> list[list[str]]:
             f"{line['metric']} {'↓' if named(line['metric']).better == 'low' else '↑'}",
             f"{line['without']:.3f}",
             f"{line['with']:.3f}",
-            f"{line['change']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]",
+            study.span(line["change"], line["low"], line["high"]),
             f"{line['p_holm']:.2g}",
             f"{line['rank_biserial']:+.2f}",
         ]

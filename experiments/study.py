@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from wallcheck import plots
 from wallcheck.results import Manifest, writable
-from wallcheck.statistics import over_nets
+from wallcheck.statistics import over_nets, percent
 from wallcheck.writing import beside, write_text
 
 PLACES = ("out", "docs", "nets", "full")  # flags that no number depends on, or that stand for others
@@ -134,5 +134,16 @@ def said(found: dict[str, float] | pd.Series, style: str = ".3f") -> str:
     """
     if np.isnan(found["mean"]):
         return "all empty"
-    ends = "" if np.isnan(found["low"]) else f" [{found['low']:{style}}, {found['high']:{style}}]"
-    return f"{found['mean']:{style}}{ends}" + (f", {found['empty']:.0%} empty" if found.get("empty", 0) else "")
+    told = span(found["mean"], found["low"], found["high"], style)
+    return told + (f", {percent(found['empty'])} empty" if found.get("empty", 0) else "")
+
+
+def span(mean: float, low: float, high: float, style: str = "+.3f") -> str:
+    """A number with its ends; alone where there are none, a dash where there is no number.
+
+    >>> span(0.25, 0.2, 0.3), span(0.25, float("nan"), float("nan")), span(float("nan"), 0.0, 0.0)
+    ('+0.250 [+0.200, +0.300]', '+0.250', '–')
+    """
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:{style}}" + ("" if np.isnan(low) else f" [{low:{style}}, {high:{style}}]")
