@@ -58,10 +58,10 @@ class BlindMetricsRun:
         docs: where the page, its figure and its manifest go.
     """
 
-    painted: list[str] = field(default_factory=lambda: ["gradcam", "hirescam", "layercam", "eigencam"])
+    painted: list[str] = field(default_factory=lambda: ["gradcam", "hirescam", "eigencam"])
     imputed: bool = False
     seeds: int = 3
-    images: int = 12
+    images: int = 8
     train_count: int = 2000
     epochs: int = 6
     full: bool = False

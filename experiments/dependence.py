@@ -54,8 +54,8 @@ class DependenceRun:
 
     methods: list[str] = field(default_factory=lambda: ["gradcam", "gradcampp", "xgradcam", "eigencam", "hirescam"])
     seeds: int = 3
-    images: int = 40
-    train_count: int = 2000
+    images: int = 20
+    train_count: int = 1000
     epochs: int = 6
     full: bool = False
     nets: str = "runs/nets"

@@ -63,7 +63,7 @@ class SealingRun:
     """
 
     seeds: int = 3
-    images: int = 12
+    images: int = 8
     train_count: int = 2000
     epochs: int = 6
     full: bool = False
