@@ -68,7 +68,7 @@ def run(tmp_path_factory):
 def test_with_a_linear_head_lift_lrp_and_ablation_are_shap(run):
     _, folder = run
     rows = pd.read_parquet(folder / "run" / "rows.parquet")
-    assert len(rows) == 2 * 3 * 4 * 9
+    assert len(rows) == 2 * 3 * 4 * 10
     exact = rows[rows["method"].isin(["LIFT", "LRP", "Ablation-CAM"])]
     assert (exact["error"] < 1e-4).all()
     page = (folder / "docs" / "lift_claim.md").read_text()
