@@ -90,9 +90,10 @@ def main(given: ConceptorRun) -> None:
     with progress_bar() as tell:
         rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
     rows.to_parquet(out / "rows.parquet", index=False)
-    table = summary(rows)
-    found = dict(forms=table.to_dict("records"), tests=tests(rows).to_dict("records"))
-    study.publish(NAME, options, manifest, plots.conceptor_gains(table, PLAIN), page(rows, table, options), found)
+    values = values_of(rows)
+    table, tested = summary(values), tests(values)
+    found = dict(forms=table.to_dict("records"), tests=tested.to_dict("records"))
+    study.publish(NAME, options, manifest, plots.conceptor_gains(table, PLAIN), page(table, tested, options), found)
     print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
 
 
@@ -175,25 +176,32 @@ def measured(ev: Evidence, base: Method) -> pd.DataFrame:
 # -- telling --------------------------------------------------------------------------------------
 
 
-def values_of(rows: pd.DataFrame, measure: str, base: str, form: str) -> pd.DataFrame:
-    """Images by nets. An empty map shows nothing of the image: it loses all (drop 1) and wins nothing (increase 0), as a
-    published mean over images would count it."""
-    part = rows[(rows["base"] == base) & (rows["form"] == form)]
-    return study.wide(part, measure).fillna(1.0 if measure == "average_drop" else 0.0)
+Values = dict[tuple[str, str, str], pd.DataFrame]
 
 
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
+def values_of(rows: pd.DataFrame) -> Values:
+    """(base, form, measure) -> images by nets. An empty map shows nothing of the image: it loses all (drop 1) and wins
+    nothing (increase 0), as a published mean over images would count it."""
+    worst = {"average_drop": 1.0, "average_increase": 0.0}
+    return {
+        (base, form, measure): study.wide(part, measure).fillna(worst[measure])
+        for (base, form), part in rows.groupby(["base", "form"], sort=False)
+        for measure in MEASURES
+    }
+
+
+def summary(values: Values) -> pd.DataFrame:
     """base, form, measure, of_base, of_form, difference (form less base) with interval, gain: relative, with interval.
 
     The gain of the increase is form / base - 1. A drop cannot fall by more than 100 %, and the paper's gains are up to
     168 %, so the gain of the drop is base / form - 1 here.
     """
     lines = []
-    for base in dict.fromkeys(rows["base"]):
+    for base in bases_in(values):
         for measure in MEASURES:
-            first = values_of(rows, measure, base, BASE)
+            first = values[base, BASE, measure]
             for form in FORMS:
-                second = values_of(rows, measure, base, form)
+                second = values[base, form, measure]
                 over = (first, second) if measure == "average_drop" else (second, first)
                 change, gain = study.over_nets((second - first).to_numpy()), study.ratio_of_means(*over)
                 line = dict(base=base, form=form, measure=measure, of_base=first.to_numpy().mean())
@@ -203,18 +211,23 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def tests(rows: pd.DataFrame) -> pd.DataFrame:
+def bases_in(values: Values) -> list[str]:
+    return list(dict.fromkeys(base for base, _, _ in values))
+
+
+def tests(values: Values) -> pd.DataFrame:
     """`compare` of each form with its base, by measure, over images (each the mean over nets); Holm's correction is over all
     bases of one form and measure."""
     tables = []
     for measure in MEASURES:
         for form in FORMS:
             pairs, columns = [], {}
-            for base in dict.fromkeys(rows["base"]):
+            for base in bases_in(values):
                 names = f"{base}, {form}", base
                 pairs.append(names)
                 columns |= {
-                    n: values_of(rows, measure, base, f).mean(axis=1) for n, f in zip(names, (form, BASE), strict=True)
+                    name: values[base, which, measure].mean(axis=1)
+                    for name, which in zip(names, (form, BASE), strict=True)
                 }
             tables.append(compare(pd.DataFrame(columns), pairs).assign(form=form, measure=measure))
     return pd.concat(tables, ignore_index=True)
@@ -284,8 +297,7 @@ def each_base(table: pd.DataFrame, tested: pd.DataFrame) -> str:
     return markdown(["base", *heads], lines)
 
 
-def page(rows: pd.DataFrame, table: pd.DataFrame, options: ConceptorRun) -> str:
-    tested = tests(rows)
+def page(table: pd.DataFrame, tested: pd.DataFrame, options: ConceptorRun) -> str:
     return f"""# Conceptor-CAM's claim: drop and increase of conceptor forms
 
 {study.made_by(NAME, options)}

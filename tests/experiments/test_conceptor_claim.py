@@ -55,15 +55,15 @@ def made(base: list[float], form: list[float]) -> pd.DataFrame:
 
 
 def test_gains_by_hand():
-    rows = made([0.8] * 7 + [np.nan], [0.4] * 8)  # an empty map is a drop of 1
-    table = claim.summary(rows).set_index(["form", "measure"])
+    values = claim.values_of(made([0.8] * 7 + [np.nan], [0.4] * 8))  # an empty map is a drop of 1
+    table = claim.summary(values).set_index(["form", "measure"])
     line = table.loc[(claim.PLAIN, "average_drop")]
     assert line["of_base"] == pytest.approx(0.825)
     assert line["difference"] == pytest.approx(-0.425)
     assert line["gain_mean"] == pytest.approx(0.825 / 0.4 - 1)
     assert line["gain_low"] < line["gain_mean"] < line["gain_high"]
     assert table.loc[(claim.PLAIN, "average_increase"), "gain_mean"] == pytest.approx(-1)
-    tested = claim.tests(rows).set_index(["form", "measure"])
+    tested = claim.tests(values).set_index(["form", "measure"])
     assert tested.loc[(claim.PLAIN, "average_drop"), "rank_biserial"] == -1
     assert tested.loc[("inter", "average_drop"), "p_holm"] == 1
 
