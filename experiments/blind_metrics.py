@@ -79,7 +79,7 @@ def main(given: BlindMetricsRun) -> None:
     painted.to_parquet(out / "painted.parquet", index=False)
     methods.to_parquet(out / "methods.parquet", index=False)
     changes, ranks = moved(painted), ranked(methods)
-    found = dict(painted=changes.to_dict("records"), ranks=ranks.to_dict("records"))
+    found = dict(painted=changes, ranks=ranks)
     study.publish(
         NAME, options, manifest, plots.blindness(changes, ranks), page(changes, ranks, methods, options), found
     )

@@ -86,7 +86,7 @@ def main(given: GradientTrainingRun) -> None:
     rows.to_parquet(out / "rows.parquet", index=False)
     table = summary(rows)
     accuracies = {name: accuracies_of(options, weight) for name, weight in ways(options).items()}
-    found = dict(changes=table.to_dict("records"), accuracy=accuracies)
+    found = dict(changes=table, accuracy=accuracies)
     figure = plots.paired_changes(table, "with the regulariser, less without")
     study.publish(NAME, options, manifest, figure, page(table, accuracies, options), found)
     print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")

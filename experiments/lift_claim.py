@@ -101,7 +101,7 @@ def main(given: LiftRun) -> None:
         rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
     rows.to_parquet(out / "rows.parquet", index=False)
     table = summary(rows)
-    study.publish(NAME, options, manifest, plots.shap_agreement(table), page(table, options), table.to_dict("records"))
+    study.publish(NAME, options, manifest, plots.shap_agreement(table), page(table, options), dict(agreement=table))
     print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
 
 

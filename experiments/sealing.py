@@ -80,7 +80,7 @@ def main(given: SealingRun) -> None:
     rows.to_parquet(out / "rows.parquet", index=False)
     table = study.crossed_by(rows, ["method", "form", "metric"])
     changes = changed(rows)
-    found = dict(means=table.to_dict("records"), changes=changes.to_dict("records"))
+    found = dict(means=table, changes=changes)
     study.publish(NAME, options, manifest, plots.pareto(table, FORMS), page(table, changes, options), found)
     print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
 

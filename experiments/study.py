@@ -60,19 +60,41 @@ def kept(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def publish(name: str, options: Options, manifest: Manifest, figure: Figure, page: str, found: object) -> None:
-    """NAME.md, NAME.png and NAME.json (settings, versions, figures) in --docs; the figure as PDF too in the run folder."""
+def publish(
+    name: str, options: Options, manifest: Manifest, figure: Figure, page: str, found: dict[str, object]
+) -> None:
+    """NAME.md, NAME.png and NAME.json (settings, versions, figures; tables as columns, four digits) in --docs; the figure as PDF
+    too in the run folder."""
     docs = Path(options.docs)
     docs.mkdir(parents=True, exist_ok=True)
     drawn = plots.save(figure, Path(options.out) / "figures" / name)
     shutil.copy(drawn[1], docs / f"{name}.png")
     write_text(docs / f"{name}.md", page)
-    write_text(docs / f"{name}.json", json.dumps({**asdict(manifest), "found": found}, indent=1, default=float) + "\n")
+    about = json.dumps(asdict(manifest), indent=1, default=str).rstrip("}\n")
+    told = ",\n".join(f'  "{key}": {json.dumps(columns_of(value))}' for key, value in found.items())
+    write_text(docs / f"{name}.json", f'{about},\n "found": {{\n{told}\n }}\n}}\n')
+
+
+def columns_of(value: object) -> object:
+    """A table as {column: values}, numbers rounded to four significant digits, none where there is none; else as it is.
+
+    >>> columns_of(pd.DataFrame(dict(metric=["leak_mass"], mean=[0.123456])))
+    {'metric': ['leak_mass'], 'mean': [0.1235]}
+    """
+    if not isinstance(value, pd.DataFrame):
+        return value
+    return {name: [rounded(one) for one in column.tolist()] for name, column in value.items()}
+
+
+def rounded(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return None if np.isnan(value) else float(f"{value:.4g}")
 
 
 def command(name: str, options: Options) -> str:
     """What to type to repeat it."""
-    given = settings_of(options)
+    given = {name: value for name, value in settings_of(options).items() if value != []}
     words = " ".join(f"--{k} {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in given.items())
     return f"python -m experiments.{name} {words}"
 

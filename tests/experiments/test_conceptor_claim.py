@@ -80,7 +80,7 @@ def test_the_run_keeps_every_image_of_every_net_and_tells_them(tmp_path):
     assert len(rows) == 2 * 3 * 6 * (1 + len(claim.FORMS))
     assert not rows.duplicated(["base", "form", "seed", "image"]).any()
     found = json.loads((tmp_path / "docs" / "conceptor_claim.json").read_text())["found"]
-    assert len(found["forms"]) == len(found["tests"]) == 2 * 2 * len(claim.FORMS)
+    assert len(found["forms"]["gain_mean"]) == len(found["tests"]["p_holm"]) == 2 * 2 * len(claim.FORMS)
     page = (tmp_path / "docs" / "conceptor_claim.md").read_text()
     assert "168.15 %" in page
     assert "| hirescam |" in page
