@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from experiments import flags, small_nets, study
+from experiments.measured_maps import long, measure, seen_object
 from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import plots
@@ -27,15 +28,12 @@ from wallcheck.auditing import finite
 from wallcheck.cams import METHODS, Method
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
-from wallcheck.masking import asked
-from wallcheck.metrics import COMBINED, CONSISTENCY, FAITHFULNESS, LEAKAGE, LOCALISATION, named
-from wallcheck.numerics import probabilities
+from wallcheck.metrics import FAITHFULNESS, LEAKAGE, LOCALISATION, named
 from wallcheck.statistics import percent
 from wallcheck.tables import progress_bar
 
 NAME = "blind_metrics"
 CHEAP = ("0", "1F", "1F+1b", "1F+1f+1b", "1F+2f+3b", "1F+Z f", "1F+K f", "1F+1b+1b+16(f+b)")
-SEEN_OBJECT = 1
 FULL = dict(imputed=True, seeds=10, images=300, train_count=20000, epochs=15)
 PAINTS = ("dark", "half", "bright", "noise", "twice as bright, stretched again")
 AS_IT_IS = "as it is"
@@ -60,10 +58,10 @@ class BlindMetricsRun:
         docs: where the page, its figure and its manifest go.
     """
 
-    painted: list[str] = field(default_factory=lambda: ["gradcam", "hirescam", "layercam", "eigencam"])
+    painted: list[str] = field(default_factory=lambda: ["gradcam", "hirescam", "eigencam"])
     imputed: bool = False
     seeds: int = 3
-    images: int = 12
+    images: int = 8
     train_count: int = 2000
     epochs: int = 6
     full: bool = False
@@ -81,7 +79,7 @@ def main(given: BlindMetricsRun) -> None:
     painted.to_parquet(out / "painted.parquet", index=False)
     methods.to_parquet(out / "methods.parquet", index=False)
     changes, ranks = moved(painted), ranked(methods)
-    found = dict(painted=changes.to_dict("records"), ranks=ranks.to_dict("records"))
+    found = dict(painted=changes, ranks=ranks)
     study.publish(
         NAME, options, manifest, plots.blindness(changes, ranks), page(changes, ranks, methods, options), found
     )
@@ -103,7 +101,7 @@ def every(
     nets = Path(options.nets)
     recipe = Recipe(train_count=options.train_count, epochs=options.epochs)
     images = small_nets.image_set("stack_mix", options.images, recipe, nets)
-    inside = torch.from_numpy(np.array(images.masks) == SEEN_OBJECT)
+    inside = seen_object(images)
     for number, one in enumerate(small_nets.seeds_of(recipe, options.seeds)):
         tell(number, options.seeds, f"seed {one.seed}")
         ev = Evidence(small_nets.trained(one, nets), images.images())
@@ -147,31 +145,6 @@ def painted(ev: Evidence, shown: Tensor, paint: str) -> Tensor:
     if paint == PAINTS[-1]:
         return torch.where(unseen, torch.ones_like(shown), shown / 2)
     return torch.where(unseen, torch.full_like(shown, {"dark": 0.0, "half": 0.5, "bright": 1.0}[paint]), shown)
-
-
-def measure(ev: Evidence, bright: Tensor, shown: Tensor, inside: Tensor, imputed: bool = True) -> dict[str, Tensor]:
-    """Metric -> values (B,) of maps (B, H, W): `bright` where the map is measured, `shown` where images are masked; imputed:
-    with those that fill pixels in."""
-    unseen, halo = (torch.from_numpy(r.copy()).to(shown.device) for r in (ev.regions.unseen, ev.regions.halo))
-    before = ev.of_target(probabilities(ev.logits.double()))
-    faithful = {n: metric for n, metric in FAITHFULNESS.items() if imputed or not metric.asks.endswith("imputed")}
-    answers = asked(ev, shown, names=[metric.asks for metric in faithful.values()])
-    found = {name: metric(bright, unseen, ~halo) for name, metric in LEAKAGE.items()}
-    found |= {name: metric(bright, inside) for name, metric in LOCALISATION.items()}
-    found |= {name: metric(before, answers[metric.asks]) for name, metric in faithful.items()}
-    if imputed:
-        found["road"] = COMBINED["road"](*(found[part] for part in COMBINED["road"].of))
-    found["complexity"] = CONSISTENCY["complexity"](shown)
-    return found
-
-
-def long(found: dict[str, Tensor]) -> pd.DataFrame:
-    """metric, image, value."""
-    tables = [
-        pd.DataFrame(dict(metric=name, image=range(len(values)), value=values.double().cpu().numpy()))
-        for name, values in found.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
 
 
 # -- telling --------------------------------------------------------------------------------------
@@ -257,7 +230,7 @@ def painted_table(changes: pd.DataFrame) -> str:
         cells = []
         for paint in PAINTS:
             line = part.loc[paint]
-            cells.append(f"{line['change']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}], {same(line['same'])} same")
+            cells.append(f"{study.span(line['change'], line['low'], line['high'])}, {same(line['same'])} same")
         lines.append([named(metric).kind, metric, f"{part['before'].iloc[0]:.3f}", *cells])
     return markdown(["kind", "metric", AS_IT_IS, *PAINTS], lines)
 
@@ -276,7 +249,15 @@ def rank_table(ranks: pd.DataFrame) -> str:
     for _, line in ranks.iterrows():
         metric = named(line["metric"])
         told = "+1" if metric.better == "low" else "-1"
-        lines.append([metric.kind, metric.name, told, study.said(line, "+.2f"), f"{line['of_means']:+.2f}"])
+        lines.append(
+            [
+                metric.kind,
+                metric.name,
+                told,
+                study.said(line, "+.2f"),
+                study.span(line["of_means"], np.nan, np.nan, "+.2f"),
+            ]
+        )
     return markdown(["kind", "metric", "told by", "image by image", "of means"], lines)
 
 

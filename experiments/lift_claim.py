@@ -43,6 +43,7 @@ HEADS = {
     "deep": dict(hidden=(64, 32)),
 }
 BLOCK = 32  # permutations at once: 32 x 257 x 256 presences are 8 MiB in single precision
+WIDE = 64  # channels; the cost of an order goes with their square, so wider layers get fewer images and orders
 FULL = dict(seeds=10, images=500, channels=12, orders=8192, train_count=20000, epochs=15)
 
 
@@ -55,7 +56,8 @@ class LiftRun:
         many: of larger target layers (deep heads), held against random orders.
         orders: random orders of the large layers' reference; half of them each time.
         seeds: nets of each kind.
-        images: held-out images.
+        images: held-out images; a sixth of them (6 at least), and a quarter of the orders, where a layer has more than 64
+            channels.
         train_count: training images.
         epochs: of each training.
         full: the settings for a GPU.
@@ -99,7 +101,7 @@ def main(given: LiftRun) -> None:
         rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
     rows.to_parquet(out / "rows.parquet", index=False)
     table = summary(rows)
-    study.publish(NAME, options, manifest, plots.shap_agreement(table), page(table, options), table.to_dict("records"))
+    study.publish(NAME, options, manifest, plots.shap_agreement(table), page(table, options), dict(agreement=table))
     print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
 
 
@@ -127,15 +129,22 @@ def every(options: LiftRun, out: Path, tell: Callable[[int, int, str], None]) ->
 def measured(recipe: Recipe, options: LiftRun) -> pd.DataFrame:
     """image, method, correlation, cosine, error of one net."""
     nets = Path(options.nets)
-    images = small_nets.image_set("val", small_nets.HELD_OUT, recipe, nets).images(slice(0, options.images))
+    count = options.images if recipe.plan[-1] <= WIDE else max(6, options.images // 6)
+    images = small_nets.image_set("val", small_nets.HELD_OUT, recipe, nets).images(slice(0, count))
     ev = Evidence(small_nets.trained(recipe, nets), images)
     channels = ev.activations.shape[1]
-    halves = [exact_shap_weights(ev)] * 2 if channels <= options.channels else converged(ev, options.orders)
+    halves = (
+        [exact_shap_weights(ev)] * 2 if channels <= options.channels else converged(ev, orders_of(channels, options))
+    )
     truth = (halves[0] + halves[1]) / 2
     tables = [compared(function(ev), truth, name) for name, function in weight_functions(channels).items()]
     if channels > options.channels:
         tables.append(compared(halves[0], halves[1], HALVES))
     return pd.concat(tables, ignore_index=True)
+
+
+def orders_of(channels: int, options: LiftRun) -> int:
+    return options.orders if channels <= WIDE else options.orders // 4
 
 
 HALVES = "reference: one half against the other"
@@ -196,13 +205,13 @@ def table_of(table: pd.DataFrame, head: str, channels: int) -> str:
 def page(table: pd.DataFrame, options: LiftRun) -> str:
     kinds = list(dict.fromkeys(zip(table["head"], table["channels"], strict=True)))
     parts = "\n\n".join(
-        f"## {titled(head, channels, options)}\n\n{table_of(table, head, channels)}" for head, channels in kinds
+        f"## {titled(table, head, channels, options)}\n\n{table_of(table, head, channels)}" for head, channels in kinds
     )
     return f"""# LIFT-CAM's claim: channel weights against SHAP values
 
 {study.made_by(NAME, options)}
 
-Means over {options.images} held-out images and {options.seeds} nets with 95 % intervals over both (nets and images crossed), of
+Means over held-out images (their number stands in each heading) and {options.seeds} nets with 95 % intervals over both (nets and images crossed), of
 the predicted class. SHAP's value of a channel is its mean gain to the logit over all orders of channels, exactly over all
 2^{options.channels} sets for {options.channels} channels. Correlation and cosine are over the channels of an image; the error is
 |w - SHAP| / |SHAP|, which also asks for SHAP's scale: Grad-CAM and XGrad-CAM have another one (a slope, not a gain). Where all
@@ -217,9 +226,10 @@ untrained net's channels move it by less.
 """
 
 
-def titled(head: str, channels: int, options: LiftRun) -> str:
-    truth = "exact" if channels <= options.channels else f"{options.orders} random orders"
-    return f"{head.capitalize()} head, {channels} channels, SHAP {truth}"
+def titled(table: pd.DataFrame, head: str, channels: int, options: LiftRun) -> str:
+    of = table[(table["head"] == head) & (table["channels"] == channels)]
+    truth = "exact" if channels <= options.channels else f"by {orders_of(channels, options)} random orders"
+    return f"{head.capitalize()} head, {channels} channels, SHAP {truth}; {of['count'].max()} images, {of['nets'].max()} nets"
 
 
 def verdict(table: pd.DataFrame, options: LiftRun) -> str:

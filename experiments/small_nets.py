@@ -77,7 +77,7 @@ def image_set(name: str, count: int, recipe: Recipe, folder: Path) -> ImageSet:
 
 
 def trained(recipe: Recipe, folder: Path, snapshots: Sequence[int] = ()) -> BlindNet:
-    """The net of this recipe, from the folder of nets or trained now; with its accuracy beside it (`accuracy`).
+    """The net of this recipe, from the folder of nets or trained now.
 
     snapshots: steps after which the net is kept too, see `snapshot`.
     """
@@ -86,9 +86,6 @@ def trained(recipe: Recipe, folder: Path, snapshots: Sequence[int] = ()) -> Blin
     if not all(each.is_file() for each in wanted):
         folder.mkdir(parents=True, exist_ok=True)
         net = learn(recipe, folder, set(snapshots))
-        write_text(
-            path.with_suffix(".json"), json.dumps(asdict(recipe) | {"accuracy": tested(net, recipe, folder)}) + "\n"
-        )
         models.save(net, path)
     return on_device(models.load(path))
 
@@ -103,8 +100,11 @@ def snapshot_path(recipe: Recipe, folder: Path, step: int) -> Path:
 
 
 def accuracy(recipe: Recipe, folder: Path) -> float:
-    """On held-out images, as it was after training."""
-    return json.loads((folder / f"{recipe.digest}.json").read_text())["accuracy"]
+    """On held-out images; kept beside the net."""
+    path = folder / f"{recipe.digest}-accuracy.json"
+    if not path.is_file():
+        write_text(path, json.dumps(tested(trained(recipe, folder), recipe, folder)) + "\n")
+    return json.loads(path.read_text())
 
 
 def learn(recipe: Recipe, folder: Path, snapshots: set[int]) -> BlindNet:

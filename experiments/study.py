@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from wallcheck import plots
 from wallcheck.results import Manifest, writable
-from wallcheck.statistics import over_nets
+from wallcheck.statistics import over_nets, percent
 from wallcheck.writing import beside, write_text
 
 PLACES = ("out", "docs", "nets", "full")  # flags that no number depends on, or that stand for others
@@ -60,19 +60,41 @@ def kept(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def publish(name: str, options: Options, manifest: Manifest, figure: Figure, page: str, found: object) -> None:
-    """NAME.md, NAME.png and NAME.json (settings, versions, figures) in --docs; the figure as PDF too in the run folder."""
+def publish(
+    name: str, options: Options, manifest: Manifest, figure: Figure, page: str, found: dict[str, object]
+) -> None:
+    """NAME.md, NAME.png and NAME.json (settings, versions, figures; tables as columns, four digits) in --docs; the figure as PDF
+    too in the run folder."""
     docs = Path(options.docs)
     docs.mkdir(parents=True, exist_ok=True)
     drawn = plots.save(figure, Path(options.out) / "figures" / name)
     shutil.copy(drawn[1], docs / f"{name}.png")
     write_text(docs / f"{name}.md", page)
-    write_text(docs / f"{name}.json", json.dumps({**asdict(manifest), "found": found}, indent=1, default=float) + "\n")
+    about = json.dumps(asdict(manifest), indent=1, default=str).rstrip("}\n")
+    told = ",\n".join(f'  "{key}": {json.dumps(columns_of(value))}' for key, value in found.items())
+    write_text(docs / f"{name}.json", f'{about},\n "found": {{\n{told}\n }}\n}}\n')
+
+
+def columns_of(value: object) -> object:
+    """A table as {column: values}, numbers rounded to four significant digits, none where there is none; else as it is.
+
+    >>> columns_of(pd.DataFrame(dict(metric=["leak_mass"], mean=[0.123456])))
+    {'metric': ['leak_mass'], 'mean': [0.1235]}
+    """
+    if not isinstance(value, pd.DataFrame):
+        return value
+    return {name: [rounded(one) for one in column.tolist()] for name, column in value.items()}
+
+
+def rounded(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return None if np.isnan(value) else float(f"{value:.4g}")
 
 
 def command(name: str, options: Options) -> str:
     """What to type to repeat it."""
-    given = settings_of(options)
+    given = {name: value for name, value in settings_of(options).items() if value != []}
     words = " ".join(f"--{k} {' '.join(map(str, v)) if isinstance(v, list) else v}" for k, v in given.items())
     return f"python -m experiments.{name} {words}"
 
@@ -134,5 +156,16 @@ def said(found: dict[str, float] | pd.Series, style: str = ".3f") -> str:
     """
     if np.isnan(found["mean"]):
         return "all empty"
-    ends = "" if np.isnan(found["low"]) else f" [{found['low']:{style}}, {found['high']:{style}}]"
-    return f"{found['mean']:{style}}{ends}" + (f", {found['empty']:.0%} empty" if found.get("empty", 0) else "")
+    told = span(found["mean"], found["low"], found["high"], style)
+    return told + (f", {percent(found['empty'])} empty" if found.get("empty", 0) else "")
+
+
+def span(mean: float, low: float, high: float, style: str = "+.3f") -> str:
+    """A number with its ends; alone where there are none, a dash where there is no number.
+
+    >>> span(0.25, 0.2, 0.3), span(0.25, float("nan"), float("nan")), span(float("nan"), 0.0, 0.0)
+    ('+0.250 [+0.200, +0.300]', '+0.250', '–')
+    """
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:{style}}" + ("" if np.isnan(low) else f" [{low:{style}}, {high:{style}}]")

@@ -48,9 +48,9 @@ def stretched(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class View:
-    """How a raw map was made comparable: alter(raw, unseen cells (h, w), image size) -> maps.
+    """How a raw map was made comparable: alter(raw, unseen, image size) -> maps.
 
-    on: "grid" keeps the cells, "image" gives pixels.
+    on: "grid" keeps the cells, "image" gives pixels. unseen: cells (h, w); for SEALED pixels (H, W).
     """
 
     name: str
@@ -71,6 +71,16 @@ VIEWS: tuple[View, ...] = (
     ),
     View("displayed", "image", lambda raw, unseen, size: displayed(raw, size), "the published pipeline"),
     View("stretched", "image", lambda raw, unseen, size: stretched(raw, size), "min-max without rectification"),
+)
+
+
+# A repair, so not among what an audit measures: there its leakage is 0 by construction.
+SEALED = View(
+    "sealed",
+    "image",
+    lambda raw, unseen, size: displayed(raw, size).masked_fill(unseen, 0),
+    "the published pipeline, then unseen pixels emptied: not stretched again, so seen pixels keep their values, and what masks "
+    "the image by the map (average drop, increase, gain) has the same values to the bit, unless nothing is left",
 )
 
 

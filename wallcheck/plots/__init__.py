@@ -6,10 +6,13 @@ Each function takes data and returns a matplotlib Figure that belongs to nobody:
 
 from wallcheck.plots._style import FAMILY, Look, in_order, look, save
 from wallcheck.plots.blindness import blindness
+from wallcheck.plots.changes import paired_changes
 from wallcheck.plots.conceptor import conceptor_gains
+from wallcheck.plots.dependence import dependence
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
+from wallcheck.plots.pareto import PARETO, pareto, undominated
 from wallcheck.plots.pictures import Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
 from wallcheck.plots.randomisation import randomisation
@@ -21,11 +24,13 @@ from wallcheck.plots.zoo import zoo
 
 __all__ = [
     "FAMILY",
+    "PARETO",
     "Examples",
     "Look",
     "blindness",
     "conceptor_gains",
     "controls",
+    "dependence",
     "families",
     "gallery",
     "gradients",
@@ -33,6 +38,8 @@ __all__ = [
     "leakage",
     "look",
     "main_figure",
+    "paired_changes",
+    "pareto",
     "prediction",
     "randomisation",
     "ranks",
@@ -42,5 +49,6 @@ __all__ = [
     "shap_agreement",
     "sources",
     "training",
+    "undominated",
     "zoo",
 ]

@@ -35,11 +35,12 @@ def blindness(changes: pd.DataFrame, ranks: pd.DataFrame) -> Figure:
             right.plot(line["mean"], [place], "o", color=colour, ms=4, gid=f"rank:{metric}")
     left.set(yticks=np.arange(len(metrics)), yticklabels=metrics, ylim=(len(metrics) - 0.4, -0.6))
     left.set(
-        title="painted where the net cannot see", xlabel="largest mean change; ring: none at all; | brighter than all"
+        title="painted where the net cannot see",
+        xlabel="largest mean change\n(ring: no map changes; |: brighter than all, stretched)",
     )
     right.set(
         title="does it rank methods as leakage does?",
-        xlabel="rank correlation with leak_mass over methods",
+        xlabel="rank correlation with leak_mass\nover methods",
         xlim=(-1, 1),
     )
     for axes in (left, right):

@@ -221,4 +221,6 @@ def settled(gram: np.ndarray, pull: np.ndarray, weights: np.ndarray, alpha: floa
     best = np.zeros_like(weights)
     best[chosen] = np.linalg.lstsq(gram[np.ix_(chosen, chosen)], (pull - alpha * sign)[chosen], rcond=None)[0]
     steepest = np.abs(pull - gram @ best).max(initial=0)  # alpha on the support and no more elsewhere
-    return best if (np.sign(best) == sign).all() and steepest <= alpha * (1 + 1e-9) else None
+    signed = alpha == 0 or (np.sign(best) == sign).all()
+    rounding = 1e-9 * (alpha or np.abs(pull).max(initial=0))
+    return best if signed and steepest <= alpha + rounding else None
