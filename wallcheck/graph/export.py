@@ -79,6 +79,8 @@ def exported(
 
 def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> Graph:
     program = _traced(module, images)
+    if logits and (spec := program.call_spec.out_spec).type in (dict, list, tuple):
+        raise _no_logits(f"a {spec.type.__name__} of {spec.num_leaves} values")
     run = _unlifted(program, prefix)
     if not functional(run):  # a view of something changed in place: torch's own, slower way
         run = _unlifted(program.run_decompositions({}), prefix)
@@ -186,16 +188,21 @@ def _refuse_chance(graph: FxGraph) -> None:
 def _checked_output(graph: FxGraph) -> None:
     value = output(graph).args[0]
     if not isinstance(value, Node):
-        got = f"{len(value)} values" if isinstance(value, tuple) else "no tensor"
-        raise ValueError(
-            f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
-        )
+        raise _no_logits(f"{len(value)} values" if isinstance(value, tuple) else "no tensor")
     shape = value.meta["val"].shape
-    if len(shape) != 2 or not value.meta["val"].is_floating_point():
+    if len(shape) != 2:
         raise ValueError(
             f"the network gives (B{''.join(f', {int(n)}' for n in shape[1:])}), expected logits (B, D); wrap it in a module that "
             f"pools or unsqueezes them: one logit a class, (B, 1) for a binary net"
         )
+    if not value.meta["val"].is_floating_point():
+        raise _no_logits(f"{value.meta['val'].dtype}")
+
+
+def _no_logits(got: str) -> ValueError:
+    return ValueError(
+        f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
+    )
 
 
 def _tidied(run: GraphModule) -> None:
@@ -206,6 +213,7 @@ def _tidied(run: GraphModule) -> None:
             run.graph.erase_node(node)
         elif (op_of(node) in NOTHING and not named(node).get("train")) or (op_of(node) == "slice" and _is_whole(node)):
             node.replace_all_uses_with(node.args[0])
+            run.graph.erase_node(node)  # torch takes a dropout for something that matters even where it is off
         elif op_of(node) == "_native_batch_norm_legit_no_training":
             _one_form_of_norm(run.graph, node)
     run.graph.eliminate_dead_code()
