@@ -51,7 +51,7 @@ def test_each_member_has_a_row_for_each_wall_or_the_reason_why_not(small):
         assert row["hirescam_zero"] and row["layercam_zero"] and not row["gradcam_zero"]
         assert row["grad_cam_apart"] < 1e-3 and row["captum_apart"] < 1e-4 and row["gradient_elsewhere"] > 0
     assert found["chain", "trunk"]["unseen"] == 8 * 16 and found["chain", "trunk"]["side_exact"]
-    assert found["chain", "head"]["unseen"] == 7 * 16  # of rows 8 .. 15 the first is read by the window of cell row 3
+    assert found["chain", "head"]["unseen"] == 8 * 16  # cell row 3, the last one seen, reads rows 5 to 7
     assert "attention" in found["tokens", "trunk"]["refused"]
     assert "pip install 'wallcheck[timm]'" in found["timm:absent", ""]["refused"]
     page = (small / "families.md").read_text()
