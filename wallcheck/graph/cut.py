@@ -190,16 +190,13 @@ def form_of(graph: Graph, node: Node, grid: tuple[int, int] | None, whole: bool 
 
 
 def _map_form(shape: tuple[int, ...], image: tuple[int, int]) -> Form | None:
-    """Channels stand first unless only the other reading has the shape of the image."""
-    first, last = shape[2:], shape[1:3]
-    if min(first) * max(first) > 1 and _like(first, image):
-        return Form("map", first, shape[1])
-    if min(last) * max(last) > 1 and _like(last, image):
-        return Form("last", last, shape[3])
-    return None
+    """Channels stand first unless only the other reading has the shape of the image, or has it more nearly."""
+    readings = [Form("map", shape[2:], shape[1]), Form("last", shape[1:3], shape[3])]
+    fit = [form for form in readings if max(form.grid) > 1 and _askew(form.grid, image) <= 1.5]
+    return min(fit, key=lambda form: _askew(form.grid, image), default=None)
 
 
-def _like(grid: tuple[int, ...], image: tuple[int, int]) -> bool:
-    """Has a grid about the proportions of the image, to a cell?"""
+def _askew(grid: tuple[int, ...], image: tuple[int, int]) -> float:
+    """How far a grid is from the proportions of the image, in cells of its shorter side; infinity where it is no smaller."""
     tall, wide = (length / side for length, side in zip(grid, image, strict=True))
-    return max(tall, wide) <= 1 and abs(tall - wide) * min(image) <= 1.5
+    return abs(tall - wide) * min(image) if max(tall, wide) <= 1 else float("inf")

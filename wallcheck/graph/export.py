@@ -81,6 +81,8 @@ def exported(
 
 def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> Graph:
     program = _traced(module, images)
+    if logits and (spec := program.call_spec.out_spec).type in (dict, list, tuple):
+        raise _no_logits(f"a {spec.type.__name__} of {spec.num_leaves} values")
     run = _unlifted(program, prefix)
     if not functional(run):  # a view of something changed in place: torch's own, slower way
         run = _unlifted(program.run_decompositions({}), prefix)
@@ -198,16 +200,21 @@ def _checked_output(graph: FxGraph, form: TreeSpec) -> None:
     value = output(graph).args[0]
     if not isinstance(value, Node) or not form.is_leaf():
         held = f"a {form.type.__name__} of {form.num_leaves} value{'s' * (form.num_leaves != 1)}"
-        got = "no tensor" if form.is_leaf() else held
-        raise ValueError(
-            f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
-        )
+        raise _no_logits("no tensor" if form.is_leaf() else held)
     shape = value.meta["val"].shape
-    if len(shape) != 2 or not value.meta["val"].is_floating_point():
+    if len(shape) != 2:
         raise ValueError(
             f"the network gives (B{''.join(f', {int(n)}' for n in shape[1:])}), expected logits (B, D); wrap it in a module that "
             f"pools or unsqueezes them: one logit a class, (B, 1) for a binary net"
         )
+    if not value.meta["val"].is_floating_point():
+        raise _no_logits(f"{value.meta['val'].dtype}")
+
+
+def _no_logits(got: str) -> ValueError:
+    return ValueError(
+        f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
+    )
 
 
 def _tidied(run: GraphModule) -> None:
