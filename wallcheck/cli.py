@@ -83,6 +83,13 @@ def _parser() -> ArgumentParser:
         "more methods, images and metrics. Exit status 3: a method gave no map for some images; all other rows stand."
     )
     _add_model(audit)
+    _add_study(audit)
+    commands.add_subcommand("audit", audit, help="measure leakage")
+    return parser
+
+
+def _add_study(audit: ArgumentParser) -> None:
+    """What is audited, and where it is kept."""
     audit.add_argument("--images", type=str, required=True, help="a folder of photographs, or a generated image set")
     audit.add_argument("--out", type=str, required=True, help="run folder: manifest, rows, table")
     audit.add_argument("--methods", type=str, default=None, nargs="+", help="names; all if not given")
@@ -105,8 +112,6 @@ def _parser() -> ArgumentParser:
     audit.add_argument(
         "--certificate", type=str, default=None, help="refuse the model unless it is the one certified here"
     )
-    commands.add_subcommand("audit", audit, help="measure leakage")
-    return parser
 
 
 def _add_named(parser: ArgumentParser, what: str = "") -> None:
