@@ -70,4 +70,9 @@ def trained_tiny(pooled: bool = False) -> BlindNet:
 
 def pooled_sibling(net: BlindNet) -> BlindNet:
     """A net as net, trained or not, whose head averages the seen cells and has one Linear."""
-    return trained_tiny(pooled=True) if net is trained_tiny() else tiny(hidden=(), pooled=True)
+    return trained_tiny(pooled=True) if net is trained_tiny() else _untrained_sibling()
+
+
+@cache
+def _untrained_sibling() -> BlindNet:
+    return tiny(hidden=(), pooled=True)

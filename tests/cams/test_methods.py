@@ -1,6 +1,7 @@
 """Claims that hold for every method: twin, verdict, batches, channel order, nothing left behind."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_every_method_has_a_twin():
 
 @pytest.mark.parametrize("name", sorted(TWINS))
 def test_method_is_its_twin_in_float64(name, net):
-    net, (images, _) = copy.deepcopy(suited(name, net)).double(), photos(2, seed=7)
+    net, (images, _) = doubled(suited(name, net)), photos(2, seed=7)
     evidence = Evidence(net, images.double())
     for map_, image, target in zip(METHODS[name](evidence), evidence.images, evidence.targets.tolist(), strict=True):
         slow = TWINS[name](net, image, target, seed=0)
@@ -70,7 +71,7 @@ def test_method_is_its_twin_in_float64(name, net):
 @pytest.mark.parametrize("name", sorted(TWINS))
 def test_method_is_its_twin_in_float32(name, evidence):
     evidence = suited_evidence(name, evidence)
-    net = copy.deepcopy(evidence.net).double()
+    net = doubled(evidence.net)
     for map_, image, target in zip(METHODS[name](evidence), evidence.images, evidence.targets.tolist(), strict=True):
         slow = TWINS[name](net, image.double(), target, seed=0)
         torch.testing.assert_close(map_.double(), slow, rtol=1e-3, atol=2e-4 * float(slow.abs().max().clamp(min=1e-12)))
@@ -121,6 +122,13 @@ def test_order_of_channels_does_not_matter(name, evidence):
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4 * float(before.abs().max()))
 
 
+@cache
+def doubled(net):
+    """In float64. Nets made of others are kept: each takes its graph with it, which costs more than most methods."""
+    return copy.deepcopy(net).double()
+
+
+@cache
 def with_channels_permuted(net):
     """The same function with the target layer's channels in another order."""
     net = copy.deepcopy(net)
@@ -134,7 +142,7 @@ def with_channels_permuted(net):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_is_left_behind(name):
-    net, state = suited(name, tiny()).train(), torch.random.get_rng_state()
+    net, state = suited(name, in_training()).train(), torch.random.get_rng_state()
     before = copy.deepcopy(net.state_dict())
     METHODS[name](Evidence(net, photos(1)[0]))
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
@@ -145,24 +153,41 @@ def test_nothing_is_left_behind(name):
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in GRADIENT_ALONE])
 def test_what_the_head_would_make_of_a_dead_channel_does_not_matter(name, net):
-    net = copy.deepcopy(suited(name, net))
+    images = photos(2, seed=5)[0]
+    before, after = (METHODS[name](Evidence(with_dead_channel(suited(name, net), added), images)) for added in (0, 5))
+    torch.testing.assert_close(after, before, rtol=1e-6, atol=1e-6 * float(before.abs().max()))
+
+
+@cache
+def with_dead_channel(net, added):
+    """Channel 3 of the target layer is 0 everywhere; what the head would make of it is changed by `added`."""
+    net = copy.deepcopy(net)
     conv = [m for m in net.features if isinstance(m, torch.nn.Conv2d)][-1]
     conv.weight.data[3], conv.bias.data[3] = 0, -1
-    images = photos(2, seed=5)[0]
-    before = METHODS[name](Evidence(net, images))
     linear = next(m for m in net.head if isinstance(m, torch.nn.Linear))
-    linear.weight.data.view(linear.out_features, 8, -1)[:, 3] += 5
-    after = METHODS[name](Evidence(net, images))
-    torch.testing.assert_close(after, before, rtol=1e-6, atol=1e-6 * float(before.abs().max()))
+    linear.weight.data.view(linear.out_features, 8, -1)[:, 3] += added
+    return net
+
+
+@cache
+def in_training():
+    return tiny()
+
+
+@cache
+def dead(pooled):
+    """All channels dead: A = 0."""
+    net = pooled_sibling(tiny()) if pooled else tiny()
+    conv = [m for m in net.features if isinstance(m, torch.nn.Conv2d)][-1]
+    conv.weight.data.zero_()
+    conv.bias.data.fill_(-1.0)
+    return net
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_dead_net_gives_a_finite_map(name):
     """All channels dead: A = 0, so every map is made of zeros and none may divide by them."""
-    net = suited(name, tiny())
-    conv = [m for m in net.features if isinstance(m, torch.nn.Conv2d)][-1]
-    conv.weight.data.zero_()
-    conv.bias.data.fill_(-1.0)
+    net = dead(pooled=METHODS[name].refuses(dead(pooled=False)) is not None)
     maps = METHODS[name](Evidence(net, photos(2)[0]))
     assert maps.isfinite().all()
     if METHODS[name].verdict.startswith("zero_but_offset"):
