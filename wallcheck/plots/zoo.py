@@ -60,7 +60,12 @@ def _panel(axes: Axes, part: pd.DataFrame, families: list[str], methods: list[st
 
 def _look(number: int) -> dict:
     """Several methods of one family stand here, so that marks tell methods apart."""
-    return dict(color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)], mec=BLACK, mew=0.4)
+    return dict(
+        color=COLOURS[number % len(COLOURS)],
+        marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
+        mec=BLACK,
+        mew=0.4,
+    )
 
 
 def _found(rows: pd.DataFrame) -> dict | None:
