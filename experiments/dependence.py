@@ -200,7 +200,8 @@ def page(table: pd.DataFrame, options: DependenceRun) -> str:
 Share of positive attribution on unseen cells, over {options.images} images of `stack_mix` and {options.seeds} nets of each kind
 ({options.train_count} images, {options.epochs} epochs), with 95 % intervals over both (crossed). One thing is changed at a time from
 the shared net (`{SHARED}`: layers {" ".join(map(str, SMALL))}, 3 of 4 rows of cells behind the wall, weight decay 0.02, no dropout,
-predicted class); below each mean the change from it on the same images and seeds. HiResCAM leaks nothing whatever is changed.
+predicted class); below each mean the change from it on the same images and seeds. A method that is local, as HiResCAM, leaks
+nothing whatever is changed.
 
 {clear(table)}
 
