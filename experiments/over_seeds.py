@@ -11,7 +11,7 @@ Started again, it keeps what is finished and goes on with what is not.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -86,7 +86,19 @@ def told(options: OverSeeds, out: Path) -> dict:
             name: dict(validation_accuracy=latest(folder / name)[1], fingerprint=weights[name])
             for name in ("walled", "unwalled")
         }
-    return dict(command="python -m experiments.over_seeds", settings=asdict(options), versions=versions(), nets=nets)
+    return dict(command=command(options), settings=asdict(options), versions=versions(), nets=nets)
+
+
+def command(options: OverSeeds) -> str:
+    """What gives the same figures again: every setting that is not the default, but for the folder."""
+    plain = OverSeeds()
+    changed = {
+        f.name: getattr(options, f.name)
+        for f in fields(OverSeeds)
+        if getattr(options, f.name) != getattr(plain, f.name)
+    }
+    flags_of = [f"--{name} {value}" for name, value in changed.items() if name != "out"]
+    return " ".join(["python -m experiments.over_seeds", *flags_of])
 
 
 def rows_of(out: Path, part: str) -> pd.DataFrame:
