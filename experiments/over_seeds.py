@@ -86,7 +86,8 @@ def told(options: OverSeeds, out: Path) -> dict:
             name: dict(validation_accuracy=latest(folder / name)[1], fingerprint=weights[name])
             for name in ("walled", "unwalled")
         }
-    return dict(command=command(options), settings=asdict(options), versions=versions(), nets=nets)
+    settings = {name: value for name, value in asdict(options).items() if name != "out"}
+    return dict(command=command(options), settings=settings, versions=versions(), nets=nets)
 
 
 def command(options: OverSeeds) -> str:

@@ -89,6 +89,7 @@ def measured(seeds: Path) -> dict:
             f"{seeds} holds no nets.json; finish it with python -m experiments.over_seeds --out {seeds}"
         )
     made = json.loads((seeds / "nets.json").read_text())
+    made["settings"].pop("out", None)  # a folder of the machine it was made on
     paper = rows_of(seeds, PAPER)
     names = [*cams.PAPER, "constant", "random"]
     found = {"made": made, "paper": {name: _paper_cells(paper, name) for name in names}}
