@@ -4,7 +4,9 @@ Forward from a set of pixels it tells which elements of every node may depend on
 may matter to it. Both carry one Boolean per element through one rule per operation (`_dependence`).
 """
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from wallcheck.graph.export import BATCH
 
 Reached = dict[Node, Tensor]  # node -> Boolean, shaped as its value; nodes of several values are left out
 
+FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
+
 
 def shaped(run: GraphModule, colours: int, image_size: tuple[int, int]) -> GraphModule:
     """run, with every node's shape for a batch of two written beside it (`meta["val"]`)."""
@@ -32,10 +36,22 @@ def shaped(run: GraphModule, colours: int, image_size: tuple[int, int]) -> Graph
     except (
         Exception
     ):  # an operation that has no form without values: torch's own, slower way, whose errors are the graph's
-        FakeTensorProp(run, FakeTensorMode(allow_non_fake_inputs=True)).propagate(
-            torch.empty(images.shape, dtype=dtype, device=example.device)
-        )
+        with _unlogged():
+            FakeTensorProp(run, FakeTensorMode(allow_non_fake_inputs=True)).propagate(
+                torch.empty(images.shape, dtype=dtype, device=example.device)
+            )
     return run
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Shapes that do not fit are asked for on purpose; torch would print each with a traceback."""
+    level = FAKE_LOG.level
+    FAKE_LOG.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        FAKE_LOG.setLevel(level)
 
 
 class _Shapes(Interpreter):
