@@ -95,13 +95,15 @@ def main(options: GradientRun) -> None:
 def claimed(options: GradientRun, out: Path) -> Manifest:
     """The manifest, written or found again; raises FileExistsError where the folder holds a run of other settings."""
     settings = {name: value for name, value in asdict(options).items() if name not in ("out", "docs")}
-    manifest = Manifest(config=settings)
-    if (out / "manifest.json").is_file():
-        if not Manifest.load(out).same_work_as(manifest):
-            raise FileExistsError(f"{out} holds a run of other settings; choose another --out or remove that folder")
-        return Manifest.load(out)
-    manifest.save(out)
-    return manifest
+    manifest = Manifest(config=settings, study=settings)
+    if manifest.claim(out):
+        return manifest
+    found = Manifest.load(out)
+    if other := found.differences(manifest):
+        raise FileExistsError(
+            f"{out} holds a run of other settings ({other[0]}); choose another --out or remove that folder"
+        )
+    return found
 
 
 def identities(options: GradientRun, out: Path) -> dict:

@@ -58,10 +58,11 @@ class Update:
 
 def main(options: Update) -> None:
     readme, docs, copies = Path(options.readme), Path(options.docs), []
-    text, page, kept = readme.read_text(), (docs / "methods.md").read_text(), None
+    text, pages = readme.read_text(), {}
     if options.seeds:
         kept = measured(Path(options.seeds))
-        text, page = with_tables(text, page, kept)
+        text, pages["methods.md"] = with_tables(text, (docs / "methods.md").read_text(), kept)
+        pages[KEPT] = json.dumps(kept, indent=1) + "\n"
     if options.run:
         copies += [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
     if options.benchmark:
@@ -73,10 +74,10 @@ def main(options: Update) -> None:
         raise FileNotFoundError(
             f"{missing[0]} is missing; figures are drawn by python -m experiments.figures --run RUN --out RUN/figures"
         )
-    if kept:
-        write_text(docs / KEPT, json.dumps(kept, indent=1) + "\n")
-    write_text(docs / "methods.md", page)
+    for name, page in pages.items():
+        write_text(docs / name, page)
     write_text(readme, text)
+    docs.mkdir(exist_ok=True)
     for path in copies:
         with beside(docs / path.name) as partial:
             shutil.copy(path, partial)

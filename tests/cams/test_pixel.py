@@ -24,6 +24,7 @@ from wallcheck.cams.pixel.masks import (
 )
 from wallcheck.evidence import Evidence
 from wallcheck.geometry import Wall
+from wallcheck.graph.rules import alpha_beta, damped
 from wallcheck.models import BlindNet, vgg_small
 
 PIXEL = [name for name, method in METHODS.items() if method.family == "pixel"]
@@ -95,7 +96,7 @@ def test_integrated_gradients_become_complete(evidence):
 
 
 def test_lrp_without_epsilon_is_input_times_gradient(evidence):
-    lrp0 = (evidence.images * rules.image_slope(evidence, rules.damped(0.0))).sum(1)
+    lrp0 = (evidence.images * rules.image_slope(evidence, damped(0.0))).sum(1)
     torch.testing.assert_close(lrp0, METHODS["inputxgradient"](evidence))
     assert not torch.allclose(METHODS["lrp_epsilon"](evidence), lrp0, rtol=1e-2)
 
@@ -106,7 +107,7 @@ def test_lrp_alpha_one_is_excitation_from_the_logit_without_biases():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.bias.data.zero_()
     ev = Evidence(net, photos(2, seed=5)[0].double())
-    alpha_one = (ev.images * rules.image_slope(ev, rules.alpha_beta(1.0))).sum(1)
+    alpha_one = (ev.images * rules.image_slope(ev, alpha_beta(1.0))).sum(1)
     torch.testing.assert_close(alpha_one, ev.score[:, None, None] * METHODS["excitationbp"](ev))
 
 

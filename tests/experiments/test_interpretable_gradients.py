@@ -56,7 +56,7 @@ def test_what_is_finished_is_kept(run, monkeypatch):
 
 def test_other_settings_are_refused(run):
     options, _ = run
-    with pytest.raises(FileExistsError, match="run of other settings; choose another --out"):
+    with pytest.raises(FileExistsError, match=r"run of other settings \(epochs: .*\); choose another --out"):
         study.main(study.GradientRun(**{**OPTIONS, "epochs": 2}, out=options.out, docs=options.docs))
     with pytest.raises(ValueError, match="weights need 0"):
         study.main(study.GradientRun(weights=[0.1], out=options.out))

@@ -78,8 +78,8 @@ def test_on_chains_the_arithmetic_of_windows_says_the_same(name):
     heard = [spelt_out(set(cells), _clipped(windows), SIZE) for cells in (rows, columns)]
     wanted = np.array([[y not in heard[0] or x not in heard[1] for x in range(SIZE)] for y in range(SIZE)])
     assert np.array_equal(net.regions.unseen, wanted)
-    if net.graph.line and "holes" not in name:
-        assert np.array_equal(regions(net.wall, net.graph.line.layers, (SIZE, SIZE)).unseen, wanted)
+    if (line := net.graph.quick.line) and "holes" not in name:
+        assert np.array_equal(regions(net.wall, line.layers, (SIZE, SIZE)).unseen, wanted)
 
 
 def _clipped(windows):

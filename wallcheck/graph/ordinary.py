@@ -53,6 +53,8 @@ def ordinary(walled: Walled) -> GraphModule:
             known[node] = graph.call_module(name, tuple(known[each] for each in sources))
         if node is walled.layer.node:
             known[node] = _target(graph, root, known[node], walled.layer.form)
+    for node in graph.nodes:
+        node.meta = {}  # what tracing left there cannot be copied, and libraries copy models
     made = GraphModule(root, graph, "Ordinary")
     made.graph.eliminate_dead_code()  # it asks the modules, so they come first
     made.recompile()
