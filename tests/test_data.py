@@ -141,7 +141,8 @@ def test_a_set_of_other_classes_is_renumbered_by_name(tmp_path):
 def test_training_leaves_the_names_of_the_classes_in_the_description(tmp_path):
     from lightning import Trainer
 
-    from wallcheck.lit.training import BlindClassifier, SaveNet, TrainingSets
+    from wallcheck.lit.sets import TrainingSets
+    from wallcheck.lit.training import BlindClassifier, SaveNet
 
     for name in ("train", "val"):
         write_set(tmp_path / "data" / name, 4, size=96)

@@ -31,8 +31,8 @@ def test_nan_weights(wallcheck, model):
     status, line, out = wallcheck()
     assert (status, line) == (
         2,
-        "wallcheck audit: the wall is broken: finite_weights (any): NaN or infinity in head.1.weight; "
-        "train the model again or copy its file again\n",
+        "wallcheck audit: the wall is broken: finite_weights (eval): head.1.weight holds NaN or infinity; "
+        "train or load it again\n",
     )
     assert files(out) == []
 

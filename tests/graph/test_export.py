@@ -179,7 +179,7 @@ def test_what_is_no_function_of_the_images_alone_is_refused_with_its_reason(does
 
 
 OUTPUTS = {
-    "a dictionary": (lambda net, x: {"out": net.fc(x.mean((2, 3)))}, "a dict of 1 values"),
+    "a dictionary": (lambda net, x: {"out": net.fc(x.mean((2, 3)))}, "a dict of 1 value"),
     "a tuple": (lambda net, x: (net.fc(x.mean((2, 3))), x), "a tuple of 2 values"),
     "a row": (lambda net, x: x.mean((1, 2, 3)), r"\(B\)"),
     "a map": (lambda net, x: x, r"\(B, 3, 12, 16\)"),

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tests.graph.nets import FAMILIES, Block, Classifier, SqueezeExcite, conv, drawn
 from wallcheck.geometry import Wall, regions
-from wallcheck.models import blind
+from wallcheck.models import blind, vgg
 
 SIZE = 16
 VALUES = (1e3, -1e3, 3.0, -0.5)
@@ -179,3 +179,14 @@ def test_a_wall_of_any_shape_is_proved():
     seen[0, 1] = seen[1, :3] = seen[3, 3] = True
     net = blind(drawn(FAMILIES["vgg"]()), SIZE, "features", Wall(seen))
     assert np.array_equal(net.regions.unseen, brute(net))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_the_proof_does_not_depend_on_the_callers_mode(mode):
+    """Without gradients a transpose taken by autograd would hand nothing back, and everything would seem unseen."""
+    net = vgg((6, "M", 8), 24, 4, hidden=(16,), wall={"side": "bottom", "cells": 7}, seed=1)
+    wanted = net.exported().proof
+    with mode():
+        found = net.exported().proof
+    assert np.array_equal(found.unseen_pixels, wanted.unseen_pixels) and 0 < wanted.unseen_pixels.sum() < 24 * 24
+    assert np.array_equal(found.heard_cells, wanted.heard_cells)

@@ -29,7 +29,8 @@ class BlindGraph:
 
     def __init__(self, walled: Walled, proof: Proof | None = None):
         self.walled = walled
-        self.proof: Proof = prove(walled) if proof is None else proof
+        with torch.device("cpu"):  # whatever device is the default where this is asked
+            self.proof: Proof = prove(walled) if proof is None else proof
         self._same: dict[float, bool] = {}  # by MiB to spare: does the lean way give what the graph gives?
 
     def double(self) -> "BlindGraph":

@@ -79,8 +79,6 @@ def exported(
 
 def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> Graph:
     program = _traced(module, images)
-    if logits and (spec := program.call_spec.out_spec).type in (dict, list, tuple):
-        raise _no_logits(f"a {spec.type.__name__} of {spec.num_leaves} values")
     run = _unlifted(program, prefix)
     if not functional(run):  # a view of something changed in place: torch's own, slower way
         run = _unlifted(program.run_decompositions({}), prefix)
@@ -218,7 +216,8 @@ def _no_logits(got: str) -> ValueError:
 @contextmanager
 def plainly(device: torch.device) -> Iterator[None]:
     """Outside inference mode and autocast, whatever the caller is inside of: gradients are there, float32 is float32."""
-    with torch.inference_mode(False), torch.autocast(torch.device(device).type, enabled=False):
+    kind = torch.device(device).type
+    with torch.inference_mode(False), torch.autocast("cpu" if kind == "meta" else kind, enabled=False):
         yield
 
 

@@ -114,9 +114,10 @@ def _first_mixing(walled: Walled, reached: reach.Reached) -> str:
     """The last operation, going forward, through which the logits of one image come to depend on another image."""
     run = walled.graph.run
     for node in reversed(list(data_nodes(walled.graph.fx, [walled.graph.images]))):
-        if node not in reached or node is walled.graph.images or reached[node].shape[:1] != (reach.BATCH,):
+        if node not in reached or node is walled.graph.images:
             continue
-        if not reached[node][1:].any() and any(
+        by_image = reached[node].shape[:1] == (reach.BATCH,)  # else one value of all images, or of images and heads
+        if not (by_image and reached[node][1:].any()) and any(
             each.shape[:1] == (reach.BATCH,) and each[1:].any() for each in reach.one_step(run, node, reached[node])
         ):
             return where(node)

@@ -17,9 +17,9 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.utils._pytree import tree_map_only
 
 from wallcheck.graph._dependence import arguments_of, rule_of
-from wallcheck.graph._masks import Mask, plain, shape_of
+from wallcheck.graph._masks import Mask, masks_in, plain, shape_of
 from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, placeholder
-from wallcheck.graph.export import BATCH
+from wallcheck.graph.export import BATCH, plainly
 
 Reached = dict[Node, Tensor]  # node -> Boolean, shaped as its value; nodes of several values are left out
 
@@ -102,10 +102,17 @@ def one_step(run: GraphModule, node: Node, of: Tensor) -> list[Tensor]:
 
 def _handed_back(node: Node, sources: list[Node], constants: dict, wanted: Tensor | tuple) -> Iterator[Tensor | tuple]:
     """The transpose of the node's rule: what of each source the elements wanted depend on."""
-    leaves = {source: _leaf(source) for source in sources}
-    env = constants | {source: _wrapped(leaf) for source, leaf in leaves.items()}
-    flat = [part for leaf in leaves.values() for part in (leaf if isinstance(leaf, tuple) else (leaf,))]
-    with torch.enable_grad():
+    with (
+        plainly(torch.device("cpu")),
+        torch.enable_grad(),
+    ):  # whatever mode the caller is in: without a gradient nothing reaches
+        leaves = {source: _leaf(source) for source in sources}
+        env = constants | {source: _wrapped(leaf) for source, leaf in leaves.items()}
+        flat = [part for leaf in leaves.values() for part in (leaf if isinstance(leaf, tuple) else (leaf,))]
+        if not all(plain(mask).requires_grad for mask in masks_in([env[source] for source in sources])):
+            raise RuntimeError(
+                "dependence cannot be followed back here: torch keeps no gradient; a proof would be empty"
+            )
         out = rule_of(node)(node, arguments_of(node, env))
     outs, asked = (out, wanted) if isinstance(out, (tuple, list)) else ((out,), (wanted,))
     pairs = [(o, w) for o, w in zip(outs, asked, strict=True) if w is not None and o.requires_grad]
@@ -146,13 +153,19 @@ def _binary(mask: Tensor) -> Tensor:
     return mask if mask.requires_grad else (plain(mask) > 0).float()
 
 
+def _held(tensor: Tensor) -> Tensor:
+    """A constant where masks are; of a net on the meta device, whose weights have no values, one of its shape."""
+    selects = not tensor.is_floating_point()
+    return torch.zeros(()).expand(tensor.shape) if tensor.is_meta and not selects else tensor.cpu()
+
+
 def _constants(run: GraphModule) -> Iterator[tuple[Node, object]]:
     """What a rule may read besides masks: tensors, numbers made of sizes, and what is made of those (a class token for
     each image), for a batch of two."""
     data, env = data_nodes(run.graph, [placeholder(run.graph)]), {}
     for node in run.graph.nodes:
         if node.op == "get_attr":
-            env[node] = getattr(run, node.target).detach().cpu()
+            env[node] = _held(getattr(run, node.target).detach())
         elif is_shape(node):
             env[node] = int(node.meta["val"])
         elif node.op == "call_function" and node not in data:
