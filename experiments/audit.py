@@ -26,7 +26,7 @@ from wallcheck.cams import CONTROLS, PAPER
 from wallcheck.cli import INCOMPLETE
 from wallcheck.evidence import BUDGET_MB
 from wallcheck.running import Study, images_for, run
-from wallcheck.tables import notices_on_stderr, print_leakage, progress_bar
+from wallcheck.tables import print_leakage, progress_bar
 from wallcheck.writing import say
 
 SETS = ("stack_mix", "stack_gen", "mix_other_class", "mix_background", "mix_noise", "mix_constant")
@@ -88,8 +88,7 @@ def study_of(options: AuditRun) -> Study:
         nets["unwalled"] = models.load(options.unwalled)
         contrasts["unwalled"] = "walled"
     folders = options.images or [data_of(options) / name for name in options.sets]
-    with notices_on_stderr("experiments.audit"):
-        image_sets = [images_for(walled, folder, options.classes, options.targets) for folder in folders]
+    image_sets = [images_for(walled, folder, options.classes, options.targets) for folder in folders]
     methods = None if options.all_methods else options.methods
     return Study(
         nets,

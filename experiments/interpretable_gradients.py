@@ -27,14 +27,13 @@ from torch.nn.functional import cross_entropy
 
 from data_gen.making import make_set
 from experiments import flags, train
-from experiments.study import markdown
+from experiments.study import claimed, markdown
 from wallcheck import models, plots
 from wallcheck.certificate import certify
 from wallcheck.data import ImageSet
 from wallcheck.guided import input_gradients, recorded
 from wallcheck.lit.auditing import quiet
 from wallcheck.regularisers import cosine, interpretable_gradients
-from wallcheck.results import Manifest, writable
 from wallcheck.statistics import interval
 from wallcheck.tables import progress_bar
 from wallcheck.writing import beside, write_text
@@ -74,8 +73,7 @@ class GradientRun:
 def main(options: GradientRun) -> None:
     if 0 not in options.weights or options.seeds < 2:
         raise ValueError("weights need 0, training without the regulariser, and seeds 2 for an interval")
-    out = writable(options.out)
-    manifest = claimed(options, out)
+    out, manifest = claimed(options)
     with progress_bar() as tell, quiet():
         rows = pd.concat(list(held_out(options, out, tell)), ignore_index=True)
         cost = {size: timed(size, options, out) for size in options.sizes}
@@ -90,20 +88,6 @@ def main(options: GradientRun) -> None:
     kept = {**asdict(manifest), "image_sets": identities(options, out), "found": table.to_dict("records")}
     write_text(docs / f"{NAME}.json", json.dumps(kept, indent=1, default=float) + "\n")
     print(shown(table))
-
-
-def claimed(options: GradientRun, out: Path) -> Manifest:
-    """The manifest, written or found again; raises FileExistsError where the folder holds a run of other settings."""
-    settings = {name: value for name, value in asdict(options).items() if name not in ("out", "docs")}
-    manifest = Manifest(config=settings, study=settings)
-    if manifest.claim(out):
-        return manifest
-    found = Manifest.load(out)
-    if other := found.differences(manifest):
-        raise FileExistsError(
-            f"{out} holds a run of other settings ({other[0]}); choose another --out or remove that folder"
-        )
-    return found
 
 
 def identities(options: GradientRun, out: Path) -> dict:

@@ -42,13 +42,16 @@ def settings_of(options: Options) -> dict[str, object]:
 def claimed(options: Options) -> tuple[Path, Manifest]:
     """The run folder and its manifest, written or found again; FileExistsError where it holds a run of other settings."""
     out, manifest = writable(options.out), Manifest(config=settings_of(options))
-    if (out / "manifest.json").is_file():
-        found = Manifest.load(out)
-        if json.dumps(found.config) != json.dumps(manifest.config):
-            raise FileExistsError(f"{out} holds a run of other settings; choose another --out or remove that folder")
-        return out, found
-    manifest.save(out)
-    return out, manifest
+    if manifest.claim(out):
+        return out, manifest
+    found, ours = Manifest.load(out), json.loads(json.dumps(manifest.config))
+    other = [name for name in {**found.config, **ours} if found.config.get(name) != ours.get(name)]
+    if other:
+        told = f"{other[0]}: {found.config.get(other[0])} there, {ours.get(other[0])} here"
+        raise FileExistsError(
+            f"{out} holds a run of other settings ({told}); choose another --out or remove that folder"
+        )
+    return out, found
 
 
 def kept(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -263,13 +263,12 @@ def _certify(options) -> int:
 def _audit(options) -> int:
     from wallcheck.certificate import Certificate
     from wallcheck.running import Study, images_for, run
-    from wallcheck.tables import notices_on_stderr, print_leakage, progress_bar
+    from wallcheck.tables import print_leakage, progress_bar
 
     net = _net(options)
     if options.certificate:
         Certificate.load(at_home(options.certificate)).raise_if_broken().raise_if_other(net)
-    with notices_on_stderr("wallcheck audit"):
-        images = images_for(net, at_home(options.images), options.classes, options.targets)
+    images = images_for(net, at_home(options.images), options.classes, options.targets)
     study = Study(
         {_called(options.model): net},
         [images],

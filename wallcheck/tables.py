@@ -1,7 +1,6 @@
 """Tables, progress and notices on a terminal."""
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,7 +12,6 @@ from rich.text import Text
 
 from wallcheck.cams import METHODS
 from wallcheck.models import WhereToCut
-from wallcheck.photos import PhotoNotice
 from wallcheck.results import told as told_failure
 from wallcheck.statistics import interval, percent, told
 from wallcheck.writing import say
@@ -27,23 +25,6 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
-
-
-@contextmanager
-def notices_on_stderr(command: str) -> Iterator[None]:
-    """What a folder of photographs has to say, which a library's user gets as a warning, in one line on stderr."""
-    with warnings.catch_warnings():
-        other = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *where: object) -> None:
-            if issubclass(category, PhotoNotice):
-                sys.stderr.write(f"{command}: {message}\n")
-            else:
-                other(message, category, *where)
-
-        warnings.simplefilter("always", PhotoNotice)
-        warnings.showwarning = show
-        yield
 
 
 def print_leakage(rows: pd.DataFrame) -> None:

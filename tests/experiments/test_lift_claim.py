@@ -90,7 +90,7 @@ def test_what_is_finished_is_kept_and_other_settings_are_refused(run, monkeypatc
     monkeypatch.setattr(claim, "measured", fails)
     claim.main(options)
     assert (folder / "docs" / "lift_claim.md").read_text() == before
-    with pytest.raises(FileExistsError, match="run of other settings; choose another --out"):
+    with pytest.raises(FileExistsError, match=r"run of other settings \(.*: .* there, .* here\); choose another --out"):
         claim.main(claim.LiftRun(channels=5, nets=options.nets, out=options.out, docs=options.docs))
 
 
