@@ -1,5 +1,6 @@
 """Consistency and combined metrics by hand, against captum, scipy and grad-cam, and through the one door to all metrics."""
 
+import copy
 import importlib
 import math
 
@@ -155,7 +156,7 @@ def test_road_is_grad_cams(evidence, shown, monkeypatch):
 def test_infidelity_is_captums(shown):
     """Theirs is not a share, and its scale may be negative: ours is theirs over the mean square of what is lost."""
     captum = importlib.import_module("captum.metrics")
-    evidence = Evidence(trained_tiny().double(), photos(3, seed=5)[0])
+    evidence = Evidence(copy.deepcopy(trained_tiny()).double(), photos(3, seed=5)[0])
     squares = random_squares(evidence)
     said, lost = square_by_square(evidence, shown).unbind(1)
     place = iter(range(SQUARES))
