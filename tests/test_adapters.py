@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from tests.graph.nets import Classifier, drawn
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck import adapters
 from wallcheck.adapters._stand_in import stand_in
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
+from wallcheck.graph import _tidy
+from wallcheck.models import blind
 from wallcheck.numerics import unit_range
 
 for library in adapters.LIBRARIES:
@@ -139,6 +142,26 @@ def test_a_net_has_an_ordinary_model_and_its_target_layer_for_any_library():
     assert torch.equal(seen[0], net.activations(images))
     assert net.model is net.model and net.target_layer in net.model.modules()
     net.head[-1].bias.data += 1
+    assert torch.equal(net.model(images), net(images))
+
+
+class Biased(torch.nn.Module):
+    """Each channel's bias is a linear layer's answer to a constant, as the position biases of Swin v2 are."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.mlp = torch.nn.Conv2d(3, 6, 3, padding=1), torch.nn.Linear(2, 6)
+        self.register_buffer("place", torch.tensor([[0.5, -1.0]]))
+
+    def forward(self, x):
+        return self.conv(x).relu() + self.mlp(self.place).relu()[..., None, None]
+
+
+def test_modules_on_constants_are_modules_too(monkeypatch):
+    """Constants are folded where they can be; Swin v2's cannot."""
+    monkeypatch.setattr(_tidy, "_fold", lambda run: None)
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    net = blind(drawn(Classifier(Biased())), 8, None, "bottom:1/2")
     assert torch.equal(net.model(images), net(images))
 
 

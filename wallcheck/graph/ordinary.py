@@ -49,8 +49,7 @@ def ordinary(walled: Walled) -> GraphModule:
         else:
             name = _free(root, path_of(node).replace(".", "_") or node.name)
             root.add_module(name, module)
-            sources = [each for each in node.all_input_nodes if each.op != "get_attr"]
-            known[node] = graph.call_module(name, tuple(known[each] for each in sources))
+            known[node] = graph.call_module(name, (known[node.args[0]],))
         if node is walled.layer.node:
             known[node] = _target(graph, root, known[node], walled.layer.form)
     for node in graph.nodes:
