@@ -310,7 +310,7 @@ class Evidence:
         """
         held = self.chunk(self.graph.form.channels * int(self.wall.seen.sum()), self.budget_mb / 8)
         with self.plainly(), torch.no_grad():
-            return torch.cat([self.graph.finish(*self._cells_of(parts, some)) for some in slices(0, count, held)])
+            return torch.cat([self.graph.quick.finish(*self._cells_of(parts, some)) for some in slices(0, count, held)])
 
     def _cells_of(self, parts: Callable[[slice], Tensor], which: slice) -> tuple[Tensor, ...]:
         """What the head reads of the images that parts(slice) builds, portion by portion into one tensor each."""

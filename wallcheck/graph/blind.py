@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 
 from wallcheck.geometry import Regions, Wall, footprint
 from wallcheck.graph import lean, reach, stages
-from wallcheck.graph._nodes import data_nodes, logits_node, named, op_of, part, placeholder
+from wallcheck.graph._nodes import data_nodes, example_of, logits_node, named, op_of, part, placeholder
 from wallcheck.graph.attending import NoAttention, WrittenOut, written_out
 from wallcheck.graph.channels import Split, split_head
 from wallcheck.graph.cut import Form
@@ -46,7 +46,7 @@ class BlindGraph:
     @cached_property
     def example(self) -> Tensor:
         """A tensor of the graph's device and precision."""
-        return next((t for t in self.run.buffers() if t.is_floating_point()), torch.empty(0))
+        return example_of(self.run)
 
     @property
     def wall(self) -> Wall:
@@ -184,7 +184,7 @@ class BlindGraph:
 
     @cached_property
     def seen(self) -> Callable[[Tensor], Values]:
-        """Visible parts (n, C, r, c) -> what `finish` takes; can be differentiated."""
+        """Visible parts (n, C, r, c) -> what `quick.finish` takes; can be differentiated."""
         return self.quick.seen()
 
     def seen_lean(self, spare_mb: float) -> Callable[[Tensor], Values]:
@@ -209,7 +209,7 @@ class BlindGraph:
 
     def visible_logits(self, parts: Tensor) -> Tensor:
         """Logits (n, D) of the visible part of images; can be differentiated."""
-        return self.finish(*self.seen(parts))
+        return self.quick.finish(*self.seen(parts))
 
     @cached_property
     def split(self) -> Split | None:

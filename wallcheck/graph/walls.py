@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach
-from wallcheck.graph._nodes import attribute, copied, data_nodes, named, op_of, output
+from wallcheck.graph._nodes import attribute, copied, data_nodes, example_of, named, op_of, output
 from wallcheck.graph.cut import Form, Layer
 from wallcheck.graph.export import Graph
 
@@ -171,7 +171,7 @@ def _rewired(node: Node, users: Sequence[Node], made: Node) -> None:
 
 
 def device_of(run: GraphModule) -> torch.device:
-    return next(iter(run.buffers()), torch.empty(0)).device
+    return example_of(run).device
 
 
 def _runs(graph: Graph, cut: Node) -> bool:
