@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from wallcheck.graph import BlindGraph
-from wallcheck.graph.attending import Block
 from wallcheck.graph.rules import Rule, followed, plain
 
 SLOPES = ("probabilities", "outputs", "values", "entered", "left")
