@@ -356,9 +356,10 @@ class Evidence:
         return plainly(self.images.device)
 
     def generator(self, *, salt: int = 0) -> torch.Generator:
-        """A fresh generator from the seed; methods that draw more than once tell their draws apart by salt."""
+        """A fresh generator from the seed, on the CPU whatever the device is, so that all devices draw the same; methods that
+        draw more than once tell their draws apart by salt."""
         entropy = int(np.random.SeedSequence([self.seed, salt]).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator(self.images.device).manual_seed(entropy)
+        return torch.Generator().manual_seed(entropy)
 
     def once(self, function: Callable[["Evidence"], T]) -> T:
         """function(self), computed when first asked for and kept: what the methods of one family share."""
