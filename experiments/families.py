@@ -41,6 +41,11 @@ from wallcheck.tables import progress_bar
 from wallcheck.writing import write_text
 
 NOISE = 1e3
+ROUNDING = 1e-5  # of the largest sum of absolute terms: below it a map is what rounding left
+ALONE = (
+    "What reads the layer there does not ask for a token's length (LayerNorm), so gradient and activation are at right angles, "
+    "and their product, summed over channels, says nothing:"
+)
 CLASSES = 10
 QUICK = dict(init_weights=False)  # drawn by torch's own rule: theirs takes half a minute
 
@@ -156,11 +161,19 @@ def built(name: str, seed: int) -> nn.Module:
             import timm
 
             told = dict(img_size=MEMBERS[name].size) if "vit" in name else {}
-            return timm.create_model(name.removeprefix("timm:"), num_classes=CLASSES, **told).eval()
+            return awake(timm.create_model(name.removeprefix("timm:"), num_classes=CLASSES, **told).eval())
         told = {"googlenet": QUICK, "inception_v3": QUICK, "vit_b_16": dict(image_size=MEMBERS[name].size)}.get(
             name, {}
         )
-        return torchvision.models.get_model(name, weights=None, num_classes=CLASSES, **told).eval()
+        return awake(torchvision.models.get_model(name, weights=None, num_classes=CLASSES, **told).eval())
+
+
+def awake(model: nn.Module) -> nn.Module:
+    """A last layer that starts at 0, as some transformers' do, is drawn: else no method has a gradient to show."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and not module.weight.any():
+            nn.init.trunc_normal_(module.weight, std=0.02)
+    return model
 
 
 def measured(name: str, options: Families) -> Iterator[dict]:
@@ -237,19 +250,26 @@ def on_images(net: BlindNet, images: Tensor) -> dict:
 
 
 def maps(net: BlindNet, images: Tensor) -> dict:
-    """Ours on unseen cells, and how far other libraries' maps are from ours (largest difference, of a largest value of 1)."""
+    """Ours on unseen cells, and how far other libraries' maps are from ours (largest difference, of a largest value of 1).
+
+    Where a layer is read by LayerNorms alone, the score does not change with the length of a token, so sum_k G_k A_k is 0 but for
+    rounding: stretched to a peak of 1 that is noise, and is told as such instead of compared.
+    """
     evidence = Evidence(net, images)
     ours = {name: METHODS[name](evidence) for name in ("hirescam", "layercam", "gradcam")}
     unseen = evidence.unseen
     zero = {f"{name}_zero": bool((each[:, unseen] == 0).all()) for name, each in ours.items()}
     found = dict(zip(("HiResCAM", "LayerCAM", "GradCAM"), ours.values(), strict=True))
+    terms = float((evidence.gradient * evidence.activations).abs().sum(1).max())
+    kept = {name: each for name, each in found.items() if float(each.abs().max()) > ROUNDING * terms}
     apart = [
-        _apart(adapters.pytorch_grad_cam(name)(evidence), _shown(each, net.image_size)) for name, each in found.items()
+        _apart(adapters.pytorch_grad_cam(name)(evidence), _shown(each, net.image_size)) for name, each in kept.items()
     ]
     raw = adapters.captum("LayerGradientXActivation")(evidence)
     return zero | dict(
+        rounding_alone=[name for name in found if name not in kept],
         grad_cam_apart=max(apart),
-        captum_apart=_apart(raw, ours["hirescam"]) / float(ours["hirescam"].abs().max() or 1),
+        captum_apart=_apart(raw, ours["hirescam"]) / (terms or 1),
     )
 
 
@@ -306,6 +326,11 @@ def page(rows: list[dict], options: Families) -> str:
     for row in stood:
         for reason, names in row["refuses"].items():
             reasons[reason, ", ".join(names)].append(f"{row['name']} ({row['kind']})")
+    alone = [
+        f"* {', '.join(row['rounding_alone'])} on {row['name']} at {row['layer']}"
+        for row in stood
+        if row["rounding_alone"]
+    ]
     told = [f"* {reason}: {names}. On {', '.join(nets)}." for (reason, names), nets in reasons.items()]
     return "\n".join(
         [
@@ -317,6 +342,7 @@ def page(rows: list[dict], options: Families) -> str:
             "",
             table,
             *(["", "## What cannot be walled", "", *refused] if refused else []),
+            *(["", "## Maps that are rounding alone", "", ALONE, "", *alone] if alone else []),
             *(["", "## Methods that are not defined", "", *told] if told else []),
             "",
         ]
