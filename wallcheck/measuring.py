@@ -74,5 +74,5 @@ def nearby(ev: Evidence) -> Iterable[Tensor]:
     """Ten times the images, each pixel moved by at most 0.02; the same way in every image."""
     draw = ev.generator(salt=74)
     for _ in range(NEARBY):
-        moved = torch.rand(ev.images.shape[1:], generator=draw, device=ev.images.device, dtype=torch.float64)
+        moved = torch.rand(ev.images.shape[1:], generator=draw, dtype=torch.float64).to(ev.images.device)
         yield ev.images + (REACH * (2 * moved - 1)).to(ev.images)

@@ -27,6 +27,11 @@ class Form:
     channels: int
     prefix: int = 0
 
+    @property
+    def tokens(self) -> int:
+        """Prefix tokens and cells."""
+        return self.prefix + self.grid[0] * self.grid[1]
+
     def cells(self, value: Tensor) -> Tensor:
         """(B, K, h, w) of the layer's own output."""
         if self.axes == "map":

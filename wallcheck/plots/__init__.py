@@ -9,6 +9,7 @@ from wallcheck.plots.blindness import blindness
 from wallcheck.plots.changes import paired_changes
 from wallcheck.plots.conceptor import conceptor_gains
 from wallcheck.plots.dependence import dependence
+from wallcheck.plots.devices import devices
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
@@ -31,6 +32,7 @@ __all__ = [
     "conceptor_gains",
     "controls",
     "dependence",
+    "devices",
     "families",
     "gallery",
     "gradients",

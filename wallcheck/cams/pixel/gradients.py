@@ -59,8 +59,8 @@ def smoothgrad_with(samples: int, spread: float) -> Callable[[Evidence], Tensor]
         sigma = spread * (flat.amax(1) - flat.amin(1))[:, None, None, None]
         total = torch.zeros_like(ev.images)
         for _ in range(samples):
-            noise = torch.randn(ev.images.shape[1:], generator=draws, device=total.device, dtype=torch.float64)
-            total += image_gradient(ev, ev.images + sigma * noise.to(total))
+            noise = torch.randn(ev.images.shape[1:], generator=draws, dtype=torch.float64).to(total)
+            total += image_gradient(ev, ev.images + sigma * noise)
         return (total / samples).sum(1)
 
     return smoothed

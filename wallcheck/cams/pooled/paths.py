@@ -23,7 +23,7 @@ def noise(ev: Evidence, count: int, salt: int) -> Iterator[Tensor]:
     """`count` standard normal images (3, H, W)."""
     generator, shape = ev.generator(salt=salt), ev.images.shape[1:]
     for _ in range(count):
-        yield torch.randn(shape, generator=generator, device=ev.images.device).to(ev.images.dtype)
+        yield torch.randn(shape, generator=generator).to(ev.images)
 
 
 def spread(images: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def expected_gradcam(ev: Evidence) -> Tensor:
 
 def expected_paths(ev: Evidence) -> Iterator[tuple[Evidence, Evidence, Evidence]]:
     """(start x', point x' + t (z - x'), end z) of each draw."""
-    times = torch.rand(SAMPLES, generator=ev.generator(salt=TIMES), device=ev.images.device).tolist()
+    times = torch.rand(SAMPLES, generator=ev.generator(salt=TIMES)).tolist()
     colour, deviation = ev.images.mean((2, 3), keepdim=True), ev.images.std((2, 3), correction=0, keepdim=True)
     for t, near, far in zip(times, noise(ev, SAMPLES, NOISE), noise(ev, SAMPLES, STARTS), strict=True):
         start, end = colour + deviation * far, ev.images + spread(ev.images) * near

@@ -169,9 +169,7 @@ def averaged(ev: Evidence, paints: list) -> Tensor:
 
 def noise(ev: Evidence, samples: int, sigma: float) -> Tensor:
     """(samples, r, c): normal noise over the visible pixels, drawn over the whole image in float64."""
-    drawn = torch.randn(
-        samples, *ev.net.image_size, generator=ev.generator(), dtype=torch.float64, device=ev.images.device
-    )
+    drawn = torch.randn(samples, *ev.net.image_size, generator=ev.generator(), dtype=torch.float64)
     return (sigma * drawn[(..., *ev.graph.visible)]).to(ev.images)
 
 
