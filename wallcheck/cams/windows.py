@@ -36,7 +36,7 @@ def sess(base: Method) -> Callable[[Evidence], Tensor]:
         """Mean over windows with a value above 0 of p_w / max_w p_w times the base's map of window w as displayed; blurred.
 
         The image is enlarged to 12 sizes, from its own by 2/7 of it each, and cut into windows of its own size, the last of a
-        row or column shifted in: 122 windows, fewer where sizes are rounded down. Their maps are pasted into an empty map of
+        row or column shifted in: 122 windows of 224 pixels, 129 of 24, as sizes are rounded. Their maps are pasted into an empty map of
         the enlarged image and reduced bilinearly; the mean over windows is taken pixel by pixel. p is the class's probability;
         where it is 0 in every window the map is 0 (released: the mean of the maps as they are).
         """
@@ -55,16 +55,24 @@ def sess(base: Method) -> Callable[[Evidence], Tensor]:
 
 def windows_of(ev: Evidence, side: int) -> Iterator[tuple[Callable[[Tensor], Tensor], Tensor]]:
     """(what puts maps (B, side, side) of the window back on the image, the window (B, 3, side, side) of every image)."""
-    step = round(side * GROWTH)
-    for size in (side + step * number for number in range(SCALES)):
+    for size, starts in places(side):
         wide = upsample(ev.images, (size, size))
         back = bilinear(size, side, False).to(ev.images)
-        starts = [*range(0, size - side, side), size - side]
         for top in starts:
             for left in starts:
                 rows, columns = back[:, top : top + side], back[:, left : left + side]
                 window = wide[:, :, top : top + side, left : left + side].contiguous()
                 yield (lambda maps, rows=rows, columns=columns: rows @ maps @ columns.T), window
+
+
+def places(side: int) -> list[tuple[int, list[int]]]:
+    """(size of the enlarged image, where windows start along its side) of each size.
+
+    >>> places(224)[:3]
+    [(224, [0]), (288, [0, 64]), (352, [0, 128])]
+    """
+    sizes = [side + round(side * GROWTH) * number for number in range(SCALES)]
+    return [(size, [*range(0, size - side, side), size - side]) for size in sizes]
 
 
 for base in (gradcam, hirescam):
