@@ -18,12 +18,14 @@ RANDOM = {"random"}  # drawn on the whole: a twin would have to repeat the draw
 ORDERED: dict[str, str] = {
     "groupcam": "its groups are runs of consecutive channels",
     "groupcam_denoised": "its groups are runs of consecutive channels",
+    "iba": "its draws are indexed by channel",
     "limecam": "its draws are indexed by channel",
     "shapcam": "its draws are indexed by channel",
 }
 
 # Methods that a dead channel's gradient moves, and why.
 GRADIENT_ALONE: dict[str, str] = {
+    "adasise": "channels are chosen by their gradient",
     "fdcam": "weights are stretched over all channels, dead ones too",
     "gscorecam": "channels are chosen by their gradient",
     "gscorecam_code": "channels are chosen by their gradient",

@@ -46,6 +46,17 @@ COUNTED = [
     "finercam_mean",
     "conceptor_gradcam",
     "conceptor_gradcam_channels",
+    "faster_scorecam",
+    "sise",
+    "adasise",
+    "vitcx",
+    "tis",
+    "iba",
+    "smoe",
+    "fastcam",
+    "rsi_gradcam",
+    "fgcam",
+    "iia",
 ]
 
 

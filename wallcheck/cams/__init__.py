@@ -14,6 +14,7 @@ from wallcheck.cams import (
     rescoring,
     subspace,
     targets,
+    windows,
 )
 from wallcheck.cams._method import FAMILIES, METHODS, VERDICTS, Method, cam_method
 
@@ -42,4 +43,5 @@ __all__ = [
     "rescoring",
     "subspace",
     "targets",
+    "windows",
 ]

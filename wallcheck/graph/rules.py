@@ -155,11 +155,11 @@ def step_of(run: GraphModule, node: Node, word: str, env: dict, sources: Sequenc
 
 
 def _opening(run: GraphModule) -> set[Node]:
-    """The operations on the input, casts passed over."""
+    """The operations on the input; what only moves or casts it is passed over."""
     found, todo = set(), [placeholder(run.graph)]
     while todo:
         for user in todo.pop().users:
-            if op_of(user) in CASTS:
+            if op_of(user) in (*MOVES, *CASTS):
                 todo.append(user)
             elif user.op == "call_function" and op_of(user) != "sym_size":
                 found.add(user)

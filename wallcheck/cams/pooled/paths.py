@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import ratio, weighted_sum
+from wallcheck.numerics import probabilities, ratio, weighted_sum
 
 SAMPLES, SPREAD = 8, 0.15
 TORCHCAM_SAMPLES, TORCHCAM_SIGMA = 4, 0.3
@@ -129,6 +129,31 @@ def integrated_gradcam_weights(ev: Evidence) -> Tensor:
     """w_k = mean_t mean_u G_k(t), image t x for t = 1/20 .. 1; A of the image itself. Grad-CAM where the head is linear."""
     points = (ev.at(ev.images * (step / STEPS)) for step in range(1, STEPS + 1))
     weights = sum(point.gradient.mean((2, 3)) for point in points) / STEPS
+    return weighted_sum(weights, ev.activations)
+
+
+@cam_method(
+    family="pooled",
+    source="Lucas et al. 2022 (RSI-Grad-CAM), eq. 7, as the authors' code: probabilities, positive gradients, trapezoids; 20 steps "
+    "(code: 50) from a zero image (code: black)",
+    cost="21F+21b",
+    verdict="may_leak",
+)
+def rsi_gradcam(ev: Evidence) -> Tensor:
+    """w_k = mean_u sum_t (relu(G_k(t)) + relu(G_k(t + 1))) / 2 (A_k(t + 1) - A_k(t)), image t x, G of the class's probability.
+
+    The layer moves along its own path while the image fades in; without the ReLU a channel's weight would be its share of
+    p(x) - p(0). A of the image itself is weighed. The code takes the mean over channels and rectifies for display.
+    """
+    chance = ev.explaining(lambda logits: ev.of_target(probabilities(logits)))
+    weights = torch.zeros_like(ev.activations[:, :, 0, 0])
+    before: tuple[Tensor, Tensor] | None = None
+    for step in range(STEPS + 1):
+        point = chance.at(ev.images * (step / STEPS))
+        here = point.activations, point.gradient.clamp(min=0)
+        if before is not None:
+            weights = weights + ((here[1] + before[1]) / 2 * (here[0] - before[0])).mean((2, 3))
+        before = here
     return weighted_sum(weights, ev.activations)
 
 
