@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import blind_metrics, conceptor_claim, dependence, flags, gradient_training, lift_claim, sealing, study
+from experiments import (
+    blind_metrics,
+    conceptor_claim,
+    dependence,
+    flags,
+    gradient_training,
+    lift_claim,
+    sealing,
+    study,
+    two_sided,
+)
 from experiments.measured_maps import measure
 from tests.nets import photos, trained_tiny
 from wallcheck import plots
@@ -24,6 +34,7 @@ STUDIES = {
     "gradient_training": gradient_training.GradientTrainingRun,
     "lift_claim": lift_claim.LiftRun,
     "sealing": sealing.SealingRun,
+    "two_sided": two_sided.TwoSidedRun,
 }
 
 

@@ -20,6 +20,7 @@ from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
 from wallcheck.plots.shap import shap_agreement
 from wallcheck.plots.training import read_training, training
+from wallcheck.plots.two_sided import two_sided
 from wallcheck.plots.zoo import zoo
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "shap_agreement",
     "sources",
     "training",
+    "two_sided",
     "undominated",
     "zoo",
 ]
