@@ -12,6 +12,7 @@ from experiments import (
     flags,
     gradient_training,
     lift_claim,
+    quadrants,
     sealing,
     study,
     two_sided,
@@ -33,6 +34,7 @@ STUDIES = {
     "dependence": dependence.DependenceRun,
     "gradient_training": gradient_training.GradientTrainingRun,
     "lift_claim": lift_claim.LiftRun,
+    "quadrants": quadrants.QuadrantRun,
     "sealing": sealing.SealingRun,
     "two_sided": two_sided.TwoSidedRun,
 }

@@ -15,6 +15,7 @@ from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pareto import PARETO, pareto, undominated
 from wallcheck.plots.pictures import Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
+from wallcheck.plots.quadrants import aggregated
 from wallcheck.plots.randomisation import randomisation
 from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
@@ -28,6 +29,7 @@ __all__ = [
     "PARETO",
     "Examples",
     "Look",
+    "aggregated",
     "blindness",
     "conceptor_gains",
     "controls",

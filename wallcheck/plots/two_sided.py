@@ -12,7 +12,10 @@ SIDES = {
     "leak_mass": "shown, though unseen: share of positive attribution",
     "missed": "missed: share of what speaks for the class",
 }
-CROWD = (0.3, 0.04)  # marks nearer than this to one that has its name, which takes that much room, bear none of their own
+CROWD = (
+    0.3,
+    0.04,
+)  # marks nearer than this to one that has its name, which takes that much room, bear none of their own
 
 
 @styled
