@@ -135,6 +135,14 @@ class Evidence:
         return self.gradient_of(self.explained)
 
     @cached_property
+    def truth(self) -> Tensor | None:
+        """c, (B, h, w) in double precision: what each cell adds to the logit explained, exactly; 0 on unseen cells. logit = bias +
+        sum of c. None where the head does not add up over cells, or where what is explained is no logit."""
+        if not self.graph.adds_up or self._target is not None:
+            return None
+        return (self.gradient.double() * self.activations.double()).sum(1)
+
+    @cached_property
     def trace(self) -> tuple[Traced, ...]:
         """The images and the layers on the way to the target layer, each with d score / d it; one forward and one backward
         through everything. Holds two values for each that these layers compute."""
@@ -225,7 +233,7 @@ class Evidence:
         are the target's, activations and logits are shared. There is no `targets`: a method that asks for one class is
         answered with a ValueError."""
         other = copy.copy(self)
-        for name in ("score", "gradient", "trace", "attention", "targets"):
+        for name in ("score", "gradient", "truth", "trace", "attention", "targets"):
             other.__dict__.pop(name, None)
         other._target, other._kept = target, {}
         return other

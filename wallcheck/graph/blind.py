@@ -220,6 +220,11 @@ class BlindGraph:
         return split_head(self.finish, self.form.channels)
 
     @cached_property
+    def adds_up(self) -> bool:
+        """Is each logit a constant and a sum over cells of what each adds: average pooling or flattening, then one linear layer?"""
+        return self.split is not None and all(node.op != "call_function" for node in self.split.rest.graph.nodes)
+
+    @cached_property
     def runs_at_any_size(self) -> bool:
         """Do the features run on an image twice as large, and give a map twice as large?"""
         if self.form.axes != "map" or self.walled.sides or self.walled.layer.crossing:

@@ -16,11 +16,13 @@ from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pareto import PARETO, pareto, undominated
 from wallcheck.plots.pictures import Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
+from wallcheck.plots.quadrants import aggregated
 from wallcheck.plots.randomisation import randomisation
 from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
 from wallcheck.plots.shap import shap_agreement
 from wallcheck.plots.training import read_training, training
+from wallcheck.plots.two_sided import two_sided
 from wallcheck.plots.zoo import zoo
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "PARETO",
     "Examples",
     "Look",
+    "aggregated",
     "blindness",
     "conceptor_gains",
     "controls",
@@ -51,6 +54,7 @@ __all__ = [
     "shap_agreement",
     "sources",
     "training",
+    "two_sided",
     "undominated",
     "zoo",
 ]
