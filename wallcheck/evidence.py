@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wallcheck import attended
+from wallcheck.attended import Attention
 from wallcheck.geometry import Regions, Wall
 from wallcheck.graph import BlindGraph, plainly, stages
 from wallcheck.graph.channels import Split
@@ -155,6 +157,31 @@ class Evidence:
         return tuple(found)
 
     @cached_property
+    def attention(self) -> Attention:
+        """Of a transformer: each block's attention, tokens and the score's slopes in them; one forward and one backward
+        through everything, all images at once (see `in_portions`)."""
+        with self.plainly():
+            return attended.taken(self.graph, self.images, self.explained_here)
+
+    def in_portions(self, body: Callable[["Evidence"], Tensor]) -> Tensor:
+        """body(evidence) of as many images at a time as the budget allows attention for; all of them at once, and then shared
+        between methods, where it allows that."""
+        size = self.chunk(attended.portion(self.graph))
+        if size >= len(self.images):
+            return body(self)
+        return torch.cat([body(self.part(which)) for which in slices(0, len(self.images), size)])
+
+    def part(self, which: slice) -> "Evidence":
+        """The same question asked of some of the images."""
+        other = Evidence(self.net, self.images[which], seed=self.seed, budget_mb=self.budget_mb, graph=self.graph)
+        if self._target is None:
+            other._given = self.targets[which]
+        else:  # a function of all images' logits
+            before, after = self.logits[: which.start], self.logits[which.stop :]
+            other._target = lambda logits: self._target(torch.cat([before, logits, after]))[which]
+        return other
+
+    @cached_property
     def cells(self) -> int:
         """Z = h * w."""
         return self.wall.seen.size
@@ -198,7 +225,7 @@ class Evidence:
         are the target's, activations and logits are shared. There is no `targets`: a method that asks for one class is
         answered with a ValueError."""
         other = copy.copy(self)
-        for name in ("score", "gradient", "trace", "targets"):
+        for name in ("score", "gradient", "trace", "attention", "targets"):
             other.__dict__.pop(name, None)
         other._target, other._kept = target, {}
         return other

@@ -2,6 +2,7 @@
 
 from wallcheck.cams import (
     ablation,
+    attention,
     conceptor,
     controls,
     head,
@@ -28,6 +29,7 @@ __all__ = [
     "VERDICTS",
     "Method",
     "ablation",
+    "attention",
     "cam_method",
     "conceptor",
     "controls",

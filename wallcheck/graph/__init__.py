@@ -18,7 +18,7 @@ from wallcheck.graph.cut import Form, Layer, layer_named, layers_of
 from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval, key_of, plainly
 from wallcheck.graph.ordinary import ordinary
 from wallcheck.graph.proof import Leak, Proof
-from wallcheck.graph.walls import Walled, with_head_wall
+from wallcheck.graph.walls import Walled, detached, with_head_wall
 
 __all__ = [
     "BlindGraph",
@@ -29,6 +29,7 @@ __all__ = [
     "NotOneGraph",
     "Proof",
     "Walled",
+    "detached",
     "exported",
     "in_eval",
     "key_of",

@@ -16,6 +16,7 @@ from torch.fx import GraphModule
 from wallcheck.geometry import Regions, Wall, footprint
 from wallcheck.graph import lean, reach, stages
 from wallcheck.graph._nodes import data_nodes, logits_node, named, op_of, part, placeholder
+from wallcheck.graph.attending import NoAttention, WrittenOut, written_out
 from wallcheck.graph.channels import Split, split_head
 from wallcheck.graph.cut import Form
 from wallcheck.graph.proof import Proof, prove
@@ -146,6 +147,20 @@ class BlindGraph:
         run = self.quick.run
         told = named(logits_node(run.graph))
         return part(run, [placeholder(run.graph)], [told["input"]]), getattr(run, told["weight"].target)
+
+    @cached_property
+    def attending(self) -> WrittenOut:
+        """The graph with its attention written out; NoAttention, with the reason, where it has none over all tokens."""
+        return written_out(self.walled)
+
+    @cached_property
+    def inattentive(self) -> str | None:
+        """Why methods of attention are not defined on the graph; None where they are."""
+        try:
+            self.attending  # noqa: B018 (made and kept)
+            return None
+        except NoAttention as reason:
+            return str(reason)
 
     @cached_property
     def steps(self) -> list[stages.Step]:

@@ -107,12 +107,28 @@ def lacking(run: GraphModule, known: Sequence[str]) -> str | None:
 
 def through(run: GraphModule, rule: Rule, *rows: Tensor, first: Rule | None = None) -> Tensor:
     """What run makes of rows, each operation by the rule. first: another rule for the operations on the input itself."""
+    return _followed(run, rule, rows, (), first)[0]
+
+
+def followed(run: GraphModule, rule: Rule, rows: Tensor, wanted: Sequence[Node]) -> tuple[Tensor, list[Tensor]]:
+    """What run makes of rows, each operation by the rule, and the values of the nodes wanted on the way."""
+    return _followed(run, rule, (rows,), wanted)
+
+
+def plain(step: "Step", *rows: Tensor) -> Tensor:
+    """Each operation as it is."""
+    return step.apply(*rows)
+
+
+def _followed(
+    run: GraphModule, rule: Rule, rows: Sequence[Tensor], wanted: Sequence[Node], first: Rule | None = None
+) -> tuple[Tensor, list[Tensor]]:
     inputs = [node for node in run.graph.nodes if node.op == "placeholder"]
     kinds, env = steps(run), dict(zip(inputs, rows, strict=True))
     opening = _opening(run) if first else ()
     for node in run.graph.nodes:
         if node.op == "output":
-            return env[node.args[0]]
+            return env[node.args[0]], [env[each] for each in wanted]
         if node.op == "get_attr":
             env[node] = getattr(run, node.target)
         elif node in kinds:

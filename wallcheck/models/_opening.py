@@ -1,6 +1,6 @@
 """Opening a model by its name: torchvision's, timm's, a small member of a family, a user's own function.
 
-    torchvision:resnet50    timm:vit_tiny_patch16_224    small:densenet    package.module:function
+    torchvision:resnet50    timm:vit_tiny_patch16_224    small:densenet    wallcheck:vit_small    package.module:function
 
 What was opened is remembered beside the model, so that a net which `blind` makes of it can be saved and built again.
 """
@@ -16,10 +16,13 @@ from torch import nn
 
 from wallcheck.models._families import SMALL
 from wallcheck.models._states import fill, read_state
+from wallcheck.models._vit import vit_small
 from wallcheck.models._wrappers import unwrapped
 
-KINDS = ("torchvision", "timm", "small")
-HOW = "torchvision:NAME, timm:NAME, small:FAMILY or package.module:function"
+KINDS = ("torchvision", "timm", "small", "wallcheck")
+HOW = "torchvision:NAME, timm:NAME, small:FAMILY, wallcheck:vit_small or package.module:function"
+
+OWN = {"vit_small": vit_small}
 
 _ORIGINS: WeakKeyDictionary = WeakKeyDictionary()  # model -> its name and options: not on the user's module
 
@@ -28,7 +31,7 @@ def opened(name: str, weights: str | Path | None = None, **options) -> nn.Module
     """The model of this name in eval mode, built with `options` of its constructor (num_classes=5).
 
     name: "torchvision:resnet50", "timm:vit_tiny_patch16_224" where timm is installed, "small:resnet" (see
-    `wallcheck.models.SMALL`), or "package.module:function", a callable that gives an nn.Module.
+    `wallcheck.models.SMALL`), "wallcheck:vit_small", or "package.module:function", a callable that gives an nn.Module.
     weights: a .safetensors file, a state dict saved by torch (read with weights_only), or of torchvision the name of published
     weights ("DEFAULT"), which torchvision downloads. Without any, those that the constructor draws, from seed 0.
 
@@ -78,6 +81,9 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         return _torchvision(rest)
     if kind == "timm":
         return _timm(rest)
+    if kind == "wallcheck":
+        _known("wallcheck", rest, OWN)
+        return OWN[rest]
     return SMALL[rest] if kind == "small" else _own(kind, rest)
 
 

@@ -17,6 +17,7 @@ from wallcheck.graph import (
     Layer,
     NotOneGraph,
     Walled,
+    detached,
     exported,
     layer_named,
     layers_of,
@@ -70,7 +71,21 @@ class WalledModel(BlindNet):
                 "hooks or another forward were put on a net that `blind` had made, where its graph does not hold them; put them on "
                 "the model and make it blind again"
             )
-        return self._remember(BlindGraph(self._walled()))
+        trained = any(True for _ in self.run.parameters())
+        return self._remember(BlindGraph(detached(self._walled()) if trained else self._walled()))
+
+    def trainable(self) -> "WalledModel":
+        """This net, its weights as parameters: to be trained as the graph that it is, behind its wall. They are the model's own
+        values, so the model is trained with it."""
+        weights = {name for name, each in self.run.named_buffers() if each.is_floating_point() and self._is_weight(each)}
+        for name in weights:
+            value = getattr(self.run, name)
+            delattr(self.run, name)
+            self.run.register_parameter(name, nn.Parameter(value))
+        return self
+
+    def _is_weight(self, tensor: Tensor) -> bool:
+        return any(tensor.data_ptr() == each.data_ptr() for each in (self._origin or {}).values())
 
     def _walled(self) -> Walled:
         nodes = {node.name: node for node in self.run.graph.nodes}
