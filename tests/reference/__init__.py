@@ -24,6 +24,7 @@ def twin_of(name: str):
 
 from tests.reference import (  # noqa: E402, F401  (fills TWINS)
     ablation,
+    attention,
     attribution,
     basic,
     conceptor,
@@ -33,6 +34,7 @@ from tests.reference import (  # noqa: E402, F401  (fills TWINS)
     masks,
     pixel,
     pooled,
+    relevance,
     repairs,
     rescoring,
     subspace,
