@@ -118,3 +118,13 @@ VITS = {
     "pooled, untrained": lambda: _untrained_vit(True),
     "pooled, trained": lambda: trained_tiny_vit(True),
 }
+
+
+def suited(method, net: BlindNet) -> BlindNet:
+    """net, or one like it, trained or not, on which the method is defined: with a pooled head, else a transformer."""
+    if not method.refuses(net):
+        return net
+    sibling = pooled_sibling(net)
+    if not method.refuses(sibling):
+        return sibling
+    return trained_tiny_vit() if net is trained_tiny() else _untrained_vit(False)

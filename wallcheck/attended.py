@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from wallcheck.graph import BlindGraph
-from wallcheck.graph.attending import Block
 from wallcheck.graph.rules import Rule, followed, plain
 
 SLOPES = ("probabilities", "outputs", "values", "entered", "left")
@@ -75,7 +74,9 @@ def taken(graph: BlindGraph, images: Tensor, explained: Callable[[Tensor], Tenso
     given = [torch.zeros_like(value) if slope is None else slope for value, slope in zip(asked, given, strict=True)]
     width = len(SLOPES)
     slopes = tuple(Slopes(*given[i * width : (i + 1) * width]) for i in range(len(blocks)))
-    return Attention(tuple(Attended(*(v.detach() for v in block)) for block in blocks), slopes, graph.attending.read.to(images))
+    return Attention(
+        tuple(Attended(*(v.detach() for v in block)) for block in blocks), slopes, graph.attending.read.to(images)
+    )
 
 
 def portion(graph: BlindGraph) -> int:

@@ -66,7 +66,7 @@ def slow_rollout_min(net, image, target, seed):
 def strongest(A, G):
     """relu(mean_h A G) without its lowest nine tenths."""
     M = mean([A[h] * G[h] for h in range(HEADS)]).clamp(min=0)
-    places = sorted(((M[q, k].item(), q, k) for q in range(len(M)) for k in range(len(M))))
+    places = sorted((M[q, k].item(), q, k) for q in range(len(M)) for k in range(len(M)))
     for _, q, k in places[: int(0.9 * len(places))]:
         M[q, k] = 0
     return M
@@ -271,7 +271,9 @@ def slow_bt_token(net, image, target, seed):
     hand, blocks, _ = told(net, image, target)
     R = eye(len(hand.seen))
     for number, block in enumerate(blocks):
-        longer = [one.norm() / other.norm() for one, other in zip(moved(hand, block, number), block.entered, strict=True)]
+        longer = [
+            one.norm() / other.norm() for one, other in zip(moved(hand, block, number), block.entered, strict=True)
+        ]
         R = R + times(torch.stack([row * torch.stack(longer) for row in mean(block.A)]), R)
     return hand.cells(hand.row(R * class_factor(net, image, target)))
 

@@ -55,7 +55,9 @@ class Net:
     def __init__(self, net):
         self.net = net
         named = (*net.run.named_parameters(), *net.run.named_buffers())
-        self.w = {name.removeprefix("t_").replace("/", "."): value.detach() for name, value in named if name[:2] == "t_"}
+        self.w = {
+            name.removeprefix("t_").replace("/", "."): value.detach() for name, value in named if name[:2] == "t_"
+        }
         self.prefix = int("class_token" in self.w)
         self.seen = [True] * self.prefix + net.wall.seen.flatten().tolist()
         self.depth = len({name.split(".")[1] for name in self.w if name.startswith("blocks.")})

@@ -117,7 +117,9 @@ def _hold(walled: Walled, run: GraphModule) -> None:
     images = noise(run, walled.graph.colours, walled.graph.image_size)
     with torch.no_grad():
         if not close(run(images), walled.graph.run(images)):
-            raise NoAttention("its attention written out gives other logits than the network; please report this network")
+            raise NoAttention(
+                "its attention written out gives other logits than the network; please report this network"
+            )
 
 
 # -- one attention --------------------------------------------------------------------------------
@@ -219,10 +221,14 @@ def _block(
     data = data_nodes(run.graph, [placeholder(run.graph)])
     projected = _next(outputs, data, "linear")
     between = _sum_after(projected, data)
-    entered = next((each for each in between.all_input_nodes if each in data and not _leads(projected, each, data)), None)
+    entered = next(
+        (each for each in between.all_input_nodes if each in data and not _leads(projected, each, data)), None
+    )
     left = next((user for user in between.users if op_of(user) == "add"), None) or _sum_after(between, data)
     if entered is None or between not in left.all_input_nodes:
-        raise NoAttention("its blocks do not add the attention's and the MLP's answers to the tokens; use a method of activations")
+        raise NoAttention(
+            "its blocks do not add the attention's and the MLP's answers to the tokens; use a method of activations"
+        )
     weight = getattr(run, named(projected)["weight"].target)
     normed = next((user for user in entered.users if op_of(user) == "layer_norm" and _leads(user, queries, data)), None)
     return Block(queries, keys, values, scores, probabilities, outputs, entered, between, left, weight, normed)
@@ -233,7 +239,9 @@ def _next(node: Node, data: dict[Node, None], op: str) -> Node:
     while True:
         users = [user for user in node.users if user in data]
         if len(users) != 1 or (op_of(users[0]) not in PASSED and op_of(users[0]) != op):
-            raise NoAttention(f"after its attention stands {', '.join(map(op_of, users)) or 'nothing'}, not a linear projection")
+            raise NoAttention(
+                f"after its attention stands {', '.join(map(op_of, users)) or 'nothing'}, not a linear projection"
+            )
         (node,) = users
         if op_of(node) == op:
             return node
@@ -245,7 +253,11 @@ def _sum_after(node: Node, data: dict[Node, None]) -> Node:
         users = [user for user in node.users if user in data]
         if not users:
             raise NoAttention("its blocks add nothing to the tokens; use a method of activations and gradient")
-        node = min(users, key=list(data).index) if len(users) == 1 else next((u for u in users if op_of(u) == "add"), users[0])
+        node = (
+            min(users, key=list(data).index)
+            if len(users) == 1
+            else next((u for u in users if op_of(u) == "add"), users[0])
+        )
         if op_of(node) == "add" and len([each for each in node.all_input_nodes if each in data]) == 2:
             return node
 

@@ -1,8 +1,8 @@
 """Layer-wise relevance through a transformer: by autograd whose backward is a rule, or by gradients of a straightened network.
 
-    handed      autograd carries relevance R itself: each operation's backward is R of its output -> R of its inputs
-    attnlrp     the network's own values; input x gradient of what is made linear is relevance         (Achtibat et al. 2024)
-    cplrp       the same with attention held constant                                                  (Ali et al. 2022)
+handed      autograd carries relevance R itself: each operation's backward is R of its output -> R of its inputs
+attnlrp     the network's own values; input x gradient of what is made linear is relevance         (Achtibat et al. 2024)
+cplrp       the same with attention held constant                                                  (Ali et al. 2022)
 """
 
 from collections.abc import Callable
@@ -70,9 +70,7 @@ def _added(relevance: Tensor, one: Tensor, other: Tensor) -> tuple[Tensor, Tenso
     parts = [one * share, other * share]
     sums = [part.sum(axes, keepdim=True) for part in parts]
     whole, mass = relevance.sum(axes, keepdim=True), sum(each.abs() for each in sums)
-    return tuple(
-        part * ratio(each.abs() * whole, mass * each) for part, each in zip(parts, sums, strict=True)
-    )
+    return tuple(part * ratio(each.abs() * whole, mass * each) for part, each in zip(parts, sums, strict=True))
 
 
 def _multiplied(relevance: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

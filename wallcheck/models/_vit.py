@@ -1,6 +1,6 @@
 """A small vision transformer of our own, which torchvision has with a class token only: patches, blocks of attention and MLP, a class token or the mean of tokens.
 
-    tokens = patches W + positions,  x <- x + Attention(LN(x)),  x <- x + MLP(LN(x)),  logits = W LN(x)[class token, or mean]
+tokens = patches W + positions,  x <- x + Attention(LN(x)),  x <- x + MLP(LN(x)),  logits = W LN(x)[class token, or mean]
 """
 
 import torch

@@ -77,7 +77,9 @@ class WalledModel(BlindNet):
     def trainable(self) -> "WalledModel":
         """This net, its weights as parameters: to be trained as the graph that it is, behind its wall. They are the model's own
         values, so the model is trained with it."""
-        weights = {name for name, each in self.run.named_buffers() if each.is_floating_point() and self._is_weight(each)}
+        weights = {
+            name for name, each in self.run.named_buffers() if each.is_floating_point() and self._is_weight(each)
+        }
         for name in weights:
             value = getattr(self.run, name)
             delattr(self.run, name)

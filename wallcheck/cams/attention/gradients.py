@@ -87,7 +87,9 @@ def guided(ev: Evidence, features) -> Tensor:
     with torch.enable_grad():
         found, logits = alive(ev.graph, ev.images.detach(), held_apart(ev))
         slopes = torch.autograd.grad(ev.explained_here(logits).sum(), [block.probabilities for block in found])
-    total = sum(as_read(ev, slope.clamp(min=0) * features(block)).sum(1) for block, slope in zip(found, slopes, strict=True))
+    total = sum(
+        as_read(ev, slope.clamp(min=0) * features(block)).sum(1) for block, slope in zip(found, slopes, strict=True)
+    )
     return on_cells(ev, total)
 
 

@@ -37,7 +37,9 @@ def transformer_attribution(ev: Evidence) -> Tensor:
 def handed_to_attention(ev: Evidence) -> list[Tensor]:
     """R_A (B, heads, T, T) of each block."""
     with torch.enable_grad():
-        found, logits = alive(ev.graph.double(), ev.images.detach().double().requires_grad_(), rules.transformer_attribution)
+        found, logits = alive(
+            ev.graph.double(), ev.images.detach().double().requires_grad_(), rules.transformer_attribution
+        )
         leaf = logits.detach().requires_grad_()
         (start,) = torch.autograd.grad(ev.explained_here(leaf).sum(), leaf)
         handed = torch.autograd.grad(logits, [block.probabilities for block in found], start)

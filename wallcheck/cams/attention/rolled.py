@@ -57,7 +57,9 @@ attention_method(**ROLLOUT, name="rollout", source="Abnar and Zuidema 2020, eq. 
 )
 for name, fused in (("max", lambda heads: heads.amax(1)), ("min", lambda heads: heads.amin(1))):
     attention_method(
-        **ROLLOUT, name=f"rollout_{name}", source=f"Abnar and Zuidema 2020; heads by their {name}imum, as in vit-explain"
+        **ROLLOUT,
+        name=f"rollout_{name}",
+        source=f"Abnar and Zuidema 2020; heads by their {name}imum, as in vit-explain",
     )(rollout_by(fused))
 
 

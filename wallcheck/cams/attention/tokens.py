@@ -18,9 +18,7 @@ from wallcheck.numerics import ratio
 def attcat(ev: Evidence) -> Tensor:
     """sum_l (h_i . d y / d h_i) a_i, h_i the tokens handed to block l, a_i the mean over heads and queries of A_l. Signed; 0 on
     unseen tokens because no path leads from them to the score."""
-    found = [
-        (block.entered * slope.entered).sum(2) * block.probabilities.mean((1, 2)) for block, slope in blocks(ev)
-    ]
+    found = [(block.entered * slope.entered).sum(2) * block.probabilities.mean((1, 2)) for block, slope in blocks(ev)]
     return on_cells(ev, torch.stack(found).sum(0))
 
 
@@ -35,7 +33,9 @@ def tokentm(ev: Evidence) -> Tensor:
     contribution = torch.diag_embed(ev.attention.blocks[0].entered.norm(dim=-1))
     for block, slope in blocks(ev):
         moved = merged(block.values) @ block.projection.T
-        mixing = (slope.probabilities.clamp(min=0) * block.probabilities).mean(1) * transformed(block.entered, moved)[:, None]
+        mixing = (slope.probabilities.clamp(min=0) * block.probabilities).mean(1) * transformed(block.entered, moved)[
+            :, None
+        ]
         contribution = contribution + mixing @ contribution
         contribution = (1 + transformed(block.between, block.left - block.between))[:, :, None] * contribution
     return on_cells(ev, as_read(ev, contribution))

@@ -23,7 +23,9 @@ def class_factor(ev: Evidence) -> Tensor:
 
 
 @attention_method(
-    source="Chen et al. 2023 (BT, head-wise), all blocks; the release starts at the fourth of twelve", cost=COST, verdict="zero"
+    source="Chen et al. 2023 (BT, head-wise), all blocks; the release starts at the fourth of twelve",
+    cost=COST,
+    verdict="zero",
 )
 def bt_head(ev: Evidence) -> Tensor:
     """R = I; R <- R + (sum_h I_h A_h) R, I_h = mean |A_h' G_h| over all pairs of tokens, summing to 1 over heads; then R * F in
