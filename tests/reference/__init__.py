@@ -24,6 +24,7 @@ def twin_of(name: str):
 
 from tests.reference import (  # noqa: E402, F401  (fills TWINS)
     ablation,
+    attention,
     attribution,
     basic,
     clusters,
@@ -36,6 +37,7 @@ from tests.reference import (  # noqa: E402, F401  (fills TWINS)
     paths,
     pixel,
     pooled,
+    relevance,
     repairs,
     rescoring,
     segments,

@@ -9,6 +9,7 @@ The same graph but for these operations, held to it on noise; no second reading 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch.fx import GraphModule, Node
 
 from wallcheck.graph import reach
 from wallcheck.graph._dependence import MOVES
-from wallcheck.graph._nodes import attribute, copied, data_nodes, logits_node, named, op_of, placeholder
+from wallcheck.graph._nodes import attribute, copied, data_nodes, logits_node, named, op_of, part, placeholder
 from wallcheck.graph._pointwise import CASTS
 from wallcheck.graph.quick import close, noise
 from wallcheck.graph.walls import Walled, device_of
@@ -35,7 +36,8 @@ def weighed(scores: Tensor, apart: Tensor | None) -> Tensor:
 class Block:
     """The nodes of one block: `queries`, `keys`, `values` (B, heads, T, d), `scores` and `probabilities` (B, heads, T, T),
     `outputs` (B, heads, T, d); token states (B, T, C) `entered` (what the block is handed), `between` (after its attention) and
-    `left` (what it hands on); `projection`, the weight (C, heads d) that mixes the heads' outputs."""
+    `left` (what it hands on); `projection`, the weight (C, heads d) that mixes the heads' outputs. `normed` (B, T, C): the
+    LayerNorm of `entered` that queries, keys and values are made of, None in blocks without."""
 
     queries: Node
     keys: Node
@@ -47,6 +49,7 @@ class Block:
     between: Node
     left: Node
     projection: Tensor
+    normed: Node | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,23 @@ class WrittenOut:
     run: GraphModule
     blocks: tuple[Block, ...]
     read: Tensor
+
+    def values(self, images: Tensor, *nodes: Node) -> tuple[Tensor, ...]:
+        """What these nodes hold for images; not for autograd."""
+        with torch.no_grad():
+            found = part(self.run, [placeholder(self.run.graph)], nodes)(images)
+        return found if isinstance(found, tuple) else (found,)
+
+    @cached_property
+    def reading(self) -> GraphModule:
+        """Tokens (B, T, C) as the last block hands them on -> logits."""
+        return part(self.run, [self.blocks[-1].left], [logits_node(self.run.graph)])
+
+    def onward(self, number: int) -> GraphModule:
+        """(LayerNorm of a block's tokens, these tokens) (B, T, C) each -> logits: what the block's attention is given may be
+        changed, its residual connection left alone."""
+        block = self.blocks[number]
+        return part(self.run, [block.normed, block.entered], [logits_node(self.run.graph)])
 
 
 class NoAttention(ValueError):
@@ -159,7 +179,9 @@ def _asked(run: GraphModule, node: Node, length: int) -> tuple[Node, ...]:
     turned = _before(run, node, ATEN.transpose.int, keys, -2, -1)
     products = _before(run, node, ATEN.matmul.default, queries, turned)
     scores = _before(run, node, ATEN.mul.Tensor, products, scale)
-    return queries, keys, *_summed(run, node, scores, values, told.get("attn_mask"))
+    found = queries, keys, *_summed(run, node, scores, values, told.get("attn_mask"))
+    run.graph.erase_node(node)  # to torch it may draw a dropout, so it would be run for nothing
+    return found
 
 
 def _spelt(run: GraphModule, node: Node, scores: Node, values: Node, apart: Node | None) -> tuple[Node, ...]:
@@ -208,7 +230,8 @@ def _block(
             "its blocks do not add the attention's and the MLP's answers to the tokens; use a method of activations"
         )
     weight = getattr(run, named(projected)["weight"].target)
-    return Block(queries, keys, values, scores, probabilities, outputs, entered, between, left, weight)
+    normed = next((user for user in entered.users if op_of(user) == "layer_norm" and _leads(user, queries, data)), None)
+    return Block(queries, keys, values, scores, probabilities, outputs, entered, between, left, weight, normed)
 
 
 def _next(node: Node, data: dict[Node, None], op: str) -> Node:

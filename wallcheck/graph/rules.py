@@ -25,6 +25,7 @@ SHAPE = tuple(
     op for op in (*MOVES, *CASTS, "pad", "constant_pad_nd") if op not in ("copy", "slice_scatter", "select_scatter")
 )
 NORMS = ("batch_norm",)
+HOLDING = (*WEIGHTED, "layer_norm")  # operations whose steps hold weight and bias
 MAXIMUM = ("max_pool2d",)
 POINTWISE = (
     "relu",
@@ -148,7 +149,7 @@ def step_of(run: GraphModule, node: Node, word: str, env: dict, sources: Sequenc
         return node.target(*arguments, **options)
 
     held = {}
-    if word in WEIGHTED:
+    if word in HOLDING:
         told = named(node)
         held = {name: env.get(told[name]) if isinstance(told[name], Node) else None for name in ("weight", "bias")}
     return Step(node, word, apply, **held)

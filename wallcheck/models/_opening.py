@@ -43,14 +43,14 @@ def opened(name: str, weights: str | Path | None = None, **options) -> nn.Module
     return opened_with(name, options, weights)
 
 
-def opened_with(name: str, options: dict, weights: str | Path | None = None) -> nn.Module:
-    """`opened`, for options that come from outside and may have any names."""
-    build = _builder(name)
+def opened_with(name: str, options: dict, weights: str | Path | None = None, seed: int = 0) -> nn.Module:
+    """`opened`, for options that come from outside and may have any names. seed: of what the constructor draws."""
+    build = builder_of(name)
     wrong = [key for key in options if key.startswith(("weights", "pretrained", "checkpoint"))]
     if wrong and not runs_own_code(name):
         raise ValueError(f"{wrong[0]} is no option of the constructor; give the file as weights=")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = _built(build, name, options)
     if weights is not None:
         fill(model, _state(name, str(weights)), f"{weights} does not fit {name}")
@@ -73,7 +73,8 @@ def runs_own_code(name: str) -> bool:
     return name.partition(":")[0] not in KINDS
 
 
-def _builder(name: str) -> Callable[..., nn.Module]:
+def builder_of(name: str) -> Callable[..., nn.Module]:
+    """The constructor that a name stands for."""
     kind, colon, rest = name.partition(":")
     if not colon or not rest or not kind:
         raise ValueError(f"{name!r} names no model; write {HOW}")

@@ -46,9 +46,16 @@ class ViT(nn.Module):
 
 
 def vit_small(
-    num_classes: int = 10, seed: int = 0, image_size: int = 96, pooled: bool = False, channels: int = 96, depth: int = 4
+    num_classes: int = 10,
+    seed: int = 0,
+    image_size: int = 96,
+    pooled: bool = False,
+    channels: int = 96,
+    depth: int = 4,
+    patch: int = 8,
+    heads: int = 4,
 ) -> nn.Module:
     """Patches of 8 px (12 x 12 cells at 96 px), `depth` blocks of 4 heads; weights drawn from the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ViT(image_size, 8, channels, depth, 4, num_classes, pooled).eval()
+        return ViT(image_size, patch, channels, depth, heads, num_classes, pooled).eval()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 
+import torch
 from torch import Tensor
 
 from wallcheck.cams._method import Method, cam_method
@@ -15,7 +16,15 @@ def inattentive(net: BlindNet) -> str | None:
     return net.graph.inattentive
 
 
-def attention_method(*, source: str, cost: str, verdict: str, **options) -> Callable[..., Method]:
+def attention_method(
+    *,
+    source: str,
+    cost: str,
+    verdict: str,
+    family: str = "attention",
+    refuses: Callable[[BlindNet], str | None] = inattentive,
+    **options,
+) -> Callable[..., Method]:
     """Register a body Evidence -> map (B, h, w) as a method of attention: it is asked for as many images at a time as the
     budget allows attention for, and not at all of networks without."""
 
@@ -24,9 +33,8 @@ def attention_method(*, source: str, cost: str, verdict: str, **options) -> Call
         def whole(ev: Evidence) -> Tensor:
             return ev.in_portions(body)
 
-        return cam_method(
-            family="attention", source=source, cost=cost, verdict=verdict, refuses=inattentive, **options
-        )(whole)
+        made = cam_method(family=family, source=source, cost=cost, verdict=verdict, refuses=refuses, **options)
+        return made(whole)
 
     return register
 
@@ -37,6 +45,21 @@ def on_cells(ev: Evidence, of_tokens: Tensor) -> Tensor:
 
 
 def as_read(ev: Evidence, relevance: Tensor) -> Tensor:
-    """(B, T): of a matrix over queries and keys (B, T, T) the row of the class token; where the head pools tokens, the mean of
-    the rows of those it pools."""
+    """(..., T): of a matrix over queries and keys (..., T, T) the row of the class token; where the head pools tokens, the mean
+    of the rows of those it pools. Of tokens (..., T, d) their mean alike."""
     return (ev.attention.read[:, None] * relevance).sum(-2)
+
+
+def identity(ev: Evidence) -> Tensor:
+    """(T, T): each token is itself."""
+    return torch.eye(len(ev.attention.read)).to(ev.images)
+
+
+def blocks(ev: Evidence) -> zip:
+    """Pairs (values, slopes) of each block, in forward order."""
+    return zip(ev.attention.blocks, ev.attention.slopes, strict=True)
+
+
+def merged(heads: Tensor) -> Tensor:
+    """(B, T, heads d) of values per head (B, heads, T, d)."""
+    return heads.transpose(1, 2).flatten(2)
