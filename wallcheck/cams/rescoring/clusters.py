@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.groups import k_means
-from wallcheck.cams.rescoring.masks import bilinear, chances_through, stretched, upsample
+from wallcheck.cams.rescoring.masks import bilinear, logits_through, stretched, upsample
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import probabilities, ratio
 
@@ -71,9 +71,10 @@ def weighed_by_cover(ev: Evidence, image: int) -> Tensor:
     cells = stretched(torch.stack([cells[owner == cluster].sum(0) for cluster in owner.unique()]), size)
     noise = torch.randn(ev.images.shape[1:], generator=ev.generator(salt=FIELD), dtype=torch.float64)
     noise = (NOISE * noise[(..., *ev.graph.visible)]).to(maps)
-    alone = chances_through(ev, image, cells, paint=lambda x, m: x * m + noise * (1 - m))
-    noisy = chances_through(ev, image, cells, paint=lambda x, m: x + noise * (1 - m))
-    scores = alone - noisy + probabilities(ev.logits[image : image + 1])[0, ev.targets[image]]
+    alone = logits_through(ev, image, cells, paint=lambda x, m: x * m + noise * (1 - m))
+    noisy = logits_through(ev, image, cells, paint=lambda x, m: x + noise * (1 - m))
+    chances = [probabilities(logits.double())[:, ev.targets[image]] for logits in (alone, noisy, ev.logits[[image]])]
+    scores = (chances[0] - chances[1] + chances[2]).to(cells)  # in double: on a sure net all but the first are near 1
     weighed, cover = torch.einsum("n,nhw->hw", scores, cells), cells.sum(0)
     return ratio(upsample(weighed, size), upsample(cover, size)) / len(cells)
 
