@@ -80,10 +80,14 @@ def slow_gradient_rollout(net, image, target, seed):
 
 @twin_of("gradient_rollout_authors")
 def slow_gradient_rollout_authors(net, image, target, seed):
-    hand, blocks, slopes = told(net, image, target)
+    """Gradients of scores, by a forward of its own."""
+    hand = Net(net)
+    blocks = hand.blocks(image.detach().requires_grad_())
+    score = hand.logits(blocks[-1].left)[target]
+    slopes = [torch.autograd.grad(score, block.scores, retain_graph=True)[0] for block in blocks]
     matrices = []
     for number, block in enumerate(blocks):
-        M = (strongest(block.A, slopes[-1 - number]) + eye(len(hand.seen))) / 2
+        M = (strongest(block.A.detach(), slopes[-1 - number]) + eye(len(hand.seen))) / 2
         sums = [row.sum() for row in M]
         matrices.append(torch.stack([torch.stack([row[j] / sums[j] for j in range(len(M))]) for row in M]))
     return rolled(hand, matrices)

@@ -6,8 +6,9 @@ cannot repair is the map in front of the wall, whose weights may still have been
 behind it.
 
 Exact repairs of one method only stand with their family: `eigengradcam_uncentred` (not centred),
-`lift_elementwise` (summed over channels), Recipro-CAM less the empty map's score. Centring RISE
-(`rise_centred`) takes its floor away in expectation only, so it is sealed here too.
+`lift_elementwise` (summed over channels), Recipro-CAM less the empty map's score; LeGrad times attention, Grad-ECLIP with the
+network's own attention, ViT-ReciproCAM less the class token's score. Centring RISE (`rise_centred`) takes its floor away in
+expectation only, so it is sealed here too.
 """
 
 from collections.abc import Callable

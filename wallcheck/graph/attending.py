@@ -97,7 +97,8 @@ def written_out(walled: Walled) -> WrittenOut:
     found = [parts for parts in found if parts]
     if not found:
         raise NoAttention("it has no attention over all tokens; use a method of activations and gradient")
-    run.graph.eliminate_dead_code()
+    wanted = {part for parts in found for part in parts}  # keys that nothing but methods asks for among them
+    run.graph.eliminate_dead_code(lambda node: node in wanted or node.is_impure())
     run.graph.lint()
     run.recompile()
     reach.shaped(run, walled.graph.colours, walled.graph.image_size)

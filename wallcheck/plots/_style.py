@@ -20,6 +20,7 @@ from wallcheck.writing import beside
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
+WINE = "#882255"  # of Tol's muted palette: darker than any of the eight but black, so apart from them in grey too
 WIDTH = 7.2  # inches: 8 pt letters are 14 px high at 900 px, and 5.4 pt on a page 4.8 in wide
 STYLE = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5,
@@ -52,6 +53,7 @@ FAMILY = {
     "ablation": Look(ORANGE, "v"),
     "subspace": Look(PURPLE, "D"),
     "conceptor": Look(SKY, "P"),
+    "attention": Look(WINE, ">"),
     "layered": Look(GREY, "X"),
     "pixel": Look(BLACK, "*"),
     "repair": Look(GREEN, "s", filled=False),

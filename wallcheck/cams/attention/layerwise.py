@@ -23,8 +23,9 @@ Tokens = Callable[[Tensor], Tensor]  # tokens of a block (B, T, C) -> tokens tha
     verdict="may_leak",
 )
 def legrad(ev: Evidence) -> Tensor:
-    """s_l = head(LN(mean of all tokens of block l)), class token and unseen tokens among them. The logit explained stands in
-    place of the release's cosine with a text; torchcam's is equal to rounding (3e-7 of the peak), before its min-max."""
+    """s_l = head(LN(mean of all tokens of block l)), class token and unseen tokens among them. torchcam's is equal to rounding
+    (6e-6 of the peak). The release scores by the cosine with a text instead of a logit: with the class's weights as that text
+    maps stretched to [0, 1] differ by 0.02 to 0.45 (small ViTs)."""
     return layerwise(ev, lambda tokens: tokens.mean(1, keepdim=True).expand_as(tokens))
 
 
