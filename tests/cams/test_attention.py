@@ -1,5 +1,7 @@
 """Methods of attention beside each other, beside torchcam, and methods of cells on a transformer's cuts."""
 
+import copy
+
 import pytest
 import torch
 
@@ -177,3 +179,24 @@ def test_a_wall_at_another_side_is_as_shut():
         for name in ("generic_attention", "transformer_attribution", "attcat", "bt_head", "gradeclip_softmaxed"):
             assert torch.count_nonzero(METHODS[name](ev)[:, ev.unseen]) == 0
         assert (METHODS["legrad"](ev)[:, ev.unseen] > 0).any()
+
+
+# -- second derivatives -----------------------------------------------------------------------------
+
+
+def test_shapley_cams_differentiate_attention_twice(evidence):
+    """By the directional derivative of the gradient, in float64; torch's fused attention has none."""
+    exact = Evidence(copy.deepcopy(evidence.net).double(), evidence.images.double(), evidence.targets)
+    step = 1e-5
+    slopes = [slope_at(exact, (1 + sign * step) * exact.activations) for sign in (1, -1)]
+    weights = exact.gradient - (slopes[0] - slopes[1]) / (2 * step) / 2
+    close(METHODS["shapleycam_hires"](exact), (weights * exact.activations).sum(1), rtol=1e-5, atol=1e-9)
+    for name in ("shapleycam_hires", "shapleycam_e"):
+        assert torch.count_nonzero(METHODS[name](evidence)[:, evidence.unseen]) == 0
+
+
+def slope_at(ev: Evidence, cells: torch.Tensor) -> torch.Tensor:
+    with torch.enable_grad():
+        leaf = cells.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(ev.explained(ev.graph.logits(leaf, ev.beside)).sum(), leaf)
+    return slope
