@@ -46,7 +46,7 @@ class TransformersRun:
     pooled: bool = False
     train_count: int = 10_000
     val_count: int = 1_000
-    epochs: int = 20
+    epochs: int = 15
     count: int = 100
     seed: int = 0
     full: bool = False

@@ -50,8 +50,8 @@ def vit_small(
     seed: int = 0,
     image_size: int = 96,
     pooled: bool = False,
-    channels: int = 96,
-    depth: int = 4,
+    channels: int = 64,
+    depth: int = 3,
     patch: int = 8,
     heads: int = 4,
 ) -> nn.Module:

@@ -19,7 +19,7 @@ def _behind(wall: str, walled: bool, pooled: bool, seed: int, size: int, classes
 def vit_small_walls(
     num_classes: int = 10, walled: bool = True, seed: int = 0, image_size: int = 96, wall: str = "bottom:1/2"
 ) -> WalledModel:
-    """96 px, patches of 8 px: 12 x 12 cells of 96 channels and a class token, four blocks of four heads. No token attends
+    """96 px, patches of 8 px: 12 x 12 cells of 64 channels and a class token, three blocks of four heads. No token attends
     across the wall, so the lower half is unseen, to the pixel. walled=False differs in the wall alone."""
     return _behind(wall, walled, False, seed, image_size, num_classes)
 
