@@ -250,6 +250,7 @@ RELEASES: tuple[Release, ...] = (
         "its selective form rectifies each product; `normgrad` is as ours; the released TorchRay has neither",
         normgrad_selective,
     ),
+    released("rsi_gradcam", "mlerma54/RSIGradCAM", "50 steps from a black image", "rsi_gradcam_authors"),
     Release(
         "iia",
         "iia-iccv23/iia",

@@ -55,6 +55,7 @@ COUNTED = [
     "smoe",
     "fastcam",
     "rsi_gradcam",
+    "rsi_gradcam_authors",
     "fgcam",
     "iia",
 ]

@@ -32,9 +32,20 @@ def slow_squaregrad(net, image, target, seed):
 
 @twin_of("rsi_gradcam")
 def slow_rsi_gradcam(net, image, target, seed):
+    return slow_rsi(net, image, target, torch.zeros_like(image), 20)
+
+
+@twin_of("rsi_gradcam_authors")
+def slow_rsi_gradcam_authors(net, image, target, seed):
+    black = [-m / d for m, d in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)]
+    start = torch.stack([torch.full_like(channel, value) for channel, value in zip(image, black, strict=True)])
+    return slow_rsi(net, image, target, start, 50)
+
+
+def slow_rsi(net, image, target, start, steps):
     points = []
-    for step in range(21):
-        A = net.activations((image * step / 20)[None])[0].detach().requires_grad_()
+    for step in range(steps + 1):
+        A = net.activations((start + (image - start) * step / steps)[None])[0].detach().requires_grad_()
         (G,) = torch.autograd.grad(net.logits_from(A[None])[0].softmax(0)[target], A)
         points.append((A.detach(), G.clamp(min=0)))
     total = torch.zeros_like(points[-1][0][0])

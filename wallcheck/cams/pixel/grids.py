@@ -21,7 +21,7 @@ SHOWN, SOBOL, COALITIONS = 33, 34, 35  # salts
 
 @cam_method(
     **GRID,
-    source=f"Fel et al. 2021 (Sobol), eq. 4 by Jansen's estimator on the logit; {CELLS} x {CELLS} cells, {DESIGNS} designs of "
+    source=f"Fel et al. 2021 (Sobol), by Jansen's estimator on the logit; {CELLS} x {CELLS} cells, {DESIGNS} designs of "
     "random numbers (code: 8 x 8, 32 of a Sobol sequence), black behind the masks",
 )
 def sobol(ev: Evidence) -> Tensor:

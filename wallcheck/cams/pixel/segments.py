@@ -31,7 +31,7 @@ STEPS = 8
 def xrai(ev: Evidence) -> Tensor:
     """Segment by segment, the one whose new pixels have the largest mean attribution; they are given that mean.
 
-    A segment that would add too few pixels is left out, and the pixels of none share their own mean. A segment wholly behind
+    The segmentation is skimage's of the same image, pixel by pixel. A segment that would add too few pixels is left out, and the pixels of none share their own mean. A segment wholly behind
     the wall has the mean 0; one across it carries what it has before the wall past it.
     """
     attribution = torch.stack([paths_from(ev, ev.images.amin), paths_from(ev, ev.images.amax)]).mean(0).amax(1)

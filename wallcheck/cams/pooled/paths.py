@@ -4,12 +4,13 @@ Draws are made in float32 from the evidence's seed, and every image of a batch g
 a map depends neither on its batch nor on the precision.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
+from wallcheck.cams.rescoring.learnt import BLACK, MEAN_COLOUR
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import probabilities, ratio, weighted_sum
 
@@ -132,29 +133,45 @@ def integrated_gradcam_weights(ev: Evidence) -> Tensor:
     return weighted_sum(weights, ev.activations)
 
 
-@cam_method(
-    family="pooled",
-    source="Lucas et al. 2022 (RSI-Grad-CAM), eq. 7, as the authors' code: probabilities, positive gradients, trapezoids; 20 steps "
-    "(code: 50) from a zero image (code: black)",
-    cost="21F+21b",
-    verdict="may_leak",
-)
-def rsi_gradcam(ev: Evidence) -> Tensor:
-    """w_k = mean_u sum_t (relu(G_k(t)) + relu(G_k(t + 1))) / 2 (A_k(t + 1) - A_k(t)), image t x, G of the class's probability.
+RSI = dict(family="pooled", verdict="may_leak")
+RSI_SOURCE = "Lucas et al. 2022 (RSI-Grad-CAM): probabilities, positive gradients, trapezoids; {}"
 
-    The layer moves along its own path while the image fades in; without the ReLU a channel's weight would be its share of
-    p(x) - p(0). A of the image itself is weighed. The code takes the mean over channels and rectifies for display.
-    """
-    chance = ev.explaining(lambda logits: ev.of_target(probabilities(logits)))
-    weights = torch.zeros_like(ev.activations[:, :, 0, 0])
-    before: tuple[Tensor, Tensor] | None = None
-    for step in range(STEPS + 1):
-        point = chance.at(ev.images * (step / STEPS))
-        here = point.activations, point.gradient.clamp(min=0)
-        if before is not None:
-            weights = weights + ((here[1] + before[1]) / 2 * (here[0] - before[0])).mean((2, 3))
-        before = here
-    return weighted_sum(weights, ev.activations)
+
+def rsi_gradcam_with(steps: int, start: tuple[float, float, float]) -> Callable[[Evidence], Tensor]:
+    """RSI-Grad-CAM in so many steps from an image of one colour."""
+
+    def integrated(ev: Evidence) -> Tensor:
+        """w_k = mean_u sum_t (relu(G_k(t)) + relu(G_k(t + 1))) / 2 (A_k(t + 1) - A_k(t)), G of the class's probability.
+
+        The layer moves along its own path while the image fades in; without the ReLU a channel's weight would be its share of
+        p(x) - p(start). A of the image itself is weighed. The code takes the mean over channels and rectifies for display.
+        """
+        first = torch.zeros_like(ev.images)
+        first[:, :3] += first.new_tensor(start[: first.shape[1]])[:, None, None]
+        chance = ev.explaining(lambda logits: ev.of_target(probabilities(logits)))
+        weights = torch.zeros_like(ev.activations[:, :, 0, 0])
+        before: tuple[Tensor, Tensor] | None = None
+        for step in range(steps + 1):
+            point = chance.at(first + step / steps * (ev.images - first))
+            here = point.activations, point.gradient.clamp(min=0)
+            if before is not None:
+                weights = weights + ((here[1] + before[1]) / 2 * (here[0] - before[0])).mean((2, 3))
+            before = here
+        return weighted_sum(weights, ev.activations)
+
+    return integrated
+
+
+rsi_gradcam = cam_method(
+    **RSI, name="rsi_gradcam", source=RSI_SOURCE.format("20 steps from a zero image"), cost="22F+21b"
+)(rsi_gradcam_with(STEPS, MEAN_COLOUR))
+
+rsi_gradcam_authors = cam_method(
+    **RSI,
+    name="rsi_gradcam_authors",
+    source=RSI_SOURCE.format("the authors' code: 50 steps from a black image"),
+    cost="52F+51b",
+)(rsi_gradcam_with(RELEASED_STEPS, BLACK))
 
 
 @cam_method(

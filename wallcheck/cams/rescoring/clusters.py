@@ -22,7 +22,7 @@ FIELD, ORDER = 61, 62  # salts
 @cam_method(
     family="rescoring",
     grid="pixels",
-    source="Xie et al. 2023 (ViT-CX), eq. 3-6, as the authors' code: clusters by complete linkage below cosine distance 0.1, noise "
+    source="Xie et al. 2023 (ViT-CX), as the authors' code: clusters by complete linkage below cosine distance 0.1, noise "
     "0.1; ours: the target layer, one field of noise for all masks",
     cost="1F+2K F at most",
     verdict="may_leak",

@@ -10,7 +10,7 @@ FLOOR = 1e-7  # in units of the activations, the authors'
 
 @cam_method(
     family="subspace",
-    source="Mundhenk et al. 2019 (FastCAM), SMOE Scale, eq. 2, one layer; 1e-7 added to rectified activations as in the authors' code",
+    source="Mundhenk et al. 2019 (FastCAM), SMOE Scale, one layer; 1e-7 added to rectified activations as in the authors' code",
     cost="1F",
     verdict="class_free",
 )
