@@ -100,14 +100,14 @@ def every(options: QuadrantRun, out: Path, tell: Callable[[int, int, str], None]
     for number, recipe in enumerate(nets):
         tell(number * work, len(nets) * work, f"seed {recipe.seed}: training")
         net = small_nets.trained(recipe, Path(options.nets))
-        images = None
+        asked = None
         for place in range(work):
             depth, quadrant = divmod(place, len(QUADRANTS))
             tell(number * work + place, len(nets) * work, f"seed {recipe.seed}: cut {depth + 1}, {QUADRANTS[quadrant]}")
             path = out / "parts" / f"{recipe.digest}-{depth}-{quadrant}.parquet"
-            if not path.is_file() and images is None:
-                images = stacked(net, recipe, options.images, Path(options.nets))
-            yield study.kept(path, lambda n=net, d=depth, q=quadrant, i=images: measured(n, d, q, i, options)).assign(
+            if not path.is_file() and asked is None:
+                asked = stacked(net, recipe, options.images, Path(options.nets)), chosen_methods(net, options)
+            yield study.kept(path, lambda n=net, d=depth, q=quadrant, a=asked: measured(n, d, q, *a)).assign(
                 seed=recipe.seed, depth=depth, quadrant=quadrant
             )
 
@@ -124,7 +124,7 @@ def chosen_methods(net: BlindNet, options: QuadrantRun) -> list[str]:
 
 
 def measured(
-    net: BlindNet, depth: int, quadrant: int, images: tuple[Tensor, Tensor], options: QuadrantRun
+    net: BlindNet, depth: int, quadrant: int, images: tuple[Tensor, Tensor], methods: list[str]
 ) -> pd.DataFrame:
     """image, method, inside (share of positive attribution on the seen quadrant; NaN for an empty map) and the map: rectified, as
     shares of its sum, turned so that the seen quadrant is the top left one."""
@@ -132,12 +132,12 @@ def measured(
     certify(walled).raise_if_broken()
     pixels, classes = images
     ev, tables = Evidence(walled, pixels, classes[:, quadrant]), []
-    for name in chosen_methods(net, options):
+    for name in methods:
         kept, values, _ = each(METHODS[name], ev, lambda raw, _: [shares(raw, quadrant)])
         if kept:
-            inside = (
-                values[0].unflatten(1, ev.unseen.shape)[:, : len(ev.unseen) // 2, : len(ev.unseen) // 2].sum((1, 2))
-            )
+            half, cells = len(ev.unseen) // 2, values[0].unflatten(1, ev.unseen.shape).clone()
+            cells[:, :half, :half] *= 0  # what is 0 outside is 1 inside, to the bit; an empty map stays NaN
+            inside = 1 - cells.sum((1, 2))
             columns = dict(image=kept, inside=inside.cpu().numpy(), map=list(values[0].float().cpu().numpy()))
             tables.append(pd.DataFrame(columns).assign(method=name))
     return pd.concat(tables, ignore_index=True)
