@@ -90,6 +90,12 @@ def both(pooled: bool, wall: str | wc.Wall, **kind) -> list:
     return made
 
 
+def opened_vit() -> nn.Module:
+    """Its head pools tokens."""
+    options = dict(num_classes=4, image_size=SIZE, patch=4, channels=16, depth=3, heads=2)
+    return models.opened("wallcheck:vit_small", pooled=True, **options)
+
+
 @pytest.mark.parametrize("pooled", [False, True], ids=["class token", "pooled"])
 @pytest.mark.parametrize("walled", [True, False], ids=["walled", "unwalled"])
 def test_an_attention_that_the_network_writes_out_gives_the_same_blocks(pooled, walled):
@@ -188,7 +194,8 @@ def test_portions_equal_the_whole(name, monkeypatch):
     whole = METHODS[name](Evidence(net, images))
     asked, part = [], Evidence.part
     monkeypatch.setattr(Evidence, "part", lambda self, which: asked.append(which) or part(self, which))
-    for budget, sizes in ((1e-3, [1] * 5), (3 * 8 * attended.portion(net.graph) / 2**20, [4, 1])):
+    four = 4 * 3 * images.element_size() * attended.portion(net.graph) / 2**20
+    for budget, sizes in ((1e-3, [1] * 5), (four, [4, 1])):
         asked.clear()
         pieces = METHODS[name](Evidence(net, images, budget_mb=budget))
         assert [len(range(*which.indices(5))) for which in asked] == sizes
@@ -235,7 +242,7 @@ def test_a_rule_that_changes_nothing_gives_the_same_values():
             "its blocks add nothing to the tokens",
         ),
     ],
-    ids=["VGG", "Swin", "no MLP"],
+    ids=["VGG", "Swin", "no MLP", "head wall", "wall between blocks"],
 )
 def test_networks_whose_attention_cannot_be_taken_off_say_why(make, reason):
     net = make()

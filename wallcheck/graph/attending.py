@@ -103,8 +103,10 @@ def written_out(walled: Walled) -> WrittenOut:
     run.recompile()
     reach.shaped(run, walled.graph.colours, walled.graph.image_size)
     _hold(walled, run)
-    blocks = tuple(_block(run, *parts) for parts in found)
-    return WrittenOut(run, blocks, _read(run, blocks[-1], length))
+    made = WrittenOut(run, blocks := tuple(_block(run, *parts) for parts in found), _read(run, blocks[-1], length))
+    if not walled.wall.is_open:
+        _refuse_open(walled, made)
+    return made
 
 
 def _copied(walled: Walled) -> GraphModule:
@@ -121,6 +123,24 @@ def _hold(walled: Walled, run: GraphModule) -> None:
             raise NoAttention(
                 "its attention written out gives other logits than the network; please report this network"
             )
+
+
+def _refuse_open(walled: Walled, made: WrittenOut) -> None:
+    """Raise NoAttention where a wall leaves attention open, or the head reads tokens that it emptied: what methods of attention
+    say of an unseen token would then be said of what others made of it."""
+    unseen = torch.from_numpy(walled.wall.unseen.copy()).flatten()
+    unseen = torch.cat([torch.zeros(walled.layer.form.prefix, dtype=torch.bool), unseen])
+    for block in made.blocks:
+        mask = block.probabilities.args[1]
+        if not isinstance(mask, Node) or getattr(made.run, mask.target).cpu()[~unseen][:, unseen].any():
+            raise NoAttention(
+                "its attention crosses the wall; put up a trunk wall, blind(model, kind='trunk'), or none"
+            )
+    if made.read[unseen].any():
+        raise NoAttention(
+            f"its wall stands at {walled.layer.name}, and blocks after it go on with emptied tokens, which the head reads; leave "
+            f"`layer` out, so that the wall stands before the head"
+        )
 
 
 # -- one attention --------------------------------------------------------------------------------
