@@ -9,7 +9,7 @@ STACK-MIX and STACK-GEN, before and after training. Leaves data/, walled/, unwal
 (pooled_tokens.md), .png and .json in --docs. Started again, it keeps what is finished.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +37,7 @@ class TransformersRun:
         val_count: validation images.
         epochs: of each training.
         count: images of each set that are audited.
+        methods: names of methods; every one that is defined on the walled net, if none is given.
         seed: of data, weights, order and every draw of the audit.
         full: more images and a longer training.
         out: the run folder.
@@ -48,6 +49,7 @@ class TransformersRun:
     val_count: int = 1_000
     epochs: int = 15
     count: int = 100
+    methods: list[str] = field(default_factory=list)
     seed: int = 0
     full: bool = False
     out: str = "runs/transformers"
@@ -63,12 +65,13 @@ def main(given: TransformersRun) -> int:
     stages, data = Stages(out, study.settings_of(options), console), out / "data"
     counts = {"train-count": options.train_count, "val-count": options.val_count, "count": options.count}
     training = Training(options.seed, options.train_count, options.epochs, CONFIGS[options.pooled], ())
-    audited = dict(data=data, sets=list(SETS), count=options.count, seed=options.seed, out=out / "audit")
+    wanted = dict(methods=options.methods) if options.methods else dict(all_methods=True)
+    audited = wanted | dict(data=data, sets=list(SETS), count=options.count, seed=options.seed, out=out / "audit")
 
     stages.run("data", lambda: call("data_gen", out=data, seed=options.seed, **counts))
     stages.run("training", lambda: train_both(training, out, console))
     walled = out / "walled/model.safetensors"
-    stages.run("audit", lambda: call("experiments.audit", quiet=True, walled=walled, all_methods=True, **audited))
+    stages.run("audit", lambda: call("experiments.audit", quiet=True, walled=walled, **audited))
     accuracies = {name: latest(out / name)[1] for name in ("walled", "unwalled")}
     publish(options, out, accuracies, stages.seconds)
     stages.report(accuracies)
