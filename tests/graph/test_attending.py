@@ -241,6 +241,11 @@ def test_a_rule_that_changes_nothing_gives_the_same_values():
             lambda: blind(nets.drawn(nets.Transformer()), 16, wall=wc.Wall.none((4, 4))),
             "its blocks add nothing to the tokens",
         ),
+        (lambda: blind(opened_vit(), SIZE, kind="head"), "its attention crosses the wall; put up a trunk wall"),
+        (
+            lambda: blind(opened_vit(), SIZE, layer="blocks.0", kind="trunk"),
+            "blocks after it go on with emptied tokens",
+        ),
     ],
     ids=["VGG", "Swin", "no MLP", "head wall", "wall between blocks"],
 )
