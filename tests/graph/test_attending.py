@@ -90,6 +90,19 @@ def both(pooled: bool, wall: str | wc.Wall, **kind) -> list:
     return made
 
 
+class ByPlace(nn.Module):
+    """A transformer whose head has weights of its own for every token."""
+
+    def __init__(self):
+        super().__init__()
+        self.vit = opened_vit()
+        self.vit.norm, self.head = nn.Identity(), nn.Linear(36 * 16, 4)
+
+    def forward(self, images):
+        tokens = self.vit.patches(images).flatten(2).transpose(1, 2)
+        return self.head(self.vit.blocks(tokens + self.vit.positions).flatten(1))
+
+
 def opened_vit() -> nn.Module:
     """Its head pools tokens."""
     options = dict(num_classes=4, image_size=SIZE, patch=4, channels=16, depth=3, heads=2)
@@ -242,18 +255,30 @@ def test_a_rule_that_changes_nothing_gives_the_same_values():
             "its blocks add nothing to the tokens",
         ),
         (lambda: blind(opened_vit(), SIZE, kind="head"), "its attention crosses the wall; put up a trunk wall"),
-        (
-            lambda: blind(opened_vit(), SIZE, layer="blocks.0", kind="trunk"),
-            "blocks after it go on with emptied tokens",
-        ),
     ],
-    ids=["VGG", "Swin", "no MLP", "head wall", "wall between blocks"],
+    ids=["VGG", "Swin", "no MLP", "head wall"],
 )
 def test_networks_whose_attention_cannot_be_taken_off_say_why(make, reason):
     net = make()
     assert reason in net.graph.inattentive
     with pytest.raises(ValueError, match="generic_attention is not defined on this net: "):
         METHODS["generic_attention"](Evidence(net, torch.zeros(1, 3, *net.image_size)))
+
+
+@pytest.mark.parametrize("layer", ["blocks.0", "blocks.1", None])
+def test_a_pooled_head_drops_unseen_tokens_wherever_the_cut_is(layer):
+    net, images = blind(opened_vit(), SIZE, layer=layer, kind="trunk"), photos(2)[0]
+    read = net.graph.attending.read
+    assert (read[net.wall.unseen.ravel()] == 0).all() and (read[net.wall.seen.ravel()] == 1 / 18).all()
+    assert torch.equal(net(images), blind(opened_vit(), SIZE, kind="trunk")(images))
+
+
+def test_a_head_that_reads_tokens_by_their_places_reads_the_seen_ones():
+    net = blind(nets.drawn(ByPlace()), SIZE, kind="trunk")
+    read = net.graph.attending.read
+    assert (read[net.wall.unseen.ravel()] == 0).all() and (read[net.wall.seen.ravel()] == 1 / 18).all()
+    evidence = Evidence(net, photos(2)[0])
+    assert torch.count_nonzero(METHODS["generic_attention"](evidence)[:, evidence.unseen]) == 0
 
 
 def test_torchvisions_transformer_is_taken_apart():

@@ -126,8 +126,8 @@ def _hold(walled: Walled, run: GraphModule) -> None:
 
 
 def _refuse_open(walled: Walled, made: WrittenOut) -> None:
-    """Raise NoAttention where a wall leaves attention open, or the head reads tokens that it emptied: what methods of attention
-    say of an unseen token would then be said of what others made of it."""
+    """Raise NoAttention where a wall leaves attention open: what methods of attention say of an unseen token would then be said of
+    what others made of it."""
     unseen = torch.from_numpy(walled.wall.unseen.copy()).flatten()
     unseen = torch.cat([torch.zeros(walled.layer.form.prefix, dtype=torch.bool), unseen])
     for block in made.blocks:
@@ -136,11 +136,6 @@ def _refuse_open(walled: Walled, made: WrittenOut) -> None:
             raise NoAttention(
                 "its attention crosses the wall; put up a trunk wall, blind(model, kind='trunk'), or none"
             )
-    if made.read[unseen].any():
-        raise NoAttention(
-            f"its wall stands at {walled.layer.name}, and blocks after it go on with emptied tokens, which the head reads; leave "
-            f"`layer` out, so that the wall stands before the head"
-        )
 
 
 # -- one attention --------------------------------------------------------------------------------
