@@ -148,24 +148,30 @@ def with_tables(text: str, page: str, kept: dict) -> tuple[str, str]:
 
 def paper_table(kept: dict) -> str:
     """The paper's eight methods and two controls on the trained walled nets, with their twins as contrast."""
-    heads = ["method", "family", *next(iter(kept["paper"].values()))]
-    lines = [[name, METHODS[name].family, *map(cell, cells.values())] for name, cells in kept["paper"].items()]
+    titles = told_in(kept["paper"])
+    heads = ["method", "family", *titles]
+    lines = [[name, METHODS[name].family, *(cell(cells[t]) for t in titles)] for name, cells in kept["paper"].items()]
     return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'count')} {_of_truth(kept['paper'])}"
 
 
 def all_table(kept: dict) -> str:
     """Every method on the trained walled nets and on the same nets before training."""
-    heads = ["method", "family", "cost", "expected", *next(iter(kept["every"].values()))]
+    titles = told_in(kept["every"])
+    heads = ["method", "family", "cost", "expected", *titles]
     lines = []
     for name, cells in kept["every"].items():
-        method, styles = METHODS[name], [".3f", ".3f", ".0%", ".0%", ".3f"]
-        shown = [
-            cell(found, style) for found, style in zip(cells.values(), styles, strict=False)
-        ]  # older ones have four
+        method = METHODS[name]
+        shown = [cell(cells[title], ".0%" if title.startswith("maps with any") else ".3f") for title in titles]
         lines.append([name, method.family, method.cost, method.verdict, *shown])
     missing = sorted(set(METHODS) - set(kept["every"]))
     rest = f"\n\nNot defined on this net, and tested on others: {', '.join(missing)}." if missing else ""
     return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'every')} {_of_truth(kept['every'])}{rest}"
+
+
+def told_in(table: dict[str, dict]) -> list[str]:
+    """The columns that say something of any method."""
+    titles = next(iter(table.values()))
+    return [title for title in titles if any(cells[title] for cells in table.values())]
 
 
 def _of_what(kept: dict, count: str) -> str:
@@ -187,15 +193,15 @@ def cell(found: dict, style: str = ".3f") -> str:
 
 def _of_truth(table: dict[str, dict]) -> str:
     """What the column `missed` says, or why it says nothing."""
-    known = any(cells.get("missed (STACK-MIX)") for cells in table.values())
-    says = (
-        "`missed`: share of what speaks for the class, cell by cell, on cells where the map shows nothing (an empty map leaks nothing "
-        "and misses all)"
+    if any(cells.get("missed (STACK-MIX)") for cells in table.values()):
+        return (
+            "`missed`: share of what speaks for the class, cell by cell, on cells where the map shows nothing (an empty map leaks nothing "
+            "and misses all)."
+        )
+    return (
+        "An empty map leaks nothing. What a map misses is not told here, because these nets' heads do not add up over cells, so that what "
+        "each adds has no one answer; on heads that do, `python -m experiments.two_sided`, docs/results/two_sided.md."
     )
-    return says + (
-        "." if known else "; empty here, because these nets' heads do not add up over cells: what each adds has no one answer. On "
-        "heads that do, `python -m experiments.two_sided`, docs/results/two_sided.md."
-    )  # fmt: skip
 
 
 def speed(measured: dict) -> str:
