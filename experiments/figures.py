@@ -6,7 +6,8 @@
 
 --training and --theory may be left out: no curves, no theory. Leaves PDF and PNG of:
 main (one image, raw maps and overlays), gallery, leakage (on cells) and leakage_displayed (the paper's ratio on
-the displayed image), controls, sources, families, prediction (after experiments.prediction), training; and theory's figures as theory_*.
+the displayed image), controls, sources, families, two_sided (leakage against what is missed, where the head tells), prediction (after experiments.prediction),
+training; and theory's figures as theory_*.
 """
 
 import shutil
@@ -68,9 +69,22 @@ def figures_of_rows(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
     predicted = inputs.run / "prediction.parquet"
     if predicted.is_file():
         drawn["prediction"] = partial(plots.prediction, pd.read_parquet(predicted))
+    if (inputs.rows["metric"] == "missed").any():
+        drawn["two_sided"] = partial(plots.two_sided, sides_of(inputs.rows))
     if inputs.rows["images"].nunique() > 1:
         drawn["controls"] = partial(plots.controls, inputs.paper, net=inputs.net)
     return drawn
+
+
+def sides_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """panel, method, leak_mass, missed of nets that tell what is missed; a panel for each net and image set."""
+    leaks = (rows["metric"] == "leak_mass") & (rows["view"] == "rectified") & (rows["on"] == "grid")
+    chosen = rows[leaks | (rows["metric"] == "missed")].astype(
+        dict.fromkeys(("net", "images", "method", "metric"), str)
+    )
+    found = chosen.pivot_table(index=["net", "images", "method"], columns="metric", values="value", dropna=False)
+    found = found[found["missed"].notna()].reset_index()
+    return found.assign(panel=found["net"] + ", " + found["images"])
 
 
 def figures_of_examples(inputs: Inputs) -> dict[str, Callable[[], Figure]]:

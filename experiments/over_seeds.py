@@ -18,7 +18,8 @@ import pandas as pd
 from rich.console import Console
 
 from experiments import flags
-from experiments.reproduce import Reproduction, Stages, call, latest, train_both
+from experiments.reproduce import Stages, Training, call, latest, train_both
+from wallcheck.metrics import LEAKAGE
 from wallcheck.results import Manifest, merge, versions, writable
 from wallcheck.writing import write_text
 
@@ -56,10 +57,10 @@ def main(options: OverSeeds) -> int:
     stages.run("data", lambda: call("data_gen", out=data, seed=0, **counts))
     for seed in range(options.nets):
         folder = out / f"seed-{seed}"
-        training = Reproduction(out=str(folder), seed=seed, train_count=options.train_count, epochs=options.epochs)
+        training = Training(seed, options.train_count, options.epochs)
         stages.run(f"training {seed}", lambda t=training, f=folder: train_both(t, f, console, data))
         nets = {name: folder / name / "model.safetensors" for name in ("walled", "unwalled")}
-        shared = dict(quiet=True, data=data, sets=list(SETS), seed=seed)
+        shared = dict(quiet=True, data=data, sets=list(SETS), seed=seed, metrics=list(LEAKAGE))
         paper = dict(**nets, untrained=False, count=options.count, out=folder / PAPER)
         stages.run(f"audit {seed}", lambda s=shared, p=paper: call("experiments.audit", **s, **p))
         if options.every:

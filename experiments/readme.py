@@ -35,6 +35,7 @@ TOLD = {
 }
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
 KEPT = "results/over_seeds.json"
+NOT_KNOWN: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _paper_cells(rows: pd.DataFrame, name: str) -> dict[str, dict]:
         f"{label}: L2 share, displayed": ("walled", s, "displayed", "image", "leak_l2") for s, label in SETS.items()
     }
     cells["twin without a wall: mass there (STACK-MIX)"] = ("unwalled", "stack_mix", "rectified", "grid", "leak_mass")
+    cells["missed (STACK-MIX)"] = ("walled", "stack_mix", "raw", "grid", "missed")
     return {title: over(rows, name, *where) for title, where in cells.items()}
 
 
@@ -119,14 +121,18 @@ def _every_cells(rows: pd.DataFrame, name: str) -> dict[str, dict]:
         f"maps with any, {label}": (net, "stack_mix", "rectified", on, "leak_any")
         for net, label in {"walled": "trained", "untrained": "untrained"}.items()
     }
+    cells["missed (STACK-MIX)"] = ("walled", "stack_mix", "raw", "grid", "missed")
     return {title: over(rows, name, *where) for title, where in cells.items()}
 
 
 def over(rows: pd.DataFrame, method: str, net: str, images: str, view: str, on: str, metric: str) -> dict[str, float]:
-    """Mean over nets and images with its interval, of one measure of one method; see `over_nets`."""
+    """Mean over nets and images with its interval, of one measure of one method; see `over_nets`. NOT_KNOWN where it was not
+    measured."""
     chosen = np.ones(len(rows), dtype=bool)
     for column, value in dict(method=method, net=net, images=images, view=view, on=on, metric=metric).items():
         chosen &= (rows[column] == value).to_numpy()
+    if not chosen.any():
+        return NOT_KNOWN
     wide = rows[chosen].pivot_table(index="image", columns="seed", values="value", observed=True, dropna=False)
     return {
         key: None if isinstance(value, float) and np.isnan(value) else float(value)
@@ -142,22 +148,30 @@ def with_tables(text: str, page: str, kept: dict) -> tuple[str, str]:
 
 def paper_table(kept: dict) -> str:
     """The paper's eight methods and two controls on the trained walled nets, with their twins as contrast."""
-    heads = ["method", "family", *next(iter(kept["paper"].values()))]
-    lines = [[name, METHODS[name].family, *map(cell, cells.values())] for name, cells in kept["paper"].items()]
-    return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'count')}"
+    titles = told_in(kept["paper"])
+    heads = ["method", "family", *titles]
+    lines = [[name, METHODS[name].family, *(cell(cells[t]) for t in titles)] for name, cells in kept["paper"].items()]
+    return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'count')} {_of_truth(kept['paper'])}"
 
 
 def all_table(kept: dict) -> str:
     """Every method on the trained walled nets and on the same nets before training."""
-    heads = ["method", "family", "cost", "expected", *next(iter(kept["every"].values()))]
+    titles = told_in(kept["every"])
+    heads = ["method", "family", "cost", "expected", *titles]
     lines = []
     for name, cells in kept["every"].items():
-        method, styles = METHODS[name], [".3f", ".3f", ".0%", ".0%"]
-        shown = [cell(found, style) for found, style in zip(cells.values(), styles, strict=True)]
+        method = METHODS[name]
+        shown = [cell(cells[title], ".0%" if title.startswith("maps with any") else ".3f") for title in titles]
         lines.append([name, method.family, method.cost, method.verdict, *shown])
     missing = sorted(set(METHODS) - set(kept["every"]))
     rest = f"\n\nNot defined on this net, and tested on others: {', '.join(missing)}." if missing else ""
-    return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'every')}{rest}"
+    return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'every')} {_of_truth(kept['every'])}{rest}"
+
+
+def told_in(table: dict[str, dict]) -> list[str]:
+    """The columns that say something of any method."""
+    titles = next(iter(table.values()))
+    return [title for title in titles if any(cells[title] for cells in table.values())]
 
 
 def _of_what(kept: dict, count: str) -> str:
@@ -171,8 +185,23 @@ def _of_what(kept: dict, count: str) -> str:
 
 
 def cell(found: dict, style: str = ".3f") -> str:
-    """mean [95 % interval] of one measure, and the share of empty maps."""
+    """mean [95 % interval] of one measure, and the share of empty maps; nothing where it is not known."""
+    if not found:
+        return ""
     return told({key: np.nan if value is None else value for key, value in found.items()}, style)
+
+
+def _of_truth(table: dict[str, dict]) -> str:
+    """What the column `missed` says, or why it says nothing."""
+    if any(cells.get("missed (STACK-MIX)") for cells in table.values()):
+        return (
+            "`missed`: share of what speaks for the class, cell by cell, on cells where the map shows nothing (an empty map leaks nothing "
+            "and misses all)."
+        )
+    return (
+        "An empty map leaks nothing. What a map misses is not told here, because these nets' heads do not add up over cells, so that what "
+        "each adds has no one answer; on heads that do, `python -m experiments.two_sided`, docs/results/two_sided.md."
+    )
 
 
 def speed(measured: dict) -> str:

@@ -68,7 +68,8 @@ def main(options: Reproduction) -> int:
     drawn = dict(run=out, training=[out / "walled", out / "unwalled"], theory=out / "theory", out=out / "figures")
 
     stages.run("data", lambda: call("data_gen", out=out / "data", seed=options.seed, **counts))
-    stages.run("training", lambda: train_both(options, out, console))
+    training = Training(options.seed, options.train_count, options.epochs)
+    stages.run("training", lambda: train_both(training, out, console))
     stages.run("audit", lambda: call("experiments.audit", quiet=True, **nets, **audited))
     stages.run(
         "prediction",
@@ -160,7 +161,19 @@ def call(module: str, quiet: bool = False, **flags: object) -> int:
     return status
 
 
-def train_both(options: Reproduction, out: Path, console: Console, data: Path | None = None) -> None:
+@dataclass(frozen=True)
+class Training:
+    """A training by a configuration: seed of weights and order, images of the training set, epochs, snapshots of the walled net
+    at these steps."""
+
+    seed: int
+    train_count: int
+    epochs: int
+    config: str = CONFIG
+    snapshots: tuple[int, ...] = SNAPSHOTS
+
+
+def train_both(options: Training, out: Path, console: Console, data: Path | None = None) -> None:
     """Both nets at once, each on half of the cores: small batches of small images do not fill two of them.
 
     data: where the image sets are; out/data if None.
@@ -187,7 +200,7 @@ def train_both(options: Reproduction, out: Path, console: Console, data: Path | 
             raise RuntimeError(f"training {name} failed; the end of {out / name / 'log.txt'}:\n{log[-2000:]}")
 
 
-def start_training(options: Reproduction, out: Path, name: str, threads: str, data: Path) -> subprocess.Popen:
+def start_training(options: Training, out: Path, name: str, threads: str, data: Path) -> subprocess.Popen:
     """One training as a process that writes its own log; it goes on from its last checkpoint if there is one."""
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,7 +211,7 @@ def start_training(options: Reproduction, out: Path, name: str, threads: str, da
         "experiments.train",
         "fit",
         "--config",
-        CONFIG,
+        options.config,
         "--out",
         folder,
         "--data.folder",
@@ -217,7 +230,7 @@ def start_training(options: Reproduction, out: Path, name: str, threads: str, da
         options.epochs,
     ]
     if name == "walled":
-        command += ["--snapshots", json.dumps(SNAPSHOTS)]
+        command += ["--snapshots", json.dumps(options.snapshots)]
     if last.is_file():
         command += ["--ckpt_path", last]
     with (folder / "log.txt").open("w") as log:

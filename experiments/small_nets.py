@@ -32,7 +32,8 @@ HELD_OUT = 500
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training. plan, hidden, pooled, dropout: as `wallcheck.models.vgg` takes them; wall: rows of cells hidden at the bottom.
+    """One training. plan, hidden, pooled, dropout: as `wallcheck.models.vgg` takes them; wall: rows of cells hidden at the
+    bottom, 0 is no wall.
 
     regulariser: the weight of interpretable gradients, 0 trains without. epochs 0 is the untrained net.
     """
@@ -56,7 +57,7 @@ class Recipe:
 
     def built(self) -> BlindNet:
         """The net before training."""
-        wall = {"side": "bottom", "cells": self.wall}
+        wall = {"side": "bottom", "cells": self.wall} if self.wall else None
         net = models.vgg(self.plan, self.image_size, CLASSES, self.hidden, wall, self.pooled, self.dropout, self.seed)
         return net.eval()
 

@@ -327,6 +327,24 @@ def test_steps_bring_the_gradients_together():
     assert penalties[-1] < 0.6 * penalties[0]
 
 
+class Attentive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(6, 12), nn.Linear(12, 3)
+
+    def forward(self, images):
+        tokens = self.inner(images.flatten(2).transpose(1, 2)).relu()[:, None]
+        return self.head(F.scaled_dot_product_attention(tokens, tokens, tokens).mean((1, 2)))
+
+
+def test_attention_is_trained_too():
+    """Its fused kernel has no second derivative."""
+    net, images, labels = Attentive(), torch.randn(4, 6, 5, 5), torch.tensor([0, 1, 2, 0])
+    logits, penalty = interpretable_gradients()(net, images, labels)
+    (logits.sum() + penalty).backward()
+    assert penalty > 0 and net.inner.weight.grad.isfinite().all() and net.inner.weight.grad.any()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

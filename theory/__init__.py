@@ -11,8 +11,8 @@ One module per claim, named by what the claim says; `python -m theory` proves an
 from importlib import import_module
 
 _MODULES = (
-    "any_backbone", "arithmetic", "backbones", "before_relu", "beyond", "blind_metrics", "chi", "claims", "empty_head",
-    "exact_expectation", "families", "geometries", "half_of_unseen", "maps", "networks", "orthants",
+    "any_backbone", "arithmetic", "attention", "attention_walls", "backbones", "before_relu", "beyond", "blind_metrics", "chi",
+    "claims", "empty_head", "exact_expectation", "families", "geometries", "half_of_unseen", "maps", "networks", "orthants",
     "pooling_routes_gradient", "predicted_class", "proofs", "statistics",
 )  # fmt: skip
 

@@ -31,7 +31,14 @@ from theory.backbones import fixed_case
 from theory.geometries import pick_cells
 from theory.maps import gradcam
 from theory.networks import Head, sample_heads
-from theory.proofs import Check, chi_mean_integrated, half_gaussian_mean, identity
+from theory.proofs import (
+    Check,
+    chi_mean_integrated,
+    chi_square_integrated,
+    half_gaussian_mean,
+    half_gaussian_square,
+    identity,
+)
 from theory.runs import Outcome, Run
 from theory.statistics import ZScores, z_score
 
@@ -85,7 +92,9 @@ def prove(mean=expected_gradcam, square=second_moment) -> list[Check]:
     return [
         identity("a gate is a fair coin, independent of the square it selects", *_gate_moments()),
         identity("mean of GC, depth 1 to 4", *_recursion(mean, chi_mean_integrated, half_gaussian_mean)),
-        identity("mean square of GC, depth 1 to 4", *_recursion(square, _chi_square_mean, _half_gaussian_square, 2)),
+        identity(
+            "mean square of GC, depth 1 to 4", *_recursion(square, chi_square_integrated, half_gaussian_square, 2)
+        ),
         identity("sum_k C(d,k) 2^-d k = d/2, any width", *_binomial_mean()),
     ]
 
@@ -116,20 +125,6 @@ def _recursion(claim, chi_moment, last_layer, power: int = 1) -> tuple[list, lis
         arguments = (norm, n, cells, (tau,) * depth, widths[: depth - 1])
         claimed.append(claim(*arguments, SYMBOLS) if power == 1 else claim(*arguments))
     return claimed, derived
-
-
-@cache
-def _chi_square_mean(k: int) -> sp.Expr:
-    """E chi_k^2 as k times the integral of z^2 against the normal density."""
-    z = sp.symbols("z", real=True)
-    return k * sp.integrate(z**2 * sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi), (z, -sp.oo, sp.oo))
-
-
-@cache
-def _half_gaussian_square(sigma: sp.Expr) -> sp.Expr:
-    """E relu(sigma Z)^2, integrated."""
-    z = sp.symbols("z", positive=True)
-    return sp.integrate((sigma * z) ** 2 * sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi), (z, 0, sp.oo))
 
 
 @cache

@@ -6,6 +6,7 @@ from types import ModuleType
 
 from theory import (
     any_backbone,
+    attention_walls,
     before_relu,
     beyond,
     blind_metrics,
@@ -28,6 +29,7 @@ CLAIMS: dict[str, ModuleType] = {
     "T6": before_relu,
     "T7": families,
     "T8": blind_metrics,
+    "T9": attention_walls,
     "beyond": beyond,
 }
 

@@ -206,6 +206,36 @@ def blind_metrics(data: dict) -> Figure:
     return picture
 
 
+@picture_of("T9")
+def attention_walls(data: dict) -> Figure:
+    """Fresh vision transformers on one image: LeGrad's mean maps, and along the rows theory, simulation and LeGrad times attention."""
+    data = data["map"]
+    picture = Figure(figsize=(9.4, 2.8))
+    axes = picture.subplots(1, 4, width_ratios=(1, 1, 1, 1.5))
+    kinds = ("LayerNorm", "no LayerNorm")
+    axes[0].imshow(data["image"], cmap="gray")
+    top = max(np.max(data[kind]["map"]) for kind in kinds)
+    for ax, kind in zip(axes[1:3], kinds, strict=True):
+        shown = ax.imshow(data[kind]["map"], cmap="cividis", vmin=0, vmax=top)
+    picture.colorbar(shown, ax=axes[2], shrink=0.8)
+    titles = ("image (unseen below)", *(f"LeGrad, {kind}" for kind in kinds))
+    for ax, title in zip(axes[:3], titles, strict=True):
+        ax.axhline(len(ax.images[0].get_array()) / 2 - 0.5, color=RED, lw=1.6, ls="--")
+        ax.set(title=title, xticks=[], yticks=[])
+    for kind, colour, marker, line in zip(kinds, COLOURS, MARKERS, LINES, strict=False):
+        rows, found = np.arange(len(data[kind]["rows"])), data[kind]
+        axes[3].plot(rows, found["theory"], line, color=colour)
+        error = 2 * np.asarray(found["error"])
+        axes[3].errorbar(rows, found["rows"], yerr=error, fmt=marker, ms=4, color=colour)
+        label = f"{kind}: {100 * found['leaks']:.0f} % unseen"
+        axes[3].plot([], [], line, marker=marker, ms=4, color=colour, label=label)
+    axes[3].axvline(len(rows) / 2 - 0.5, color=RED, lw=1.6, ls="--")
+    axes[3].set(xlabel="row of cells", ylabel="mean share of a cell", xticks=range(0, len(rows), 3))
+    axes[3].set_ylim(0, 1.15 * max(max(data[kind]["rows"]) for kind in kinds))
+    axes[3].legend(title=r"lines $|n_u|$, points LeGrad ± 2 s.e.", loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return picture
+
+
 @picture_of("beyond")
 def beyond(data: dict) -> Figure:
     """Measured over predicted for each change to the head, narrow and wide; filled marks are claimed to be exact."""

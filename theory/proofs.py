@@ -70,3 +70,17 @@ def chi_mean_integrated(k: int) -> sp.Expr:
     r = sp.symbols("r", positive=True)
     density = r ** (k - 1) * sp.exp(-(r**2) / 2) / (2 ** (sp.Rational(k, 2) - 1) * sp.gamma(sp.Rational(k, 2)))
     return sp.integrate(r * density, (r, 0, sp.oo))
+
+
+@cache
+def half_gaussian_square(sigma: sp.Expr) -> sp.Expr:
+    """E relu(sigma Z)^2, integrated."""
+    z = sp.symbols("z", positive=True)
+    return sp.integrate((sigma * z) ** 2 * standard_normal(z), (z, 0, sp.oo))
+
+
+@cache
+def chi_square_integrated(k: int) -> sp.Expr:
+    """E chi_k^2 as k times the integral of z^2 against the normal density."""
+    z = sp.symbols("z", real=True)
+    return k * sp.integrate(z**2 * standard_normal(z), (z, -sp.oo, sp.oo))

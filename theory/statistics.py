@@ -8,8 +8,8 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
-# A claim is rejected when one of four tests of its z-scores has a p-value below this: with 8 claims, a true
-# theory is rejected by one seed in about 300.
+# A claim is rejected when one of four tests of its z-scores has a p-value below this: with 10 claims, a true
+# theory is rejected by one seed in about 250.
 SURPRISE = 1e-4
 
 

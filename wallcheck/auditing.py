@@ -1,4 +1,8 @@
-"""The audit: (net, images, methods, metrics) -> rows; one bad method costs itself alone. No Lightning, no files."""
+"""The audit: (net, images, methods, metrics) -> rows; one bad method costs itself alone. No Lightning, no files.
+
+Beside leakage stands what a map misses, for a map that says nothing leaks nothing: where the head adds up over cells, so that
+what each adds is known (`Evidence.truth`), and for every map how much of it is bright.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,12 +16,12 @@ from torch import Tensor
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, prove
 from wallcheck.evidence import BUDGET_MB, Evidence
-from wallcheck.guarding import each
-from wallcheck.maps import views_of
-from wallcheck.metrics import LEAKAGE, Metric
+from wallcheck.guarding import Use, each
+from wallcheck.maps import rectify, views_of
+from wallcheck.metrics import LEAKAGE, TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
 from wallcheck.numerics import unit_scale
-from wallcheck.registry import unique
+from wallcheck.registry import Registry, unique
 from wallcheck.results import COLUMNS, Failure, sorted_rows, told, unresolved
 
 
@@ -49,10 +53,10 @@ def audit(
     budget_mb: float = BUDGET_MB,
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure the leakage of methods on a blind net; one row per image x method x view x metric.
+    """Measure the leakage of methods on a blind net, and what they miss; one row per image x method x view x metric.
 
     images (B, 3, H, W), normalised as the net was trained. methods: names, or Methods of your own made
-    with `cam_method`; None is all. metrics: names, None is all.
+    with `cam_method`; None is all. metrics: names of leakage and truth, None is all that can be had.
     targets: classes explained, one for each image or one for all, None the predicted ones. The net is proved anew, here,
     whatever was proved before; certificate: a record that it must agree with. contrast: the walled twin of a net without a
     wall; leakage is then counted in the
@@ -73,6 +77,7 @@ def audit(
     chosen, measured = applicable(net, methods), chosen_metrics(metrics)
     checked_settings(seed, batch_size, budget_mb)
     refused(net, chosen)
+    answered(net, measured)
     targets, numbers = checked_targets(net, images, targets), checked_indices(indices, len(images))
     proved = prove(blind)
     if certificate is not None:
@@ -114,9 +119,12 @@ def measure(
 ) -> Measured:
     """The rows of one batch; leakage is counted in the unseen region of `blind`."""
     targets, tables, failures = evidence.targets.cpu().numpy(), [], []
-    numbers, names = np.asarray(indices), tuple(metric.name for metric in metrics)
+    numbers = np.asarray(indices)
     for method in methods:
-        where, use = _measures(method, metrics, blind, evidence)
+        where, use = questions(evidence.net, method, metrics), _answers(method, metrics, blind, evidence)
+        names = tuple(dict.fromkeys(metric for _, _, metric in where))
+        if not where:
+            continue
         kept, values, wrong = each(method, evidence, use)
         if kept:
             table = pd.DataFrame(where, columns=["view", "on", "metric"])
@@ -132,23 +140,45 @@ def measure(
     return Measured(rows.assign(net=net_name, images=image_set)[COLUMNS], failures)
 
 
-def _measures(
-    method: Method, metrics: Sequence[Metric], blind: BlindNet, evidence: Evidence
-) -> tuple[list[tuple[str, str, str]], Callable[[Tensor], list[Tensor]]]:
-    """(view, on, metric) of every value that raw maps have, and the values (N,) in that order."""
+def questions(net: BlindNet, method: Method, metrics: Sequence[Metric]) -> list[tuple[str, str, str]]:
+    """(view, on, metric) of every value that a method's map has on this net: leakage of each view; truth of the raw map on cells,
+    where the net tells it; how much is bright on the map as rectified, where it is."""
+    views = [view for view in views_of(method.grid) for metric in metrics if metric.kind == "leakage"]
+    leaks = [metric for metric in metrics if metric.kind == "leakage"] * len(views_of(method.grid))
+    found = [(view.name, view.on, metric.name) for view, metric in zip(views, leaks, strict=True)]
+    on_cells = method.grid == "cells"
+    for metric in metrics:
+        if metric.asks == "contributions" and on_cells and net.graph.adds_up:
+            found.append(("raw", "grid", metric.name))
+        elif metric.asks == "itself":
+            found.append(("rectified", "grid" if on_cells else "image", metric.name))
+    return found
+
+
+def _answers(method: Method, metrics: Sequence[Metric], blind: BlindNet, evidence: Evidence) -> Use:
+    """The values (N,) of raw maps, in the order of `questions`."""
     cells, pixels, halo = (
         torch.from_numpy(mask.copy()).to(evidence.images.device)
         for mask in (blind.wall.unseen, blind.regions.unseen, blind.regions.halo)
     )
     regions = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
-    views = views_of(method.grid)
+    truths = [metric for metric in metrics if metric.kind == "truth"]
+    known = method.grid == "cells" and evidence.net.graph.adds_up
 
-    def values(raw: Tensor) -> list[Tensor]:
+    def values(raw: Tensor, places: list[int]) -> list[Tensor]:
         raw, _ = unit_scale(raw)  # views and shares of 1e-40 as of 1
-        altered = [(view, unit_scale(view.alter(raw, cells, evidence.net.image_size))[0]) for view in views]
-        return [metric.body(maps, *regions[view.on]).cpu() for view, maps in altered for metric in metrics]
+        found = []
+        for view in views_of(method.grid):
+            maps = unit_scale(view.alter(raw, cells, evidence.net.image_size))[0]
+            found += [metric.body(maps, *regions[view.on]) for metric in metrics if metric.kind == "leakage"]
+        for metric in truths:
+            if metric.asks == "itself":
+                found.append(metric.body(rectify(raw)))
+            elif known:
+                found.append(metric.body(raw, evidence.truth[places]))
+        return [value.cpu() for value in found]
 
-    return [(view.name, view.on, metric.name) for view in views for metric in metrics], values
+    return values
 
 
 def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:
@@ -193,11 +223,23 @@ def refused(net: BlindNet, methods: Sequence[Method]) -> None:
 
 
 def chosen_metrics(wanted: Sequence[str] | str | None) -> list[Metric]:
-    """The leakage metrics wanted, all for None; raises ValueError for an empty list."""
-    names = LEAKAGE if wanted is None else [wanted] if isinstance(wanted, str) else wanted
+    """The metrics of leakage and truth wanted, all for None; raises ValueError for an empty list."""
+    every: Registry[Metric] = Registry("metric of an audit")
+    for registry in (LEAKAGE, TRUTH):
+        every.update(registry)
+    names = every if wanted is None else [wanted] if isinstance(wanted, str) else wanted
     if not len(names):
-        raise ValueError(f"no metrics were asked for; give some of {', '.join(LEAKAGE)}, or None for all")
-    return [LEAKAGE[name] for name in unique(names)]
+        raise ValueError(f"no metrics were asked for; give some of {', '.join(every)}, or None for all")
+    return [every[name] for name in unique(names)]
+
+
+def answered(net: BlindNet, metrics: Sequence[Metric]) -> None:
+    """Raise ValueError where nothing that was asked for can be had on net."""
+    if not net.graph.adds_up and all(metric.asks == "contributions" for metric in metrics):
+        raise ValueError(
+            f"{metrics[0].name} asks what each cell adds to the logit, which this net's head does not tell: it does not add up "
+            f"over cells; audit a net whose head pools or flattens the map and ends in one linear layer, or ask for leakage"
+        )
 
 
 def checked_settings(seed: int, batch_size: int, budget_mb: float) -> None:

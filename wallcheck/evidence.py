@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wallcheck import attended
+from wallcheck.attended import Attention
 from wallcheck.geometry import Regions, Wall
 from wallcheck.graph import BlindGraph, plainly, stages
 from wallcheck.graph.channels import Split
@@ -133,6 +135,14 @@ class Evidence:
         return self.gradient_of(self.explained)
 
     @cached_property
+    def truth(self) -> Tensor | None:
+        """c, (B, h, w) in double precision: what each cell adds to the logit explained, exactly; 0 on unseen cells. logit = bias +
+        sum of c. None where the head does not add up over cells, or where what is explained is no logit."""
+        if not self.graph.adds_up or self._target is not None:
+            return None
+        return (self.gradient.double() * self.activations.double()).sum(1)
+
+    @cached_property
     def trace(self) -> tuple[Traced, ...]:
         """The images and the layers on the way to the target layer, each with d score / d it; one forward and one backward
         through everything. Holds two values for each that these layers compute."""
@@ -153,6 +163,31 @@ class Evidence:
             output, gradient = (stages.joined(step, walled, [v.detach() for v in vs]) for vs in (own, grads))
             found.append(Traced(step, output, gradient, stages.constant_of(self.graph.run, step)))
         return tuple(found)
+
+    @cached_property
+    def attention(self) -> Attention:
+        """Of a transformer: each block's attention, tokens and the score's slopes in them; one forward and one backward
+        through everything, all images at once (see `in_portions`)."""
+        with self.plainly():
+            return attended.taken(self.graph, self.images, self.explained_here)
+
+    def in_portions(self, body: Callable[["Evidence"], Tensor]) -> Tensor:
+        """body(evidence) of as many images at a time as the budget allows attention for; all of them at once, and then shared
+        between methods, where it allows that."""
+        size = self.chunk(attended.portion(self.graph))
+        if size >= len(self.images):
+            return body(self)
+        return torch.cat([body(self.part(which)) for which in slices(0, len(self.images), size)])
+
+    def part(self, which: slice) -> "Evidence":
+        """The same question asked of some of the images."""
+        other = Evidence(self.net, self.images[which], seed=self.seed, budget_mb=self.budget_mb, graph=self.graph)
+        if self._target is None:
+            other._given = self.targets[which]
+        else:  # a function of all images' logits
+            before, after = self.logits[: which.start], self.logits[which.stop :]
+            other._target = lambda logits: self._target(torch.cat([before, logits, after]))[which]
+        return other
 
     @cached_property
     def cells(self) -> int:
@@ -198,7 +233,7 @@ class Evidence:
         are the target's, activations and logits are shared. There is no `targets`: a method that asks for one class is
         answered with a ValueError."""
         other = copy.copy(self)
-        for name in ("score", "gradient", "trace", "targets"):
+        for name in ("score", "gradient", "truth", "trace", "attention", "targets"):
             other.__dict__.pop(name, None)
         other._target, other._kept = target, {}
         return other
@@ -283,7 +318,7 @@ class Evidence:
         """
         held = self.chunk(self.graph.form.channels * int(self.wall.seen.sum()), self.budget_mb / 8)
         with self.plainly(), torch.no_grad():
-            return torch.cat([self.graph.finish(*self._cells_of(parts, some)) for some in slices(0, count, held)])
+            return torch.cat([self.graph.quick.finish(*self._cells_of(parts, some)) for some in slices(0, count, held)])
 
     def _cells_of(self, parts: Callable[[slice], Tensor], which: slice) -> tuple[Tensor, ...]:
         """What the head reads of the images that parts(slice) builds, portion by portion into one tensor each."""
@@ -329,9 +364,10 @@ class Evidence:
         return plainly(self.images.device)
 
     def generator(self, *, salt: int = 0) -> torch.Generator:
-        """A fresh generator from the seed; methods that draw more than once tell their draws apart by salt."""
+        """A fresh generator from the seed, on the CPU whatever the device is, so that all devices draw the same; methods that
+        draw more than once tell their draws apart by salt."""
         entropy = int(np.random.SeedSequence([self.seed, salt]).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator(self.images.device).manual_seed(entropy)
+        return torch.Generator().manual_seed(entropy)
 
     def once(self, function: Callable[["Evidence"], T]) -> T:
         """function(self), computed when first asked for and kept: what the methods of one family share."""

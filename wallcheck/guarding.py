@@ -25,8 +25,11 @@ class UncleanHands(ValueError):
     """A method changed what it was only to look at."""
 
 
-def each(method: Method, evidence: Evidence, use: Callable[[Tensor], list]) -> tuple[list[int], list, dict[int, str]]:
-    """use(raw maps) of the images that have one: (their places in the batch, what use gave, place -> error of the others).
+Use = Callable[[Tensor, list[int]], list[Tensor]]  # raw maps and their places in the batch -> values (N,) of each
+
+
+def each(method: Method, evidence: Evidence, use: Use) -> tuple[list[int], list, dict[int, str]]:
+    """use(raw maps, places) of the images that have one: (their places in the batch, what use gave, place -> error of the others).
 
     A batch that fails as a whole is tried again image by image, so that one bad image costs no other.
     """
@@ -36,7 +39,7 @@ def each(method: Method, evidence: Evidence, use: Callable[[Tensor], list]) -> t
         bad = (~torch.isfinite(raw)).flatten(1).any(1).tolist()
         kept = [place for place in range(count) if not bad[place]]
         wrong = {n: f"{method.name} gave NaN or infinity; are the weights finite?" for n in range(count) if bad[n]}
-        return kept, use(raw[kept] if wrong else raw) if kept else [], wrong
+        return kept, use(raw[kept] if wrong else raw, kept) if kept else [], wrong
     except Exception as error:  # whatever a stranger's code raises
         told = described(error)
         if count == 1:
@@ -44,12 +47,11 @@ def each(method: Method, evidence: Evidence, use: Callable[[Tensor], list]) -> t
     return _one_by_one(method, evidence, use, told)
 
 
-def _one_by_one(
-    method: Method, evidence: Evidence, use: Callable[[Tensor], list], told: str
-) -> tuple[list[int], list, dict[int, str]]:
+def _one_by_one(method: Method, evidence: Evidence, use: Use, told: str) -> tuple[list[int], list, dict[int, str]]:
     kept, results, wrong = [], [], {}
     for place in range(len(evidence.images)):
-        found, values, errors = each(method, part_of(evidence, slice(place, place + 1)), use)
+        alone = part_of(evidence, slice(place, place + 1))
+        found, values, errors = each(method, alone, lambda raw, _, place=place: use(raw, [place]))
         if found:
             kept.append(place)
             results.append(values)

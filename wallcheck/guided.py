@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 # Node of the graph -> the attribute that holds its lower bound; None where the bound is always 0.
@@ -46,9 +47,10 @@ class InputGradients(NamedTuple):
 
 
 def recorded(forward: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-    """(images, forward(images)) for `input_gradients`: images (B, ...) as a new leaf that asks for its gradient."""
+    """(images, forward(images)) for `input_gradients`: images (B, ...) as a new leaf that asks for its gradient. Attention runs as
+    its plain products, which can be differentiated twice; fused kernels cannot."""
     leaf = images.detach().requires_grad_()
-    with torch.enable_grad(), _RectifiersOnViews():
+    with torch.enable_grad(), _RectifiersOnViews(), sdpa_kernel(SDPBackend.MATH):
         return leaf, forward(leaf.clone())  # a leaf must not be changed in place, which a first layer may do
 
 

@@ -62,7 +62,7 @@ def brightest_first(ev: Evidence, maps: Tensor, steps: int) -> Tensor:
     """
     values = maps.flatten(1)
     count = values.shape[1]
-    shuffled = torch.randperm(count, generator=ev.generator(salt=71), device=values.device)
+    shuffled = torch.randperm(count, generator=ev.generator(salt=71)).to(values.device)
     order = shuffled[values[:, shuffled].argsort(dim=1, descending=True, stable=True)]
     place = torch.empty_like(order).scatter_(1, order, torch.arange(count, device=order.device).expand_as(order))
     step = torch.arange(steps + 1, device=order.device)[:, None]
@@ -73,9 +73,7 @@ def chances_imputed(ev: Evidence, missing: Tensor) -> Tensor:
     """p of the explained class for each image with the pixels missing (B, N, H, W) filled in from around, plus noise that
     is the same for all: (B, N)."""
     owner, flat = owners(missing), missing.flatten(0, 1)
-    drawn = torch.randn(
-        ev.images.shape[1:], generator=ev.generator(salt=72), device=missing.device, dtype=torch.float64
-    )
+    drawn = torch.randn(ev.images.shape[1:], generator=ev.generator(salt=72), dtype=torch.float64)
     noise = (NOISE * drawn).to(ev.images)
 
     def filled(piece: slice) -> Tensor:
@@ -107,7 +105,7 @@ def random_squares(ev: Evidence) -> Tensor:
     draw, inside = ev.generator(salt=73), []
     for side in ev.net.image_size:
         width = max(1, round(SIDE * side))
-        start = torch.randint(side - width + 1, (SQUARES, 1), generator=draw, device=ev.images.device)
+        start = torch.randint(side - width + 1, (SQUARES, 1), generator=draw).to(ev.images.device)
         place = torch.arange(side, device=ev.images.device)
         inside.append((place >= start) & (place < start + width))
     rows, columns = inside

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from wallcheck.auditing import applicable, checked_settings, chosen_metrics, require_wall, warn_of
+from wallcheck.auditing import answered, applicable, checked_settings, chosen_metrics, questions, require_wall, warn_of
 from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify
 from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images
@@ -17,8 +17,7 @@ from wallcheck.evidence import BUDGET_MB, Evidence
 from wallcheck.examples import keep_examples
 from wallcheck.identity import Pictures, claim, identity
 from wallcheck.lit.auditing import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
-from wallcheck.maps import views_of
-from wallcheck.metrics import Metric
+from wallcheck.metrics import TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
 from wallcheck.results import Holdings, Manifest, merge, set_foreign_aside, summary, writable
 from wallcheck.writing import write_text
@@ -71,6 +70,8 @@ class Study:
     def _check_methods(self) -> None:
         """Raise ValueError, before any work is done, for a method that no net has and for a net that has no method."""
         for name, net in self.nets.items():
+            if len(self.nets) == 1:
+                answered(net, chosen_metrics(self.metrics))
             for method in applicable(net, self.methods):
                 if len(self.nets) == 1 and (reason := method.refuses(net)):
                     raise ValueError(f"{method.name} is not defined on {name}: {reason}; leave it out")
@@ -88,11 +89,10 @@ class Study:
 
     def keys(self, name: str) -> frozenset:
         """(method, view, on, metric): what every image has on the net of this name."""
-        metrics = chosen_metrics(self.metrics)
-        views = [
-            (method.name, view.name, view.on) for method in self.methods_for(name) for view in views_of(method.grid)
-        ]
-        return frozenset((*view, metric.name) for view in views for metric in metrics)
+        metrics, net = chosen_metrics(self.metrics), self.nets[name]
+        return frozenset(
+            (method.name, *where) for method in self.methods_for(name) for where in questions(net, method, metrics)
+        )
 
     def size(self, images: ImageSet | PhotoFolder) -> int:
         return len(images) if self.count is None else min(self.count, len(images))
@@ -199,10 +199,10 @@ def leakage_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the table is made of: the paper's ratio as displayed, and the exact measures on cells."""
+    """The rows that the table is made of: the paper's ratio as displayed, the exact measures on cells, and what is missed."""
     shown = (table["view"] == "displayed") & (table["metric"] == "leak_l2")
     cells = (table["view"] == "rectified") & (table["on"] == "grid")
-    return table[shown | cells]
+    return table[shown | cells | table["metric"].isin(list(TRUTH))]
 
 
 def _check_labels(study: Study, images: ImageSet | PhotoFolder) -> None:

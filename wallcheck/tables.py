@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +16,10 @@ from wallcheck.models import WhereToCut
 from wallcheck.results import told as told_failure
 from wallcheck.statistics import interval, percent, told
 from wallcheck.writing import say
+
+MISSED, BRIGHT = "missed", "bright_area"
+EVERYWHERE = 0.9  # of a map: what is left cannot point at anything
+NOT_TOLD = "missed: not known, because the head does not add up over cells, so that what each adds to the logit has no one answer"
 
 
 @contextmanager
@@ -28,9 +33,12 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
 
 
 def print_leakage(rows: pd.DataFrame) -> None:
-    """One table per net and image set: methods by rows, the measures people ask for by columns; below, what is missing."""
+    """One table per net and image set: methods by rows, the measures people ask for by columns; below, warnings of maps that say
+    nothing, and what is missing."""
     for (net, images), part in rows.groupby(["net", "images"], observed=True):
-        show(leakage_table(part, f"{net} on {images}"), 120)
+        show(leakage_table(part, f"{net} on {images}"), 140)
+        for warning in says_nothing(part):
+            show(Text(f"warning: {warning}"), 140)
     for failure in rows.attrs.get("failures", ()):
         show(Text(f"missing: {told_failure(failure)}"), 120)
 
@@ -64,10 +72,12 @@ def show(what: Table | Text | str, width: int) -> None:
 
 def leakage_table(rows: pd.DataFrame, title: str) -> Table:
     """Methods in the order of their families; 95 % intervals over images, and the share of empty maps beside each mean."""
-    table = Table(title=title, title_justify="left")
+    told_truth = (rows["metric"] == MISSED).any()
+    asked = told_truth or (rows["metric"] == BRIGHT).any()
+    table = Table(title=title, title_justify="left", caption=None if told_truth or not asked else NOT_TOLD)
     for heading in ("method", "family"):
         table.add_column(heading)
-    for heading in ("mass on unseen cells", "L2 share as displayed", "any"):
+    for heading in ("mass on unseen cells", "L2 share as displayed", "any", *([MISSED] if asked else [])):
         table.add_column(heading, justify="right")
     present = set(rows["method"].unique())
     for name in sorted(present, key=_place):
@@ -77,8 +87,34 @@ def leakage_table(rows: pd.DataFrame, title: str) -> Table:
         if not len(mass):  # a pixel map has no cells
             mass, leaks = _values(of, "rectified", "image", "leak_mass"), _values(of, "rectified", "image", "leak_any")
         family = METHODS[name].family if name in METHODS else "own"
-        table.add_row(name, family, told(interval(mass)), told(interval(shown)), told(interval(leaks), ".0%"))
+        cells = told(interval(mass)), told(interval(shown)), told(interval(leaks), ".0%")
+        table.add_row(name, family, *cells, *([missed_of(of)] if asked else []))
     return table
+
+
+def missed_of(rows: pd.DataFrame) -> str:
+    """What a method misses, with its interval; nothing where it is not known."""
+    values = _values(rows, "raw", "grid", MISSED)
+    return told(interval(values)) if len(values) else ""
+
+
+def says_nothing(rows: pd.DataFrame) -> list[str]:
+    """A line for each method, controls aside, some of whose maps are empty or bright everywhere: such maps pass one side of the
+    test by saying nothing."""
+    lines = []
+    for name, part in rows[rows["metric"] == BRIGHT].groupby("method", observed=True):
+        values = part["value"].to_numpy()
+        if name in METHODS and METHODS[name].family == "control":
+            continue
+        empty, bright = int(np.isnan(values).sum()), int((values >= EVERYWHERE).sum())
+        if empty:
+            lines.append(f"{name}: {empty} of {len(values)} maps are empty; they leak nothing, and miss all there is")
+        if bright:
+            lines.append(
+                f"{name}: {bright} of {len(values)} maps are bright everywhere, above half the maximum on {EVERYWHERE:.0%} of "
+                f"their cells or more; they miss nothing, and tell nothing"
+            )
+    return lines
 
 
 def _values(rows: pd.DataFrame, view: str, on: str, metric: str):

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from experiments import flags
+from experiments.disagreements import transformers
 from experiments.disagreements.cases import cases, drawn
 from experiments.disagreements.comparisons import COMPARISONS, PACKAGES, Comparison
 from experiments.disagreements.releases import RELEASES, Distance, Release, distance
@@ -115,12 +116,14 @@ def findings(
 
 
 def beside_releases(
-    evidence: dict[str, Evidence], tell: Tell = lambda done, total, what: None
+    evidence: dict[str, Evidence],
+    tell: Tell = lambda done, total, what: None,
+    releases: Iterable[Release] = RELEASES,
 ) -> list[tuple[Release, dict[str, Distance]]]:
     """Each release and how far ours is from it, by name of the evidence: the net as given, and trained."""
-    found = []
-    for number, release in enumerate(RELEASES):
-        tell(number, len(RELEASES), f"{release.ours} / {release.where}")
+    releases, found = list(releases), []
+    for number, release in enumerate(releases):
+        tell(number, len(releases), f"{release.ours} / {release.where}")
         found.append((release, {case: distance(release, evidence[case]) for case in ("plain", "trained")}))
     return found
 
@@ -194,7 +197,8 @@ def releases_page(found: list[tuple[Release, dict[str, Distance]]]) -> str:
         "where that changes what is seen behind the wall, else (and where a search is cut short or ties are left to rounding) in "
         "`experiments/disagreements/releases.py`. Maps as displayed. "
         "*Trained*: the same net after 120 steps on marked images, scores scaled until the other classes are left about "
-        "2e-9. *Unseen*: mean share of positive attribution on unseen pixels, ours / theirs.",
+        "2e-9; methods of attention: a small transformer as drawn, and after 60 steps, unscaled. *Unseen*: mean share of positive "
+        "attribution on unseen pixels, ours / theirs.",
         "",
         "| ours | code | what it does | as | difference | unseen | trained | unseen |",
         "|---|---|---|---|---|---|---|---|",
@@ -227,6 +231,7 @@ def main(options: Disagreements) -> None:
     with progress_bar() as tell:
         found = list(findings(evidence, tell=tell))
         releases = beside_releases(evidence, tell)
+        releases += beside_releases(transformers.evidence(len(images)), tell, transformers.RELEASES)
     Console(width=None if sys.stdout.isatty() else 160).print(table(found))
     for folder in (options.out, options.docs):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -238,7 +243,10 @@ def main(options: Disagreements) -> None:
         for case, one in seen.items()
     ]
     write_text(Path(options.out) / "releases.json", json.dumps(distances, indent=1) + "\n")
-    write_text(Path(options.docs) / "disagreements.md", markdown(found, about) + releases_page(releases))
+    write_text(
+        Path(options.docs) / "disagreements.md",
+        markdown(found, about) + releases_page(releases) + transformers.run_page(),
+    )
     if wrong := [one for one in found if not one.holds]:
         raise ValueError(
             f"{len(wrong)} statements do not hold for the installed versions; they are marked in the table"

@@ -96,6 +96,8 @@ GRAD_CAM = (
     ),
     pair("finercam", PGC, "FinerCAM", theirs_on=settling.finer_without_targets),
     pair("layercam_mean", PGC, "LayerCAM, a list of layers", theirs_on=settling.layers_of_grad_cam("LayerCAM")),
+    pair("sess_gradcam", PGC, "SESS"),
+    pair("sess_hirescam", PGC, "SESS of HiResCAM", theirs_on=settling.sess_of_hirescam),
     pair("guidedbp", PGC, "GuidedBackpropReLUModel", theirs_on=settling.guided_of_grad_cam, form="as it is"),
     pair(
         "finercam",

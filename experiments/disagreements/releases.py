@@ -168,6 +168,12 @@ def normgrad_selective(ev: Evidence) -> Tensor:
     return (ev.gradient * ev.activations).clamp(min=0).norm(dim=1)
 
 
+def iia_at_one_point(ev: Evidence) -> Tensor:
+    """sum_t sum_k G_k(t) relu(A_k(t)), image t x for t = 0, 1/10 .. 1."""
+    points = (ev.at(ev.images * (step / 10)) for step in range(11))
+    return sum((point.gradient * point.activations.clamp(min=0)).sum(1) for point in points)
+
+
 def lrp_gamma_with_bias(ev: Evidence) -> Tensor:
     """gamma = 0.25, and at the pixels shares of w_ij^2 / (sum_i w_ij^2 + b_j^2)."""
 
@@ -243,6 +249,13 @@ RELEASES: tuple[Release, ...] = (
         "ruthcfong/TorchRay, a branch",
         "its selective form rectifies each product; `normgrad` is as ours; the released TorchRay has neither",
         normgrad_selective,
+    ),
+    released("rsi_gradcam", "mlerma54/RSIGradCAM", "50 steps from a black image", "rsi_gradcam_authors"),
+    Release(
+        "iia",
+        "iia-iccv23/iia",
+        "the start of the inner path is a minimum over an axis of length 1, so the layer itself: one point of the path is left",
+        iia_at_one_point,
     ),
     Release("lrp_gamma", "chr5tphr/zennit", "WSquare gives the bias's square a share", lrp_gamma_with_bias),
 )

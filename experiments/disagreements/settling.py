@@ -70,6 +70,12 @@ def refine_of_grad_cam(ev: Evidence) -> Tensor:
     return of_grad_cam(ev, "RefineCAM", stage_modules(ev))
 
 
+def sess_of_hirescam(ev: Evidence) -> Tensor:
+    from pytorch_grad_cam import HiResCAM
+
+    return adapters.pytorch_grad_cam("SESS", base_method=HiResCAM)(ev)
+
+
 def guided_of_grad_cam(ev: Evidence) -> Tensor:
     """One image at a time, which is all it takes; (H, W, 3) each, summed over colours."""
     from pytorch_grad_cam import GuidedBackpropReLUModel

@@ -148,6 +148,12 @@ def test_pgc_refine_differs_because_it_stretches_again_after_enlarging(evidence)
     assert (ours("refinecam", evidence) - there).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("name, base", [("sess_gradcam", pgc.GradCAM), ("sess_hirescam", pgc.HiResCAM)])
+def test_pgc_sess_has_the_same_map(name, base, evidence):
+    """The largest difference met is 1.4e-6 of the peak: OpenCV's resizing and the 1e-7 beside each maximum."""
+    torch.testing.assert_close(ours(name, evidence), theirs(pgc.SESS, evidence, base_method=base), rtol=0, atol=1e-5)
+
+
 # -- torchcam -------------------------------------------------------------------------------------
 
 

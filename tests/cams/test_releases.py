@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, pad
 
-from experiments.disagreements import cases, releases, settling
-from tests.nets import photos, tiny, trained_tiny
+from experiments.disagreements import cases, releases, settling, transformers
+from tests.nets import VITS, photos, tiny, trained_tiny
 from tests.reference import TWINS
 from tests.reference.layered import slow_cameras
 from tests.reference.pooled import bilinear_between, turn_matrix
@@ -288,3 +288,26 @@ def test_the_trained_net_is_sure():
     ev = cases.trained(tiny(), 8)
     left = 1 - ev.logits.double().softmax(1).amax(1)
     assert 1e-11 < left.median() < 1e-7
+
+
+def test_releases_of_transformers_are_measured_and_keep_their_side_of_the_wall():
+    evidence = transformers.evidence(2)
+    for release in transformers.RELEASES:
+        assert releases.distance(release, evidence["trained"]).difference > 1e-3
+        for ev in evidence.values():
+            assert 0 < releases.distance(release, ev).difference <= 1
+            if METHODS[release.ours].verdict == "zero":
+                assert torch.count_nonzero(release.maps(ev)[:, ev.unseen]) == 0
+    assert set(transformers.RUN) <= set(METHODS)
+    assert all(f"`{name}`" in transformers.run_page() for name in transformers.RUN)
+
+
+def test_what_is_told_of_vit_explain_is_a_rollout_where_nothing_is_dropped(monkeypatch):
+    monkeypatch.setattr(transformers, "DROPPED", 0.0)
+    ev = Evidence(VITS["class token, trained"](), photos(2, seed=5)[0])
+    close(transformers.rollout_of_vit_explain(ev), METHODS["rollout"](ev))
+
+
+def test_a_cosine_moves_legrad_and_a_logits_scale_does_not():
+    ev = Evidence(VITS["class token, trained"](), photos(2, seed=5)[0])
+    assert settling.gap(METHODS["legrad"](ev), transformers.legrad_by_cosine(ev)) > 1e-2

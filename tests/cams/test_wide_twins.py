@@ -46,6 +46,18 @@ COUNTED = [
     "finercam_mean",
     "conceptor_gradcam",
     "conceptor_gradcam_channels",
+    "faster_scorecam",
+    "sise",
+    "adasise",
+    "vitcx",
+    "tis",
+    "iba",
+    "smoe",
+    "fastcam",
+    "rsi_gradcam",
+    "rsi_gradcam_authors",
+    "fgcam",
+    "iia",
 ]
 
 

@@ -5,7 +5,18 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments import blind_metrics, conceptor_claim, dependence, flags, gradient_training, lift_claim, sealing, study
+from experiments import (
+    blind_metrics,
+    conceptor_claim,
+    dependence,
+    flags,
+    gradient_training,
+    lift_claim,
+    quadrants,
+    sealing,
+    study,
+    two_sided,
+)
 from experiments.measured_maps import measure
 from tests.nets import photos, trained_tiny
 from wallcheck import plots
@@ -23,7 +34,9 @@ STUDIES = {
     "dependence": dependence.DependenceRun,
     "gradient_training": gradient_training.GradientTrainingRun,
     "lift_claim": lift_claim.LiftRun,
+    "quadrants": quadrants.QuadrantRun,
     "sealing": sealing.SealingRun,
+    "two_sided": two_sided.TwoSidedRun,
 }
 
 

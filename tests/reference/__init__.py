@@ -24,16 +24,23 @@ def twin_of(name: str):
 
 from tests.reference import (  # noqa: E402, F401  (fills TWINS)
     ablation,
+    attention,
     attribution,
     basic,
+    clusters,
     conceptor,
     factor,
+    grids,
     layered,
     local,
     masks,
+    paths,
     pixel,
     pooled,
+    relevance,
     repairs,
     rescoring,
+    segments,
     subspace,
+    windows,
 )

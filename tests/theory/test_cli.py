@@ -29,7 +29,15 @@ def test_quick_run_proves_all_and_writes_results_and_figures(tmp_path):
     assert all(claim["z"]["count"] >= 20 for claim in results["claims"])
     assert (tmp_path / "table.md").read_text().count("\n") == len(CLAIMS) + 2
     pictures = {path.stem for path in (tmp_path / "figures").glob("*.png")}
-    assert {"local_contrast", "predicted_class", "before_relu", "families", "beyond", "z_scores"} <= pictures
+    assert {
+        "local_contrast",
+        "predicted_class",
+        "before_relu",
+        "families",
+        "attention_walls",
+        "beyond",
+        "z_scores",
+    } <= pictures
     assert {path.stem for path in (tmp_path / "figures").glob("*.svg")} == pictures
 
 

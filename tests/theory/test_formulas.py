@@ -10,6 +10,8 @@ import torch
 import theory
 from theory import (
     any_backbone,
+    attention,
+    attention_walls,
     before_relu,
     blind_metrics,
     chi,
@@ -226,3 +228,38 @@ def test_identity_tells_equal_from_close():
     assert identity("square", (x + 1) ** 2, x**2 + 2 * x + 1).holds
     assert not identity("almost", x, x + sp.Rational(1, 10**12)).holds
     assert not identity("list", [x, x], [x, 2 * x]).holds
+
+
+# -- T9 -------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_of_a_token_by_hand():
+    rows, token = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([[3.0], [4.0], [0.0]])
+    weights, rest = attention_walls.parted(rows, token)
+    assert weights.item() == pytest.approx(1.5) and float(rest) == pytest.approx(16)
+    both = torch.eye(3)[:2]
+    assert float(attention_walls.parted(both, token)[1]) == pytest.approx(0, abs=1e-5)
+
+
+def test_legrad_leaks_the_share_of_length_that_is_unseen():
+    norms, unseen = np.array([1.0, 2.0, 3.0, 2.0]), np.array([False, False, True, True])
+    assert attention_walls.leak_share(norms, unseen) == pytest.approx(5 / 8)
+    assert attention_walls.leak_share(np.ones(4), unseen) == 0.5
+
+
+def test_moments_of_T9_grow_with_length_and_share_as_they_should():
+    shared = (0.6, 0.4, 3, 5, (0.7, 0.9), (4,))
+    one = attention_walls.expected_positive(1.0, 1.0, *shared)
+    assert attention_walls.expected_positive(np.array([2.0, 6.0]), 0.5, *shared) == pytest.approx([one, 3 * one])
+    square = attention_walls.second_moment(1.0, 1.0, *shared)
+    assert square == pytest.approx(0.36 * 3 * 0.16 * 5 * 0.49 * 2 * 0.81)
+    assert one**2 < square / 2  # Jensen
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_blocks_of_T9_do_not_attend_across_and_cover_what_they_should(index):
+    block = attention.random_block(index, torch.Generator().manual_seed(index))
+    assert torch.count_nonzero(block.probabilities[:, block.seen][..., ~block.seen]) == 0
+    assert block.probabilities.sum(-1) == pytest.approx(torch.ones(block.probabilities.shape[:2]))
+    assert float(block.read.sum()) == pytest.approx(1) and not block.read[~block.seen].any()
+    assert (block.read[0] == 1) == (index % 2 == 0) and (~block.seen).any()

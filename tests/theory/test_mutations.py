@@ -9,7 +9,17 @@ import pytest
 import sympy as sp
 import torch
 
-from theory import any_backbone, before_relu, beyond, blind_metrics, chi, exact_expectation, families, maps
+from theory import (
+    any_backbone,
+    attention_walls,
+    before_relu,
+    beyond,
+    blind_metrics,
+    chi,
+    exact_expectation,
+    families,
+    maps,
+)
 from theory import half_of_unseen as half
 from theory import predicted_class as predicted
 from theory.arithmetic import NUMBERS
@@ -71,6 +81,32 @@ def t6(**changed):
     return both("T6", f"{', '.join(changed)}", formulas=changed)
 
 
+def t9(name: str, factor):
+    """One of T9's moments times a wrong factor of its own arguments."""
+
+    def mutated(*arguments):
+        return getattr(attention_walls, name)(*arguments) * factor(*arguments)
+
+    return mutated
+
+
+def chi_as_coins(norm, share, value, projection, width, channels, taus, widths, maths=NUMBERS):
+    """kappa in place of E chi for the two linear layers."""
+    return maths.kappa(width) * maths.kappa(channels) / maths.kappa(width, 1) / maths.kappa(channels, 1)
+
+
+def whole_token(averages, token, inverse=torch.linalg.pinv):
+    """Nothing taken away of what is left."""
+    return attention_walls.parted(averages, token, inverse)[0], (token.T @ token)[0, 0]
+
+
+def first_row_alone(averages, token, inverse=torch.linalg.pinv):
+    """What else is read does not count."""
+    weights, _ = attention_walls.parted(averages, token, inverse)
+    _, rest = attention_walls.parted(averages[:1, :], token, inverse)
+    return weights, rest
+
+
 def more_than_unseen(stem, head):
     """Also the first row of seen pixels next to the unseen ones."""
     hidden = blind_metrics.unseen_pixels(stem, head)
@@ -121,6 +157,17 @@ MUTATIONS = [
     both("T8", "trapezoid", anywhere=lambda curve: (sum(curve) - (curve[0] + curve[-1]) / 2) / (len(curve) - 1)),
     Mutation("T8", "first and last exchanged", prove={"first": blind_metrics.auc_unseen_last, "last": blind_metrics.auc_unseen_first}),
     Mutation("T8", "seen pixels said to be unseen", {"unseen": (2, 3, 4)}, {"unseen": more_than_unseen}),
+    both("T9", "|r| of the whole token", split=whole_token),
+    both("T9", "one row read", split=first_row_alone),
+    both("T9", "o does not matter", mean=lambda weights, carried: 0 * attention_walls.conditional_mean(weights, carried)),
+    both("T9", "|g| not squared", variance=lambda tau, slope, rest: tau**2 * slope ** sp.Rational(1, 2) * rest if isinstance(slope, sp.Expr) else tau**2 * slope**0.5 * rest),
+    both("T9", "tau not squared", variance=lambda tau, slope, rest: tau * slope * rest),
+    both("T9", "coins for the values", positive=t9("expected_positive", chi_as_coins)),
+    both("T9", "share squared", positive=t9("expected_positive", lambda norm, share, *rest: share)),
+    both("T9", "C not counted", square=t9("second_moment", lambda *a: sp.Rational(1, a[5]))),
+    both("T9", "d for d/2", square=t9("second_moment", lambda *a: 2 ** len(a[7]))),
+    both("T9", "|n| not squared", square=t9("second_moment", lambda norm, *rest: 1 / norm)),
+    Mutation("T9", "G said to be gated", simulate={"gated": ("A G", "G")}),
     Mutation("beyond", "kappa not thinned", prove={"thinned_kappa": lambda m, alive: chi.kappa_exact(m)}),
     Mutation("beyond", "biases of one sign said to be exact", simulate={"variants": {"none": beyond.Variant(), "one sign": beyond.Variant(bias="constant")}}),
     Mutation("beyond", "norm and bias added unsquared", simulate={"variants": {"none": beyond.Variant()}, "patch_norm": lambda norm, s, t: norm + s / t}),

@@ -44,6 +44,7 @@ COUNTERPARTS: dict[str, tuple[tuple[str, str, dict], ...]] = {
     "segeigencam": (("pytorch_grad_cam", "SegEigenCAM", {}),),
     "kpcacam": (("pytorch_grad_cam", "KPCA_CAM", {}),),
     "fem": (("pytorch_grad_cam", "FEM", {}),),
+    "sess_gradcam": (("pytorch_grad_cam", "SESS", {}),),
     "gradient": (("captum", "Saliency", {"abs": False}),),
     "inputxgradient": (("captum", "InputXGradient", {}),),
     "integrated_gradients": (("captum", "IntegratedGradients", {"n_steps": 16}),),

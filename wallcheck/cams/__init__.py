@@ -2,6 +2,7 @@
 
 from wallcheck.cams import (
     ablation,
+    attention,
     conceptor,
     controls,
     head,
@@ -13,6 +14,7 @@ from wallcheck.cams import (
     rescoring,
     subspace,
     targets,
+    windows,
 )
 from wallcheck.cams._method import FAMILIES, METHODS, VERDICTS, Method, cam_method
 
@@ -28,6 +30,7 @@ __all__ = [
     "VERDICTS",
     "Method",
     "ablation",
+    "attention",
     "cam_method",
     "conceptor",
     "controls",
@@ -40,4 +43,5 @@ __all__ = [
     "rescoring",
     "subspace",
     "targets",
+    "windows",
 ]

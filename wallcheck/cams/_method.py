@@ -18,6 +18,7 @@ FAMILIES = {
     "ablation": "channel weights are the head's answers to changed activations",
     "subspace": "directions of the activations; the head is not asked",
     "conceptor": "a base method filtered by conceptors of channels and of cells",
+    "attention": "attention of a transformer, its gradient, or tokens weighed by them",
     "layered": "maps of several layers fused",
     "pixel": "attribution to pixels, not to cells",
     "repair": "a base method made blind where the model is blind",

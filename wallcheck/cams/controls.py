@@ -30,7 +30,6 @@ def random(ev: Evidence) -> Tensor:
         torch.rand(
             ev.wall.seen.shape,
             generator=ev.generator(salt=crc32(image.contiguous().cpu().numpy())),
-            device=ev.images.device,
         )
         for image in ev.images
     ]

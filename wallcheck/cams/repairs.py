@@ -6,8 +6,9 @@ cannot repair is the map in front of the wall, whose weights may still have been
 behind it.
 
 Exact repairs of one method only stand with their family: `eigengradcam_uncentred` (not centred),
-`lift_elementwise` (summed over channels), Recipro-CAM less the empty map's score. Centring RISE
-(`rise_centred`) takes its floor away in expectation only, so it is sealed here too.
+`lift_elementwise` (summed over channels), Recipro-CAM less the empty map's score; LeGrad times attention, Grad-ECLIP with the
+network's own attention, ViT-ReciproCAM less the class token's score. Centring RISE (`rise_centred`) takes its floor away in
+expectation only, so it is sealed here too.
 """
 
 from collections.abc import Callable
@@ -78,8 +79,8 @@ def pixel_reach(ev: Evidence) -> Tensor:
 
 def probes(ev: Evidence, shape: tuple[int, ...], salt: int) -> Tensor:
     """Gaussian noise, the first probes small and the last large: a bias hides a small one, saturation a large one."""
-    noise = torch.randn(shape, generator=ev.generator(salt=salt), device=ev.images.device, dtype=torch.float64)
-    return (noise * torch.logspace(-1, 1, shape[0], device=noise.device)[:, None, None, None]).to(ev.images)
+    noise = torch.randn(shape, generator=ev.generator(salt=salt), dtype=torch.float64)
+    return (noise * torch.logspace(-1, 1, shape[0])[:, None, None, None]).to(ev.images)
 
 
 def reached(ev: Evidence, inputs: Tensor, logits_of: Callable[[Tensor], Tensor], each: bool = False) -> Tensor:
@@ -87,7 +88,7 @@ def reached(ev: Evidence, inputs: Tensor, logits_of: Callable[[Tensor], Tensor],
     with ev.plainly(), torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         logits = logits_of(leaf)
-        mix = torch.randn(logits.shape[1], generator=ev.generator(salt=53), device=logits.device).to(logits)
+        mix = torch.randn(logits.shape[1], generator=ev.generator(salt=53)).to(logits)
         (gradient,) = torch.autograd.grad((logits @ mix).sum(), leaf)
     found = (gradient != 0).any(1)
     return found if each else found.any(0)

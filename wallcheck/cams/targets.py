@@ -12,6 +12,7 @@ from wallcheck.cams._method import Method, cam_method
 from wallcheck.cams.local.products import hirescam, layercam
 from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
+from wallcheck.graph import twice_differentiable
 from wallcheck.numerics import log_probabilities, ratio, weighted_sum
 
 RIVALS = 3
@@ -95,7 +96,7 @@ def shapley_weights(ev: Evidence, target: Callable[[Tensor], Tensor]) -> Tensor:
 
     The Hessian of a logit is 0 for a head of Linear, ReLU and pools, and W = G there.
     """
-    with ev.plainly():
+    with ev.plainly(), twice_differentiable():
         _, curved = torch.autograd.functional.vhp(
             lambda leaf: target(ev.graph.logits(leaf, ev.beside)).sum(), ev.activations, ev.activations
         )

@@ -15,10 +15,10 @@ rules      attribution rules per operation; stages: layers on the way; ordinary:
 from wallcheck.graph import reach, sides
 from wallcheck.graph.blind import BlindGraph
 from wallcheck.graph.cut import Form, Layer, layer_named, layers_of
-from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval, key_of, plainly
+from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval, key_of, plainly, twice_differentiable
 from wallcheck.graph.ordinary import ordinary
 from wallcheck.graph.proof import Leak, Proof
-from wallcheck.graph.walls import Walled, with_head_wall
+from wallcheck.graph.walls import Walled, detached, with_head_wall
 
 __all__ = [
     "BlindGraph",
@@ -29,6 +29,7 @@ __all__ = [
     "NotOneGraph",
     "Proof",
     "Walled",
+    "detached",
     "exported",
     "in_eval",
     "key_of",
@@ -38,5 +39,6 @@ __all__ = [
     "plainly",
     "reach",
     "sides",
+    "twice_differentiable",
     "with_head_wall",
 ]

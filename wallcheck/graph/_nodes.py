@@ -1,7 +1,7 @@
 """Small questions to a node of a graph: which operation, which module, which line; and moves of nodes between graphs."""
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -94,6 +94,17 @@ def attribute(graph: FxGraph, root: nn.Module, stem: str, value: torch.Tensor) -
         name, number = f"{stem}_{number}", number + 1
     root.register_buffer(name, value)
     return graph.get_attr(name)
+
+
+def tensors(run: nn.Module) -> Iterator[torch.Tensor]:
+    """All tensors that a graph holds; weights of one that is being trained are parameters."""
+    yield from run.buffers()
+    yield from run.parameters()
+
+
+def example_of(run: nn.Module) -> torch.Tensor:
+    """A tensor of the graph's device and precision; an empty one of torch's own where it has none."""
+    return next((each for each in tensors(run) if each.is_floating_point()), torch.empty(0))
 
 
 GETITEM = operator.getitem

@@ -4,6 +4,8 @@ softmax(q k' + 0 | -inf across the wall) v        where a network asks torch for
 each side's scores, softmax and values apart      where it writes attention out as softmax(scores) @ values
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.fx import Node
@@ -11,7 +13,7 @@ from torch.fx import Node
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach
 from wallcheck.graph._nodes import attribute, data_nodes, named, op_of, where
-from wallcheck.graph.cut import Layer
+from wallcheck.graph.cut import Layer, layers_of
 from wallcheck.graph.export import Graph
 from wallcheck.graph.walls import Walled, copy_of, device_of, with_head_wall
 
@@ -20,7 +22,8 @@ ATEN = torch.ops.aten
 
 def with_attention_masked(graph: Graph, layer: Layer, wall: Wall, embedded: tuple[int, int]) -> Walled:
     """The graph in which no attention crosses the wall: seen tokens, prefix tokens among them, attend to seen ones, unseen
-    ones to unseen ones. Raises ValueError where tokens meet in a way that is no attention over all of them."""
+    ones to unseen ones; a head that pools tokens is handed the seen ones, after the last block, wherever the cut is. Raises
+    ValueError where tokens meet in a way that is no attention over all of them."""
     made, at = copy_of(graph, layer)
     length = at.form.prefix + embedded[0] * embedded[1]
     side = torch.cat([torch.ones(at.form.prefix, dtype=torch.bool), torch.from_numpy(wall.seen.copy()).flatten()])
@@ -40,8 +43,19 @@ def with_attention_masked(graph: Graph, layer: Layer, wall: Wall, embedded: tupl
     made.fx.eliminate_dead_code()
     made.fx.lint()
     made.run.recompile()
+    last = _last_tokens(made, at)
+    if last is not None:
+        pooled = with_head_wall(made, last, wall).graph
+        nodes = {node.name: node for node in pooled.fx.nodes}
+        made, at = pooled, replace(at, node=nodes[at.node.name], crossing=tuple(nodes[n.name] for n in at.crossing))
     selected = with_head_wall(made, at, wall)
     return Walled(selected.graph, selected.layer, wall, "trunk", selected.handed)
+
+
+def _last_tokens(graph: Graph, at: Layer) -> Layer | None:
+    """The last layer that holds all tokens; None where that is the cut itself."""
+    found = [each for each in layers_of(graph) if each.form.axes == "tokens" and each.form.tokens == at.form.tokens]
+    return found[-1] if found and found[-1].node is not at.node else None
 
 
 def _mask(graph: Graph, node: Node, side: Tensor, length: int) -> None:

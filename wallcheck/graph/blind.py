@@ -15,7 +15,8 @@ from torch.fx import GraphModule
 
 from wallcheck.geometry import Regions, Wall, footprint
 from wallcheck.graph import lean, reach, stages
-from wallcheck.graph._nodes import data_nodes, logits_node, named, op_of, part, placeholder
+from wallcheck.graph._nodes import data_nodes, example_of, logits_node, named, op_of, part, placeholder
+from wallcheck.graph.attending import NoAttention, WrittenOut, written_out
 from wallcheck.graph.channels import Split, split_head
 from wallcheck.graph.cut import Form
 from wallcheck.graph.proof import Proof, prove
@@ -45,7 +46,7 @@ class BlindGraph:
     @cached_property
     def example(self) -> Tensor:
         """A tensor of the graph's device and precision."""
-        return next((t for t in self.run.buffers() if t.is_floating_point()), torch.empty(0))
+        return example_of(self.run)
 
     @property
     def wall(self) -> Wall:
@@ -148,6 +149,20 @@ class BlindGraph:
         return part(run, [placeholder(run.graph)], [told["input"]]), getattr(run, told["weight"].target)
 
     @cached_property
+    def attending(self) -> WrittenOut:
+        """The graph with its attention written out; NoAttention, with the reason, where it has none over all tokens."""
+        return written_out(self.walled)
+
+    @cached_property
+    def inattentive(self) -> str | None:
+        """Why methods of attention are not defined on the graph; None where they are."""
+        try:
+            self.attending  # noqa: B018 (made and kept)
+            return None
+        except NoAttention as reason:
+            return str(reason)
+
+    @cached_property
     def steps(self) -> list[stages.Step]:
         """Layers on the way to the target layer, see `stages`."""
         return stages.steps_of(self.walled)
@@ -169,7 +184,7 @@ class BlindGraph:
 
     @cached_property
     def seen(self) -> Callable[[Tensor], Values]:
-        """Visible parts (n, C, r, c) -> what `finish` takes; can be differentiated."""
+        """Visible parts (n, C, r, c) -> what `quick.finish` takes; can be differentiated."""
         return self.quick.seen()
 
     def seen_lean(self, spare_mb: float) -> Callable[[Tensor], Values]:
@@ -194,7 +209,7 @@ class BlindGraph:
 
     def visible_logits(self, parts: Tensor) -> Tensor:
         """Logits (n, D) of the visible part of images; can be differentiated."""
-        return self.finish(*self.seen(parts))
+        return self.quick.finish(*self.seen(parts))
 
     @cached_property
     def split(self) -> Split | None:
@@ -203,6 +218,11 @@ class BlindGraph:
             return None
         reach.shaped(self.run, self.walled.graph.colours, self.image_size)
         return split_head(self.finish, self.form.channels)
+
+    @cached_property
+    def adds_up(self) -> bool:
+        """Is each logit a constant and a sum over cells of what each adds: average pooling or flattening, then one linear layer?"""
+        return self.split is not None and all(node.op != "call_function" for node in self.split.rest.graph.nodes)
 
     @cached_property
     def runs_at_any_size(self) -> bool:

@@ -27,6 +27,11 @@ class Form:
     channels: int
     prefix: int = 0
 
+    @property
+    def tokens(self) -> int:
+        """Prefix tokens and cells."""
+        return self.prefix + self.grid[0] * self.grid[1]
+
     def cells(self, value: Tensor) -> Tensor:
         """(B, K, h, w) of the layer's own output."""
         if self.axes == "map":
@@ -155,11 +160,11 @@ def _candidates(graph: Graph) -> Iterator[Layer]:
         form = form_of(graph, node, grid)
         if form is None:
             continue
-        grid = form.grid if form.axes != "tokens" else grid
-        names = _ends_here(node, data)
-        if not names:
-            continue
-        yield Layer(names, node, form, tuple(n for n in data[:i] if last[n] > i))
+        names, crossing = _ends_here(node, data), tuple(n for n in data[:i] if last[n] > i)
+        if form.axes != "tokens" and (op_of(node) == "conv2d" or (names and not crossing)):
+            grid = form.grid  # (B, heads, T, d) of an attention has four axes too, and is no map
+        if names:
+            yield Layer(names, node, form, crossing)
 
 
 def _ends_here(node: Node, data: list[Node]) -> tuple[str, ...]:

@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import TreeSpec
 
 from wallcheck.graph._in_place import functional
 from wallcheck.graph._nodes import copied, named, op_of, output, placeholder, where
+from wallcheck.graph._precision import in_full_float32
 from wallcheck.graph._tidy import HALF, tidied
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
@@ -215,9 +217,17 @@ def _no_logits(got: str) -> ValueError:
 
 @contextmanager
 def plainly(device: torch.device) -> Iterator[None]:
-    """Outside inference mode and autocast, whatever the caller is inside of: gradients are there, float32 is float32."""
+    """Outside inference mode and autocast, in full float32, whatever the caller or the process has chosen."""
     kind = torch.device(device).type
-    with torch.inference_mode(False), torch.autocast("cpu" if kind == "meta" else kind, enabled=False):
+    outside = torch.inference_mode(False), torch.autocast("cpu" if kind == "meta" else kind, enabled=False)
+    with outside[0], outside[1], in_full_float32():
+        yield
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Attention by its plain products: torch's fused kernels can be differentiated once."""
+    with sdpa_kernel(SDPBackend.MATH):
         yield
 
 

@@ -1,12 +1,14 @@
 """The quick way: what decides the logits, run on the part of an image that it looks at.
 
 A wall makes work cheaper: of features that are one line of operations only the window in front of the wall is run, of a trunk
-wall's two sides only the seen one. Each is a smaller graph made of the same operations, and is held to the whole graph on noise
+wall's two sides only the seen one, of tokens those that are seen. Each is a smaller graph made of the same operations, and is held to the whole graph on noise
 before it is used; where it is not the same, the whole graph is run.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
 
 from wallcheck.graph import lean
-from wallcheck.graph._nodes import copied, op_of, part, placeholder
+from wallcheck.graph._nodes import attribute, copied, data_nodes, example_of, logits_node, op_of, part, placeholder
 from wallcheck.graph.walls import Walled
 
 Values = tuple[Tensor, ...]  # what crosses a cut: the layer's own value first, then what runs beside it
@@ -31,6 +33,11 @@ class Quick:
     crossing: tuple[Node, ...]
     visible: tuple[slice, slice]
     line: lean.Line | None = None
+
+    @cached_property
+    def finish(self) -> GraphModule:
+        """What its head is handed (and what crosses beside it) -> logits."""
+        return part(self.run, [self.handed, *self.crossing], [logits_node(self.run.graph)])
 
     def seen(self) -> Callable[[Tensor], Values]:
         """Visible parts -> what the head is handed, and what crosses beside it; can be differentiated."""
@@ -56,6 +63,10 @@ def quick_of(walled: Walled) -> Quick:
         return found
     if walled.sides and op_of(walled.handed) == "slice" and agrees(found := _one_side(walled), walled):
         return found
+    if walled.kind == "trunk" and walled.layer.form.axes == "tokens":
+        with suppress(RuntimeError):  # numbers of tokens written into the graph
+            if (found := _seen_tokens(walled)) is not None and agrees(found, walled):
+                return found
     return _copied(walled)
 
 
@@ -72,7 +83,7 @@ def line_of(walled: Walled) -> lean.Line | None:
 def _hands_the_box(walled: Walled) -> bool:
     """Is what the head is handed the seen rectangle itself?"""
     form, ((top, bottom), (left, right)) = walled.layer.form, walled.wall.box
-    example = next(iter(walled.graph.run.buffers()))
+    example = example_of(walled.graph.run)
     numbers = torch.arange(form.channels * form.grid[0] * form.grid[1], dtype=torch.float64, device=example.device)
     numbers = numbers.view(1, form.channels, *form.grid).repeat(2, 1, 1, 1)
     given, box = (
@@ -122,6 +133,49 @@ def _one_side(walled: Walled) -> Quick:
     return replace(_tidied(found), handed=side, visible=visible)
 
 
+def _seen_tokens(walled: Walled) -> Quick | None:
+    """Seen tokens alone, from the last value that they all go through before they first attend: none of them hears another.
+    None where a network writes its attention out."""
+    found, form = _copied(walled), walled.layer.form
+    graph = found.run.graph
+    places = dict(zip(walled.graph.fx.nodes, graph.nodes, strict=False))
+    masked = [node for node in walled.graph.fx.nodes if op_of(node) == "scaled_dot_product_attention"]
+    stream = _all_tokens(walled, masked[0]) if masked else None
+    if stream is None:
+        return None
+    seen = torch.from_numpy(walled.wall.seen.ravel().nonzero()[0])
+    kept = torch.cat([torch.arange(form.prefix), form.prefix + seen]).to(example_of(found.run).device)
+    with graph.inserting_after(places[stream]):
+        index = attribute(graph, found.run, "kept_tokens", kept)
+    with graph.inserting_after(index):
+        few = graph.call_function(torch.ops.aten.index_select.default, (places[stream], 1, index))
+    places[stream].replace_all_uses_with(few, delete_user_cb=lambda user: user is not few)
+    for node in masked:
+        places[node].args = places[node].args[:3]
+    layer = places[walled.layer.node]
+    if found.handed is not layer:  # what parts the seen cells from the others: there are no others
+        found.handed.replace_all_uses_with(layer)
+    return _tidied(replace(found, handed=layer))
+
+
+def _all_tokens(walled: Walled, before: Node) -> Node | None:
+    """The last value before a node that holds all tokens (B, T, C) and that everything goes through."""
+    data = list(data_nodes(walled.graph.fx, [walled.graph.images]))
+    place, found, open_until = {node: i for i, node in enumerate(data)}, None, 0
+    for i, node in enumerate(data[: place[before]]):
+        through = open_until <= i
+        open_until = max([open_until, *(place[user] for user in node.users if user in place)])
+        value = node.meta.get("val")
+        if (
+            through
+            and isinstance(value, Tensor)
+            and value.ndim == 3
+            and int(value.shape[1]) == walled.layer.form.tokens
+        ):
+            found = node
+    return found
+
+
 def _tidied(found: Quick) -> Quick:
     found.run.graph.eliminate_dead_code()
     found.run.graph.lint()
@@ -144,7 +198,7 @@ def close(one: Tensor, two: Tensor) -> bool:
 def noise(run: GraphModule, colours: int, size: tuple[int, int]) -> Tensor:
     """Two images drawn for a graph."""
     drawn = torch.randn(2, colours, *size, generator=torch.Generator().manual_seed(0))
-    return drawn.to(next((t for t in run.buffers() if t.is_floating_point()), torch.empty(0)))
+    return drawn.to(example_of(run))
 
 
 def tupled(values: Tensor | Values) -> Values:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map_only
 
 from wallcheck.graph._dependence import arguments_of, rule_of
 from wallcheck.graph._masks import Mask, masks_in, plain, shape_of
-from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, placeholder
+from wallcheck.graph._nodes import data_nodes, example_of, is_shape, logits_node, placeholder
 from wallcheck.graph.export import BATCH, plainly
 
 Reached = dict[Node, Tensor]  # node -> Boolean, shaped as its value; nodes of several values are left out
@@ -28,8 +28,8 @@ FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 def shaped(run: GraphModule, colours: int, image_size: tuple[int, int]) -> GraphModule:
     """run, with every node's shape for a batch of two written beside it (`meta["val"]`)."""
-    example = next(iter(run.buffers()), torch.empty(0))
-    dtype = example.dtype if example.is_floating_point() else torch.float32
+    example = example_of(run)
+    dtype = example.dtype
     images = torch.empty(BATCH, colours, *image_size, dtype=dtype, device="meta")
     try:
         _Shapes(run).run(images)

@@ -25,6 +25,7 @@ SHAPE = tuple(
     op for op in (*MOVES, *CASTS, "pad", "constant_pad_nd") if op not in ("copy", "slice_scatter", "select_scatter")
 )
 NORMS = ("batch_norm",)
+HOLDING = (*WEIGHTED, "layer_norm")  # operations whose steps hold weight and bias
 MAXIMUM = ("max_pool2d",)
 POINTWISE = (
     "relu",
@@ -107,12 +108,28 @@ def lacking(run: GraphModule, known: Sequence[str]) -> str | None:
 
 def through(run: GraphModule, rule: Rule, *rows: Tensor, first: Rule | None = None) -> Tensor:
     """What run makes of rows, each operation by the rule. first: another rule for the operations on the input itself."""
+    return _followed(run, rule, rows, (), first)[0]
+
+
+def followed(run: GraphModule, rule: Rule, rows: Tensor, wanted: Sequence[Node]) -> tuple[Tensor, list[Tensor]]:
+    """What run makes of rows, each operation by the rule, and the values of the nodes wanted on the way."""
+    return _followed(run, rule, (rows,), wanted)
+
+
+def plain(step: "Step", *rows: Tensor) -> Tensor:
+    """Each operation as it is."""
+    return step.apply(*rows)
+
+
+def _followed(
+    run: GraphModule, rule: Rule, rows: Sequence[Tensor], wanted: Sequence[Node], first: Rule | None = None
+) -> tuple[Tensor, list[Tensor]]:
     inputs = [node for node in run.graph.nodes if node.op == "placeholder"]
     kinds, env = steps(run), dict(zip(inputs, rows, strict=True))
     opening = _opening(run) if first else ()
     for node in run.graph.nodes:
         if node.op == "output":
-            return env[node.args[0]]
+            return env[node.args[0]], [env[each] for each in wanted]
         if node.op == "get_attr":
             env[node] = getattr(run, node.target)
         elif node in kinds:
@@ -132,18 +149,18 @@ def step_of(run: GraphModule, node: Node, word: str, env: dict, sources: Sequenc
         return node.target(*arguments, **options)
 
     held = {}
-    if word in WEIGHTED:
+    if word in HOLDING:
         told = named(node)
         held = {name: env.get(told[name]) if isinstance(told[name], Node) else None for name in ("weight", "bias")}
     return Step(node, word, apply, **held)
 
 
 def _opening(run: GraphModule) -> set[Node]:
-    """The operations on the input, casts passed over."""
+    """The operations on the input; what only moves or casts it is passed over."""
     found, todo = set(), [placeholder(run.graph)]
     while todo:
         for user in todo.pop().users:
-            if op_of(user) in CASTS:
+            if op_of(user) in (*MOVES, *CASTS):
                 todo.append(user)
             elif user.op == "call_function" and op_of(user) != "sym_size":
                 found.add(user)

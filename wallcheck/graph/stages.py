@@ -64,8 +64,8 @@ def _line(walled: Walled, start: Node, end: Node) -> list[Step]:
         form = form_of(graph, node, grid, whole=not walled.sides)
         if form is None:
             continue
-        grid = form.grid if form.axes != "tokens" else grid
         if (through and node is not start) or op_of(node) in WITH_TERMS:
+            grid = form.grid if form.axes != "tokens" else grid
             steps.append(Step((node,), form, through))
     return steps
 

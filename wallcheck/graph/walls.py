@@ -5,7 +5,7 @@ trunk   image rows --apart--> features, features ---A---> select seen ---> head 
         tokens: every attention masked, seen and unseen tokens apart, the prefix tokens on the seen side
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach
-from wallcheck.graph._nodes import attribute, copied, data_nodes, named, op_of, output
+from wallcheck.graph._nodes import attribute, copied, data_nodes, example_of, named, op_of, output
 from wallcheck.graph.cut import Form, Layer
 from wallcheck.graph.export import Graph
 
@@ -73,14 +73,25 @@ def copy_of(graph: Graph, layer: Layer) -> tuple[Graph, Layer]:
 
 def in_float64(walled: Walled) -> Walled:
     """The same graph on a float64 copy of its tensors."""
-    made, known = walled.graph, {}
-    root, fx = nn.Module(), FxGraph()
-    for name, tensor in made.run.named_buffers():
-        root.register_buffer(name, tensor.double() if tensor.is_floating_point() else tensor)
-    copied([node for node in made.fx.nodes if node.op != "output"], fx, known)
-    for node in fx.nodes:
+    made = _on(walled, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+    for node in made.graph.fx.nodes:
         node.args = tuple(torch.float64 if each is torch.float32 else each for each in node.args)
         node.kwargs = {key: torch.float64 if value is torch.float32 else value for key, value in node.kwargs.items()}
+    made.graph.run.recompile()
+    return made
+
+
+def detached(walled: Walled) -> Walled:
+    """The same graph on the same values, which autograd does not follow: of a graph whose tensors are trained."""
+    return _on(walled, Tensor.detach)
+
+
+def _on(walled: Walled, change: Callable[[Tensor], Tensor]) -> Walled:
+    made, known = walled.graph, {}
+    root, fx = nn.Module(), FxGraph()
+    for name, tensor in (*made.run.named_buffers(), *made.run.named_parameters()):
+        root.register_buffer(name, change(tensor))
+    copied([node for node in made.fx.nodes if node.op != "output"], fx, known)
     fx.output(known[made.logits])
     graph = Graph(GraphModule(root, fx), made.colours, made.image_size)
     return replace(walled, graph=graph, layer=moved(walled.layer, known), handed=known[walled.handed])
@@ -160,7 +171,7 @@ def _rewired(node: Node, users: Sequence[Node], made: Node) -> None:
 
 
 def device_of(run: GraphModule) -> torch.device:
-    return next(iter(run.buffers()), torch.empty(0)).device
+    return example_of(run).device
 
 
 def _runs(graph: Graph, cut: Node) -> bool:

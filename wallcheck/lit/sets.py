@@ -79,7 +79,7 @@ class TrainingSets(L.LightningDataModule):
         folder, net = self.hparams.folder, self.trainer.lightning_module.net
         parts = {part: open_labelled(folder, part) for part in ("train", "val")}
         for images in parts.values():
-            self._check(images, net.description["num_classes"])
+            self._check(images, net.graph.classes)
         size = net.image_size[0]
         self.train = Batches(parts["train"], size, self.hparams.augmentation, self.hparams.seed)
         self.val = Batches(parts["val"], size)

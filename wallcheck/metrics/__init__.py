@@ -1,6 +1,6 @@
 """Metrics: pure functions from maps, or from what masked images score, to one number per image; with direction and bounds."""
 
-from wallcheck.metrics import combined, consistency, faithfulness, leakage, localisation
+from wallcheck.metrics import combined, consistency, faithfulness, leakage, localisation, truth
 from wallcheck.metrics._metric import (
     ASKED,
     COMBINED,
@@ -9,6 +9,7 @@ from wallcheck.metrics._metric import (
     KINDS,
     LEAKAGE,
     LOCALISATION,
+    TRUTH,
     Metric,
     combined_metric,
     consistency_metric,
@@ -16,6 +17,7 @@ from wallcheck.metrics._metric import (
     leakage_metric,
     localisation_metric,
     named,
+    truth_metric,
 )
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "KINDS",
     "LEAKAGE",
     "LOCALISATION",
+    "TRUTH",
     "Metric",
     "combined",
     "combined_metric",
@@ -38,4 +41,6 @@ __all__ = [
     "localisation",
     "localisation_metric",
     "named",
+    "truth",
+    "truth_metric",
 ]

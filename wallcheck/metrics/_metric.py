@@ -12,6 +12,7 @@ from wallcheck.numerics import unit_scale
 from wallcheck.registry import Registry
 
 SHARE = (0.0, 1.0)
+SCALELESS = ("leakage", "localisation", "truth")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Metric:
 
     leakage: (maps (B, h, w), unseen (h, w), counted (h, w)). localisation: (maps (B, H, W), inside (B, H, W)).
     faithfulness: (before (B,), after (B, ...)). consistency: (maps (B, ...), others (B, ...)), others as asked for.
-    combined: values (B,) of the metrics named in `of`.
+    truth: (maps (B, h, w), what each cell adds (B, h, w)), or maps alone. combined: values (B,) of the metrics named in `of`.
     better: "low" or "high". bounds: the ends of the scale, and `ends` what they say. source: paper and variant.
     check: raises ValueError, with the metric's name, for what does not fit. asks: what is asked of the net or
     the method, a key of ASKED.
@@ -41,7 +42,7 @@ class Metric:
         """Values in double precision where maps are measured: they are brought to unit scale first, so that no value
         depends on a map's own scale."""
         self.check(self.name, first, *others)
-        return self.body(unit_scale(first)[0] if self.kind in ("leakage", "localisation") else first, *others)
+        return self.body(unit_scale(first)[0] if self.kind in SCALELESS else first, *others)
 
     @property
     def what(self) -> str:
@@ -68,6 +69,7 @@ ASKED = {
     "darkest_imputed": "the image with its darkest 1, ..., 9 tenths filled in from around",
     "squares": "the image without each of 64 random squares: what the map says of it, what the logit loses",
     "itself": "nothing but the map",
+    "contributions": "what each cell adds to the logit, exactly: heads that add up over cells alone",
     "again": "the map of the image times the map",
     "nearby": "the maps of 10 images that differ by at most 0.02 per pixel",
 }
@@ -80,10 +82,11 @@ LEAKAGE: "Registry[Metric]" = Registry("leakage metric")
 LOCALISATION: "Registry[Metric]" = Registry("localisation metric")
 FAITHFULNESS: "Registry[Metric]" = Registry("faithfulness metric")
 CONSISTENCY: "Registry[Metric]" = Registry("consistency metric")
+TRUTH: "Registry[Metric]" = Registry("truth metric")
 COMBINED: "Registry[Metric]" = Registry("combined metric")
 KINDS = {
     "leakage": LEAKAGE, "localisation": LOCALISATION, "faithfulness": FAITHFULNESS, "consistency": CONSISTENCY,
-    "combined": COMBINED,
+    "truth": TRUTH, "combined": COMBINED,
 }  # fmt: skip
 
 
@@ -111,6 +114,12 @@ def consistency_metric(
     """Register a function of (maps, others), or of maps alone if nothing is asked; returns the Metric."""
     known(asks)
     return _register("consistency", better, bounds, ends, source, maps_fit, asks)
+
+
+def truth_metric(asks: str, better: str, bounds: tuple[float, float] = SHARE, *, ends: str = "", source: str = ""):
+    """Register a function of (maps, contributions), or of maps alone if nothing is asked; returns the Metric."""
+    known(asks)
+    return _register("truth", better, bounds, ends, source, truth_fits, asks)
 
 
 def combined_metric(
@@ -199,6 +208,18 @@ def maps_fit(name: str, maps: Tensor, *others: Tensor) -> None:
             f"as wallcheck.measuring makes them"
         )
     for given in (maps, *others):
+        finite(name, given)
+
+
+def truth_fits(name: str, maps: Tensor, *truth: Tensor) -> None:
+    wanted = [maps.shape] if TRUTH[name].asks == "contributions" else []
+    if maps.ndim != 3 or [given.shape for given in truth] != wanted:
+        got = [tuple(given.shape) for given in truth]
+        raise ValueError(
+            f"{name}: maps are {tuple(maps.shape)} and {got}; give raw maps (B, h, w) on cells and {ASKED[TRUTH[name].asks]}, "
+            f"Evidence.truth"
+        )
+    for given in (maps, *truth):
         finite(name, given)
 
 

@@ -6,7 +6,9 @@ from wallcheck.models._files import load, save
 from wallcheck.models._modes import in_mode
 from wallcheck.models._opening import is_name, opened, opened_with
 from wallcheck.models._published import published
-from wallcheck.models._vgg import PRESETS, assemble, untrained, vgg, vgg16_walls, vgg_small
+from wallcheck.models._untrained import untrained
+from wallcheck.models._vgg import PRESETS, assemble, vgg, vgg16_walls, vgg_small
+from wallcheck.models._vit_walls import vit_small_pooled, vit_small_walls
 from wallcheck.models._walling import WalledModel, WhereToCut, blind, layers
 from wallcheck.models._wrappers import unwrapped
 
@@ -32,4 +34,6 @@ __all__ = [
     "vgg",
     "vgg16_walls",
     "vgg_small",
+    "vit_small_pooled",
+    "vit_small_walls",
 ]

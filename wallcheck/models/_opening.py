@@ -1,6 +1,6 @@
 """Opening a model by its name: torchvision's, timm's, a small member of a family, a user's own function.
 
-    torchvision:resnet50    timm:vit_tiny_patch16_224    small:densenet    package.module:function
+    torchvision:resnet50    timm:vit_tiny_patch16_224    small:densenet    wallcheck:vit_small    package.module:function
 
 What was opened is remembered beside the model, so that a net which `blind` makes of it can be saved and built again.
 """
@@ -16,10 +16,13 @@ from torch import nn
 
 from wallcheck.models._families import SMALL
 from wallcheck.models._states import fill, read_state
+from wallcheck.models._vit import vit_small
 from wallcheck.models._wrappers import unwrapped
 
-KINDS = ("torchvision", "timm", "small")
-HOW = "torchvision:NAME, timm:NAME, small:FAMILY or package.module:function"
+KINDS = ("torchvision", "timm", "small", "wallcheck")
+HOW = "torchvision:NAME, timm:NAME, small:FAMILY, wallcheck:vit_small or package.module:function"
+
+OWN = {"vit_small": vit_small}
 
 _ORIGINS: WeakKeyDictionary = WeakKeyDictionary()  # model -> its name and options: not on the user's module
 
@@ -28,7 +31,7 @@ def opened(name: str, weights: str | Path | None = None, **options) -> nn.Module
     """The model of this name in eval mode, built with `options` of its constructor (num_classes=5).
 
     name: "torchvision:resnet50", "timm:vit_tiny_patch16_224" where timm is installed, "small:resnet" (see
-    `wallcheck.models.SMALL`), or "package.module:function", a callable that gives an nn.Module.
+    `wallcheck.models.SMALL`), "wallcheck:vit_small", or "package.module:function", a callable that gives an nn.Module.
     weights: a .safetensors file, a state dict saved by torch (read with weights_only), or of torchvision the name of published
     weights ("DEFAULT"), which torchvision downloads. Without any, those that the constructor draws, from seed 0.
 
@@ -40,14 +43,14 @@ def opened(name: str, weights: str | Path | None = None, **options) -> nn.Module
     return opened_with(name, options, weights)
 
 
-def opened_with(name: str, options: dict, weights: str | Path | None = None) -> nn.Module:
-    """`opened`, for options that come from outside and may have any names."""
-    build = _builder(name)
+def opened_with(name: str, options: dict, weights: str | Path | None = None, seed: int = 0) -> nn.Module:
+    """`opened`, for options that come from outside and may have any names. seed: of what the constructor draws."""
+    build = builder_of(name)
     wrong = [key for key in options if key.startswith(("weights", "pretrained", "checkpoint"))]
     if wrong and not runs_own_code(name):
         raise ValueError(f"{wrong[0]} is no option of the constructor; give the file as weights=")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = _built(build, name, options)
     if weights is not None:
         fill(model, _state(name, str(weights)), f"{weights} does not fit {name}")
@@ -70,7 +73,8 @@ def runs_own_code(name: str) -> bool:
     return name.partition(":")[0] not in KINDS
 
 
-def _builder(name: str) -> Callable[..., nn.Module]:
+def builder_of(name: str) -> Callable[..., nn.Module]:
+    """The constructor that a name stands for."""
     kind, colon, rest = name.partition(":")
     if not colon or not rest or not kind:
         raise ValueError(f"{name!r} names no model; write {HOW}")
@@ -78,6 +82,9 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         return _torchvision(rest)
     if kind == "timm":
         return _timm(rest)
+    if kind == "wallcheck":
+        _known("wallcheck", rest, OWN)
+        return OWN[rest]
     return SMALL[rest] if kind == "small" else _own(kind, rest)
 
 

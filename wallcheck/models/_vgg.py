@@ -47,13 +47,6 @@ def vgg(
     return initialised(description, seed)
 
 
-def untrained(net: BlindNet, seed: int = 0) -> BlindNet:
-    """The same architecture with fresh weights, in eval mode."""
-    if net.description is None:
-        raise ValueError("this net has no description to build another from; build both with wallcheck.models.vgg")
-    return initialised(net.description, seed).eval()
-
-
 def initialised(description: dict, seed: int) -> BlindNet:
     """The network a description names, with weights drawn from the seed alone.
 

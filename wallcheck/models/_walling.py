@@ -17,6 +17,7 @@ from wallcheck.graph import (
     Layer,
     NotOneGraph,
     Walled,
+    detached,
     exported,
     layer_named,
     layers_of,
@@ -24,7 +25,8 @@ from wallcheck.graph import (
     sides,
     with_head_wall,
 )
-from wallcheck.models._blind import BlindNet, colours_of
+from wallcheck.graph.quick import Quick, quick_of
+from wallcheck.models._blind import BlindNet, colours_of, tensor_of
 from wallcheck.models._opening import origin_of
 from wallcheck.models._wrappers import unwrapped
 
@@ -60,7 +62,17 @@ class WalledModel(BlindNet):
     def shortcut(self, images: Tensor) -> Tensor:
         """The same logits from the visible part of the images alone."""
         self.check(images)
-        return self.visible_logits(images[(..., *self.visible)])
+        if next(self.run.parameters(), None) is None:
+            return self.visible_logits(images[(..., *self.visible)])
+        quick = self._quick()
+        return quick.run(images[(..., *quick.visible)])
+
+    def _quick(self) -> Quick:
+        """The quick graph on the weights as they are, to be followed by autograd."""
+        device = tensor_of(self).device
+        if self._crop is None or self._crop[1] != device:
+            self._crop = quick_of(self._walled()), device
+        return self._crop[0]
 
     def exported(self) -> BlindGraph:
         self._refuse_own_doors()
@@ -70,7 +82,22 @@ class WalledModel(BlindNet):
                 "hooks or another forward were put on a net that `blind` had made, where its graph does not hold them; put them on "
                 "the model and make it blind again"
             )
-        return self._remember(BlindGraph(self._walled()))
+        trained = any(True for _ in self.run.parameters())
+        return self._remember(BlindGraph(detached(self._walled()) if trained else self._walled()))
+
+    def trainable(self) -> "WalledModel":
+        """This net, its weights as parameters: to be trained as the graph that it is, behind its wall. They are the model's own
+        values, so the model is trained with it."""
+        buffers = list(self.run.named_buffers())  # in the graph's order: a sum over parameters depends on theirs
+        weights = [name for name, each in buffers if each.is_floating_point() and self._is_weight(each)]
+        for name in weights:
+            value = getattr(self.run, name)
+            delattr(self.run, name)
+            self.run.register_parameter(name, nn.Parameter(value))
+        return self
+
+    def _is_weight(self, tensor: Tensor) -> bool:
+        return any(tensor.data_ptr() == each.data_ptr() for each in (self._origin or {}).values())
 
     def _walled(self) -> Walled:
         nodes = {node.name: node for node in self.run.graph.nodes}

@@ -9,17 +9,20 @@ from wallcheck.plots.blindness import blindness
 from wallcheck.plots.changes import paired_changes
 from wallcheck.plots.conceptor import conceptor_gains
 from wallcheck.plots.dependence import dependence
+from wallcheck.plots.devices import devices
 from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pareto import PARETO, pareto, undominated
 from wallcheck.plots.pictures import Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
+from wallcheck.plots.quadrants import aggregated
 from wallcheck.plots.randomisation import randomisation
 from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
 from wallcheck.plots.shap import shap_agreement
 from wallcheck.plots.training import read_training, training
+from wallcheck.plots.two_sided import two_sided
 from wallcheck.plots.zoo import zoo
 
 __all__ = [
@@ -27,10 +30,12 @@ __all__ = [
     "PARETO",
     "Examples",
     "Look",
+    "aggregated",
     "blindness",
     "conceptor_gains",
     "controls",
     "dependence",
+    "devices",
     "families",
     "gallery",
     "gradients",
@@ -49,6 +54,7 @@ __all__ = [
     "shap_agreement",
     "sources",
     "training",
+    "two_sided",
     "undominated",
     "zoo",
 ]

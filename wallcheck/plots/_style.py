@@ -20,6 +20,11 @@ from wallcheck.writing import beside
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
+WINE = "#882255"  # of Tol's muted palette: darker than any of the eight but black, so apart from them in grey too
+COLOURS, MARKERS = (
+    (RED, ORANGE, BLUE, PURPLE, GREEN, SKY),
+    "ov^Dsh",
+)  # of methods, where families do not tell them apart
 WIDTH = 7.2  # inches: 8 pt letters are 14 px high at 900 px, and 5.4 pt on a page 4.8 in wide
 STYLE = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5,
@@ -52,6 +57,7 @@ FAMILY = {
     "ablation": Look(ORANGE, "v"),
     "subspace": Look(PURPLE, "D"),
     "conceptor": Look(SKY, "P"),
+    "attention": Look(WINE, ">"),
     "layered": Look(GREY, "X"),
     "pixel": Look(BLACK, "*"),
     "repair": Look(GREEN, "s", filled=False),
@@ -68,6 +74,9 @@ PUBLISHED = {
     "scorecam": "Score-CAM",
     "ablationcam": "Ablation-CAM",
     "eigencam": "Eigen-CAM",
+    "liftcam": "LIFT-CAM",
+    "legrad": "LeGrad",
+    "fullgrad": "FullGrad",
 }
 SETS = {
     "stack_mix": "STACK-MIX",
@@ -101,6 +110,12 @@ def in_order(methods: Iterable[str]) -> list[str]:
     families = [*(name for name in FAMILIES if name != "control"), "own", "control"]
     places = {name: place for place, name in enumerate(METHODS)}
     return sorted(set(methods), key=lambda m: (families.index(family_of(m)), places.get(m, len(places)), m))
+
+
+def mark_of(number: int) -> dict:
+    """Keywords of a plotted marker for figures where several methods of one family stand, so that marks tell methods apart."""
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+    return dict(color=colour, marker=marker, mec=BLACK, mew=0.4)
 
 
 def called(method: str) -> str:

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wallcheck.plots._style import WIDTH, called, in_order, look, need, styled
+from wallcheck.plots._style import WIDTH, called, in_order, mark_of, need, styled
 
 
 @styled
@@ -23,9 +23,9 @@ def dependence(table: pd.DataFrame) -> Figure:
     for axes, factor in zip(panels, factors, strict=False):
         part = table[table["factor"] == factor]
         levels = list(dict.fromkeys(part["level"]))
-        for shift, method in zip(np.linspace(-0.3, 0.3, len(methods)), methods, strict=True):
+        for number, (shift, method) in enumerate(zip(np.linspace(-0.3, 0.3, len(methods)), methods, strict=True)):
             of = part[part["method"] == method].set_index("level").reindex(levels)
-            places, mark = np.arange(len(levels)) + shift, look(method).mark
+            places, mark = np.arange(len(levels)) + shift, mark_of(number)
             axes.hlines(places, of["low"], of["high"], color=mark["color"], lw=0.8)
             axes.plot(of["mean"], places, ls="", ms=3, gid=f"mean:{factor}:{method}", **mark)
         axes.set(title=factor, yticks=range(len(levels)), ylim=(len(levels) - 0.5, -0.5), xlim=(-0.02, 1.02))
@@ -33,6 +33,8 @@ def dependence(table: pd.DataFrame) -> Figure:
     for axes in panels[len(factors) :]:
         axes.set_visible(False)
     figure.supxlabel("share of positive attribution on unseen cells", fontsize=8)
-    marks = [Line2D([], [], ls="", ms=4, label=called(method), **look(method).mark) for method in methods]
+    marks = [
+        Line2D([], [], ls="", ms=4, label=called(method), **mark_of(number)) for number, method in enumerate(methods)
+    ]
     figure.legend(handles=marks, loc="outside upper center", ncols=len(marks))
     return figure

@@ -6,12 +6,8 @@ from matplotlib.figure import Figure
 
 from wallcheck.plots._style import (
     BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
+    COLOURS,
+    MARKERS,
     WIDTH,
     called,
     emptiness,
@@ -21,8 +17,6 @@ from wallcheck.plots._style import (
 )
 from wallcheck.statistics import interval
 
-COLOURS = (RED, ORANGE, BLUE, PURPLE, GREEN, SKY)
-MARKERS = "ov^Dsh"
 METRICS = {"leak_mass": "share of attribution", "leak_l2": "share of L2 norm"}
 
 

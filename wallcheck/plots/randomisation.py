@@ -5,8 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, WIDTH, called, emptiness, in_order, need, styled
-from wallcheck.plots.prediction import COLOURS, MARKERS
+from wallcheck.plots._style import BLACK, COLOURS, MARKERS, WIDTH, called, emptiness, in_order, need, styled
 from wallcheck.statistics import SHARE, interval
 
 LABELS = {

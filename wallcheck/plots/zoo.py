@@ -5,8 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, GREY, WIDTH, called, in_order, need, styled
-from wallcheck.plots.prediction import COLOURS, MARKERS
+from wallcheck.plots._style import BLACK, GREY, WIDTH, called, in_order, mark_of, need, styled
 from wallcheck.statistics import interval, over_nets
 
 
@@ -53,19 +52,9 @@ def _panel(axes: Axes, part: pd.DataFrame, families: list[str], methods: list[st
                 [[found["mean"] - found["low"]], [found["high"] - found["mean"]]] if np.isfinite(found["low"]) else None
             )
             mark = dict(ms=4, label=called(method), gid=f"{family}:{method}", ls="", elinewidth=0.7)
-            axes.errorbar([at], [found["mean"]], bar, **mark, **_look(number))
+            axes.errorbar([at], [found["mean"]], bar, **mark, **mark_of(number))
     axes.axhline(0, color=BLACK, lw=0.5, zorder=0)
     axes.set_ylim(-0.03, 1.03)
-
-
-def _look(number: int) -> dict:
-    """Several methods of one family stand here, so that marks tell methods apart."""
-    return dict(
-        color=COLOURS[number % len(COLOURS)],
-        marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
-        mec=BLACK,
-        mew=0.4,
-    )
 
 
 def _found(rows: pd.DataFrame) -> dict | None:

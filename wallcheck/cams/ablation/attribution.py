@@ -150,7 +150,7 @@ def limecam(ev: Evidence) -> Tensor:
 def lime_weights(ev: Evidence, samples: int, alpha: float = 0.01) -> Tensor:
     """(B, K): the Lasso's slopes from so many random sets of channels."""
     channels = ev.activations.shape[1]
-    presence = torch.randint(2, (samples, channels), generator=ev.generator(salt=41), device=ev.images.device)
+    presence = torch.randint(2, (samples, channels), generator=ev.generator(salt=41)).to(ev.images.device)
     energy = ev.activations.square().sum((2, 3))
     cosine = ratio(energy @ presence.T.to(energy.dtype), energy.sum(1, keepdim=True)).sqrt()
     kernel = (-(1 - cosine).square() / 2).exp()
@@ -161,7 +161,7 @@ def sampled_shapley(ev: Evidence, permutations: int, salt: int = 40) -> Tensor:
     """(B, K): mean gain of each channel over `permutations` orders, every second the reverse of the one before; another
     salt draws others."""
     channels, draw = ev.activations.shape[1], ev.generator(salt=salt)
-    ranks = [torch.randperm(channels, generator=draw, device=ev.images.device) for _ in range(permutations // 2)]
+    ranks = [torch.randperm(channels, generator=draw).to(ev.images.device) for _ in range(permutations // 2)]
     rank = torch.stack([place for drawn in ranks for place in (drawn, channels - 1 - drawn)])  # (P, K)
     step = torch.arange(channels + 1, device=rank.device)
     present = rank[:, None] < step[:, None]  # (P, K + 1, K)

@@ -2,6 +2,6 @@
 
 The gradient at an unseen cell is 0, and so is everything made of it there."""
 
-from wallcheck.cams.local import layers, products
+from wallcheck.cams.local import layers, paths, products
 
-__all__ = ["layers", "products"]
+__all__ = ["layers", "paths", "products"]

@@ -5,6 +5,7 @@ negative part do so for display.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from wallcheck.numerics import ratio
 PIXEL = dict(family="pixel", grid="pixels", verdict="zero")
 RULED = PIXEL | dict(refuses=rules.unruled)
 EXCITED = PIXEL | dict(refuses=rules.unexcited)
+COPIES, SPREAD = 12, 0.15  # of SmoothGrad and its kin; the spread in units of the image's range
 
 
 @cam_method(**PIXEL, source="Simonyan et al. 2014, sec. 3; signed, summed over colours", cost="1F+1B")
@@ -50,18 +52,34 @@ def integrated_gradients_with(steps: int) -> Callable[[Evidence], Tensor]:
     return integrated
 
 
-def smoothgrad_with(samples: int, spread: float) -> Callable[[Evidence], Tensor]:
-    """SmoothGrad with this many noisy copies, noise of `spread` times the image's own range."""
+@cache
+def noisy_gradients_with(samples: int, spread: float) -> Callable[[Evidence], tuple[Tensor, Tensor]]:
+    """Evidence -> (mean, sum of squared deviations from it), (B, 3, H, W) each, of dy/dx at this many noisy copies, noise of
+    `spread` times the image's own range; the draws are the same for every image. Added up so that equal gradients deviate by
+    exactly 0."""
 
-    def smoothed(ev: Evidence) -> Tensor:
-        """mean over noise of dy/dx (x + noise); the draws are the same for every image."""
+    def noisy_gradients(ev: Evidence) -> tuple[Tensor, Tensor]:
         flat, draws = ev.images.flatten(1), ev.generator(salt=31)
         sigma = spread * (flat.amax(1) - flat.amin(1))[:, None, None, None]
-        total = torch.zeros_like(ev.images)
-        for _ in range(samples):
-            noise = torch.randn(ev.images.shape[1:], generator=draws, device=total.device, dtype=torch.float64)
-            total += image_gradient(ev, ev.images + sigma * noise.to(total))
-        return (total / samples).sum(1)
+        mean, deviations = torch.zeros_like(ev.images), torch.zeros_like(ev.images)
+        for count in range(1, samples + 1):
+            noise = torch.randn(ev.images.shape[1:], generator=draws, dtype=torch.float64).to(mean)
+            slope = image_gradient(ev, ev.images + sigma * noise)
+            away = slope - mean
+            mean = mean + away / count
+            deviations = deviations + away * (slope - mean)
+        return mean, deviations
+
+    return noisy_gradients
+
+
+def smoothgrad_with(samples: int, spread: float) -> Callable[[Evidence], Tensor]:
+    """SmoothGrad with this many noisy copies, see `noisy_gradients_with`."""
+
+    def smoothed(ev: Evidence) -> Tensor:
+        """mean over noise of dy/dx (x + noise)."""
+        mean, _ = ev.once(noisy_gradients_with(samples, spread))
+        return mean.sum(1)
 
     return smoothed
 
@@ -78,7 +96,29 @@ smoothgrad = cam_method(
     name="smoothgrad",
     source="Smilkov et al. 2017, noise 15 % of the range; 12 copies (paper: 50), signed",
     cost="12(F+B)",
-)(smoothgrad_with(12, 0.15))
+)(smoothgrad_with(COPIES, SPREAD))
+
+
+@cam_method(
+    **PIXEL,
+    source="Adebayo et al. 2018 (VarGrad), the noise and copies of `smoothgrad`; unbiased variance, summed over colours",
+    cost="12(F+B)",
+)
+def vargrad(ev: Evidence) -> Tensor:
+    """The variance over noise of dy/dx (x + noise). Never negative; 0 where the net is linear around the image."""
+    _, deviations = ev.once(noisy_gradients_with(COPIES, SPREAD))
+    return deviations.sum(1) / (COPIES - 1)
+
+
+@cam_method(
+    **PIXEL,
+    source="Hooker et al. 2019 (SmoothGrad-Squared), the noise and copies of `smoothgrad`; summed over colours",
+    cost="12(F+B)",
+)
+def squaregrad(ev: Evidence) -> Tensor:
+    """The mean over noise of the square of dy/dx (x + noise): SmoothGrad's square plus the variance."""
+    mean, deviations = ev.once(noisy_gradients_with(COPIES, SPREAD))
+    return (mean.square() + deviations / COPIES).sum(1)
 
 
 @cam_method(**RULED, source="Springenberg et al. 2015", cost="1F+1B")

@@ -73,14 +73,14 @@ def random_masks(ev: Evidence, count: int, cells: int, keep: float) -> Tensor:
 
     The outermost half cell mirrors the grid, as in the authors' code and in TorchRay, which rounds the cells' size.
     """
-    draw, device = ev.generator(salt=32), ev.images.device
-    grids = (torch.rand(count, cells, cells, generator=draw, device=device, dtype=torch.float64) < keep).to(ev.images)
+    draw = ev.generator(salt=32)
+    grids = (torch.rand(count, cells, cells, generator=draw, dtype=torch.float64) < keep).to(ev.images)
     masks = grids
     for axis, side in enumerate(ev.net.image_size):
         cell = -(-side // cells)
-        shifts = torch.randint(cell, (count,), generator=draw, device=device)
-        enlarge = mirrored(cells, (cells + 1) * cell).to(ev.images)
-        lines = enlarge[shifts[:, None] + torch.arange(side, device=device)]  # (N, side, cells)
+        shifts = torch.randint(cell, (count,), generator=draw)
+        enlarge = mirrored(cells, (cells + 1) * cell)
+        lines = enlarge[shifts[:, None] + torch.arange(side)].to(ev.images)  # (N, side, cells)
         masks = lines @ masks if axis == 0 else masks @ lines.mT
     return masks
 

@@ -58,7 +58,7 @@ def cells_of_copies(ev: Evidence, turns: list[tuple[Tensor, Tensor, Tensor]]) ->
 
 def motions(ev: Evidence) -> list[tuple[float, float, float]]:
     """(angle, rows down, columns right) of each copy; the first is at rest."""
-    drawn = 2 * torch.rand(COPIES - 1, 3, generator=ev.generator(salt=SALT), device=ev.images.device).double().cpu() - 1
+    drawn = 2 * torch.rand(COPIES - 1, 3, generator=ev.generator(salt=SALT)).double() - 1
     height, width = ev.net.image_size
     moved = drawn * torch.tensor([ANGLE, SHIFT * height, SHIFT * width], dtype=torch.float64)
     return [(0.0, 0.0, 0.0), *map(tuple, moved.tolist())]

@@ -4,14 +4,15 @@ Draws are made in float32 from the evidence's seed, and every image of a batch g
 a map depends neither on its batch nor on the precision.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
+from wallcheck.cams.rescoring.learnt import BLACK, MEAN_COLOUR
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import ratio, weighted_sum
+from wallcheck.numerics import probabilities, ratio, weighted_sum
 
 SAMPLES, SPREAD = 8, 0.15
 TORCHCAM_SAMPLES, TORCHCAM_SIGMA = 4, 0.3
@@ -23,7 +24,7 @@ def noise(ev: Evidence, count: int, salt: int) -> Iterator[Tensor]:
     """`count` standard normal images (3, H, W)."""
     generator, shape = ev.generator(salt=salt), ev.images.shape[1:]
     for _ in range(count):
-        yield torch.randn(shape, generator=generator, device=ev.images.device).to(ev.images.dtype)
+        yield torch.randn(shape, generator=generator).to(ev.images)
 
 
 def spread(images: Tensor) -> Tensor:
@@ -132,6 +133,47 @@ def integrated_gradcam_weights(ev: Evidence) -> Tensor:
     return weighted_sum(weights, ev.activations)
 
 
+RSI = dict(family="pooled", verdict="may_leak")
+RSI_SOURCE = "Lucas et al. 2022 (RSI-Grad-CAM): probabilities, positive gradients, trapezoids; {}"
+
+
+def rsi_gradcam_with(steps: int, start: tuple[float, float, float]) -> Callable[[Evidence], Tensor]:
+    """RSI-Grad-CAM in so many steps from an image of one colour."""
+
+    def integrated(ev: Evidence) -> Tensor:
+        """w_k = mean_u sum_t (relu(G_k(t)) + relu(G_k(t + 1))) / 2 (A_k(t + 1) - A_k(t)), G of the class's probability.
+
+        The layer moves along its own path while the image fades in; without the ReLU a channel's weight would be its share of
+        p(x) - p(start). A of the image itself is weighed. The code takes the mean over channels and rectifies for display.
+        """
+        first = torch.zeros_like(ev.images)
+        first[:, :3] += first.new_tensor(start[: first.shape[1]])[:, None, None]
+        chance = ev.explaining(lambda logits: ev.of_target(probabilities(logits)))
+        weights = torch.zeros_like(ev.activations[:, :, 0, 0])
+        before: tuple[Tensor, Tensor] | None = None
+        for step in range(steps + 1):
+            point = chance.at(first + step / steps * (ev.images - first))
+            here = point.activations, point.gradient.clamp(min=0)
+            if before is not None:
+                weights = weights + ((here[1] + before[1]) / 2 * (here[0] - before[0])).mean((2, 3))
+            before = here
+        return weighted_sum(weights, ev.activations)
+
+    return integrated
+
+
+rsi_gradcam = cam_method(
+    **RSI, name="rsi_gradcam", source=RSI_SOURCE.format("20 steps from a zero image"), cost="22F+21b"
+)(rsi_gradcam_with(STEPS, MEAN_COLOUR))
+
+rsi_gradcam_authors = cam_method(
+    **RSI,
+    name="rsi_gradcam_authors",
+    source=RSI_SOURCE.format("the authors' code: 50 steps from a black image"),
+    cost="52F+51b",
+)(rsi_gradcam_with(RELEASED_STEPS, BLACK))
+
+
 @cam_method(
     family="pooled",
     source="after Buono et al. 2024 (Expected Grad-CAM), our reading of a text that was not at hand in full; 8 draws",
@@ -155,7 +197,7 @@ def expected_gradcam(ev: Evidence) -> Tensor:
 
 def expected_paths(ev: Evidence) -> Iterator[tuple[Evidence, Evidence, Evidence]]:
     """(start x', point x' + t (z - x'), end z) of each draw."""
-    times = torch.rand(SAMPLES, generator=ev.generator(salt=TIMES), device=ev.images.device).tolist()
+    times = torch.rand(SAMPLES, generator=ev.generator(salt=TIMES)).tolist()
     colour, deviation = ev.images.mean((2, 3), keepdim=True), ev.images.std((2, 3), correction=0, keepdim=True)
     for t, near, far in zip(times, noise(ev, SAMPLES, NOISE), noise(ev, SAMPLES, STARTS), strict=True):
         start, end = colour + deviation * far, ev.images + spread(ev.images) * near

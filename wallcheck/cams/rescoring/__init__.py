@@ -2,6 +2,6 @@
 
 The weights are positive, so nothing cancels: wherever a channel is alive it lights up, seen or not."""
 
-from wallcheck.cams.rescoring import groups, layers, learnt, scores
+from wallcheck.cams.rescoring import blocks, clusters, groups, layers, learnt, scores
 
-__all__ = ["groups", "layers", "learnt", "scores"]
+__all__ = ["blocks", "clusters", "groups", "layers", "learnt", "scores"]

@@ -1,11 +1,9 @@
 """Rescoring of groups of channels: one masked image per group instead of one per channel."""
 
-from functools import cache
-
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from wallcheck.cams._blur import reflected
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import chances_through, scores_through, stretched
 from wallcheck.evidence import Evidence
@@ -94,19 +92,8 @@ def gains_over_blur(ev: Evidence, masks: list[Tensor]) -> Tensor:
 def blurred(image: Tensor) -> Tensor:
     """(3, H, W) -> same: Gaussian of sigma 50 cut at 25 pixels in an image of 224, in proportion in another;
     reflected at the border. The published 51 x 51 kernel does not fit small images."""
-    rows, columns = (gaussian(size).to(image) for size in image.shape[1:])
+    rows, columns = (reflected(size, round(25 * size / 224), 50 * size / 224).to(image) for size in image.shape[1:])
     return rows @ (image @ columns.T)
-
-
-@cache
-def gaussian(size: int) -> Tensor:
-    """(size, size), float64: the blur along one axis as a matrix."""
-    reach, sigma = round(25 * size / 224), 50 * size / 224
-    offsets = torch.arange(-reach, reach + 1)
-    weights = (-0.5 * (offsets.double() / sigma) ** 2).exp()
-    read = (torch.arange(size)[:, None] + offsets).abs()
-    read = torch.where(read < size, read, 2 * (size - 1) - read)
-    return (one_hot(read, size).double() * (weights / weights.sum())[:, None]).sum(1)
 
 
 def base_less_scissors(ev: Evidence, image: int, maps: Tensor) -> Tensor:

@@ -1,0 +1,77 @@
+"""One answer on every device: draws are made on the CPU, and float32 is float32 whatever the process has chosen."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+import wallcheck
+from tests.nets import photos, trained_tiny
+from wallcheck.cams import METHODS
+from wallcheck.evidence import Evidence
+from wallcheck.graph import plainly
+from wallcheck.graph._precision import NAMES, holder
+
+DRAWS = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli"}
+
+
+def settings() -> list:
+    named = [held.fp32_precision for name in NAMES if (held := holder(name)) is not None]
+    return [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32, *named]
+
+
+@pytest.fixture
+def coarse():
+    """A process that has asked for fast products: TF32 on GPUs, bfloat16 on CPUs."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def test_draws_are_made_on_the_cpu():
+    """A generator of a device draws numbers of its own: none of ours is, and no draw is made on a device."""
+    found = 0
+    for path in Path(wallcheck.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            told = {word.arg for word in node.keywords}
+            if node.func.attr in DRAWS and "generator" in told:
+                found += 1
+                assert "device" not in told, f"{path}:{node.lineno} draws on a device; draw on the CPU and move"
+    assert found > 10
+    assert Evidence(trained_tiny(), photos(1)[0]).generator().device.type == "cpu"
+
+
+def test_inside_float32_is_full_and_the_choice_is_back_after_it(coarse):
+    before = settings()
+    with pytest.raises(KeyError), plainly(torch.device("cpu")):
+        assert not {"tf32", "bf16", "medium", True} & set(settings())
+        raise KeyError
+    assert settings() == before and before[:2] == ["medium", True]
+
+
+@pytest.mark.skipif(holder("") is None, reason="before torch 2.9 there are two flags alone")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_choice_by_name_is_full_inside_and_back_after_it(name):
+    held, before = holder(name), holder(name).fp32_precision
+    held.fp32_precision = "tf32"
+    try:
+        chosen = [each.fp32_precision for each in map(holder, NAMES)]
+        with plainly(torch.device("cpu")):
+            assert "tf32" not in [each.fp32_precision for each in map(holder, NAMES)]
+            assert torch.backends.cudnn.allow_tf32 is False  # can be read: torch reads it while it exports
+        assert [each.fp32_precision for each in map(holder, NAMES)] == chosen
+    finally:
+        held.fp32_precision = before
+
+
+@pytest.mark.parametrize("name", ["gradcam", "scorecam", "liftcam", "gradient", "integrated_gradients", "rise"])
+def test_maps_do_not_depend_on_the_choice(name, coarse):
+    found = METHODS[name](Evidence(trained_tiny(), photos(2)[0]))
+    torch.set_float32_matmul_precision("highest")
+    assert torch.equal(METHODS[name](Evidence(trained_tiny(), photos(2)[0])), found)

@@ -1,0 +1,31 @@
+"""Subspace: how unevenly the channels of a cell share its activation; the head is not asked."""
+
+from torch import Tensor
+
+from wallcheck.cams._method import cam_method
+from wallcheck.evidence import Evidence
+
+FLOOR = 1e-7  # in units of the activations, the authors'
+
+
+@cam_method(
+    family="subspace",
+    source="Mundhenk et al. 2019 (FastCAM), SMOE Scale, one layer; 1e-7 added to rectified activations as in the authors' code",
+    cost="1F",
+    verdict="class_free",
+)
+def smoe(ev: Evidence) -> Tensor:
+    """m (log2 m - mean_k log2 A_k(u)), m = mean_k A_k(u): large where few channels hold much. Never negative.
+
+    A channel at 0 counts with log2 of the floor, so the floor decides how much silence is worth: behind a ReLU every map
+    depends on it. A cell where no channel fires is 0.
+    """
+    return smoe_scale(ev.activations)
+
+
+def smoe_scale(activations: Tensor) -> Tensor:
+    """(B, K, h, w) -> (B, h, w), computed in double precision."""
+    values = activations.double().clamp(min=0) + FLOOR
+    mean = values.mean(1)
+    scale = mean * (mean.log2() - values.log2().mean(1))
+    return scale.masked_fill((activations <= 0).all(1), 0).to(activations.dtype)
