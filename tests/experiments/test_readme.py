@@ -1,6 +1,7 @@
 """What the tables of README and docs are made of, and that they are what docs/results keeps."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,11 @@ def test_empty_maps_stand_beside_every_mean():
     values[0] = 0.25
     assert readme.cell(over_nets(values)).endswith("90% empty")
     assert readme.cell({**over_nets(np.full((10, 3), np.nan)), "mean": None}) == "all empty"
+
+
+def test_the_tables_are_those_of_the_kept_figures():
+    """README and the page of methods show what docs/results/over_seeds.json holds, of five nets at least."""
+    kept = json.loads((ROOT / "docs" / readme.KEPT).read_text())
+    assert len(kept["made"]["nets"]) >= 5 and kept["made"]["command"].startswith("python -m experiments.over_seeds")
+    text, page = (ROOT / "README.md").read_text(), (ROOT / "docs/methods.md").read_text()
+    assert readme.with_tables(text, page, kept) == (text, page)
