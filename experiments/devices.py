@@ -140,13 +140,19 @@ def compared(
         found = _maps(moved, there, methods, lambda done: tell(done, len(methods), name))
         other = _rows(moved, there)
         net.cpu()
-    apart = [float((found[m] - reference[m]).abs().max() / reference[m].abs().max()) for m in methods]
+    apart = [_apart(found[name], reference[name]) for name in methods]
     both = rows.merge(other, on=KEY, how="outer", suffixes=("", "_other"))
     both["apart"] = (both["value"] - both["value_other"]).abs()
     if both[["value", "value_other"]].isna().any(axis=1).ne(both[["value", "value_other"]].isna().all(axis=1)).any():
         raise ValueError(f"on {name} other rows are empty than on the CPU; the maps differ where one of them is 0")
     measured = both.groupby("metric", as_index=False)["apart"].max()
     return pd.DataFrame(dict(setting=name, method=methods, apart=apart)), measured.assign(setting=name)
+
+
+def _apart(maps: Tensor, reference: Tensor) -> float:
+    """Largest difference as a share of the peak; of an empty map 0 where the other is empty too, else infinite."""
+    off, peak = float((maps - reference).abs().max()), float(reference.abs().max())
+    return off / peak if peak else 0.0 if not off else float("inf")
 
 
 def _maps(net: BlindNet, images: Tensor, methods: list[str], tell: Callable[[int], None]) -> dict[str, Tensor]:

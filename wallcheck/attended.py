@@ -80,6 +80,6 @@ def taken(graph: BlindGraph, images: Tensor, explained: Callable[[Tensor], Tenso
 
 
 def portion(graph: BlindGraph) -> int:
-    """Numbers that one image's attention takes, slopes and what autograd keeps included."""
+    """Numbers that the blocks of one image hold; `Evidence.chunk` counts three times as many, for slopes and what autograd keeps."""
     sizes = [getattr(block, name).meta["val"][0] for block in graph.attending.blocks for name in Attended._fields[:-1]]
     return sum(value.numel() for value in sizes)

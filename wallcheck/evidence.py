@@ -181,11 +181,12 @@ class Evidence:
 
     def part(self, which: slice) -> "Evidence":
         """The same question asked of some of the images."""
+        start, stop, _ = which.indices(len(self.images))
         other = Evidence(self.net, self.images[which], seed=self.seed, budget_mb=self.budget_mb, graph=self.graph)
         if self._target is None:
             other._given = self.targets[which]
         else:  # a function of all images' logits
-            before, after = self.logits[: which.start], self.logits[which.stop :]
+            before, after = self.logits[:start], self.logits[stop:]
             other._target = lambda logits: self._target(torch.cat([before, logits, after]))[which]
         return other
 

@@ -39,6 +39,13 @@ IN_PLACE = {
 }
 
 
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Attention by its plain products: torch's fused kernels can be differentiated once."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
 class InputGradients(NamedTuple):
     """Both gradients of one score, each of the images' shape."""
 
@@ -50,7 +57,7 @@ def recorded(forward: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tenso
     """(images, forward(images)) for `input_gradients`: images (B, ...) as a new leaf that asks for its gradient. Attention runs as
     its plain products, which can be differentiated twice; fused kernels cannot."""
     leaf = images.detach().requires_grad_()
-    with torch.enable_grad(), _RectifiersOnViews(), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), _RectifiersOnViews(), twice_differentiable():
         return leaf, forward(leaf.clone())  # a leaf must not be changed in place, which a first layer may do
 
 

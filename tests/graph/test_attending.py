@@ -265,6 +265,57 @@ def test_networks_whose_attention_cannot_be_taken_off_say_why(make, reason):
         METHODS["generic_attention"](Evidence(net, torch.zeros(1, 3, *net.image_size)))
 
 
+class Otherwise(nn.Module):
+    """A block that weighs values by other ways than one product; the other two ask torch."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.vit, self.way = opened_vit(), way
+        self.vit.blocks[1].forward = self.block
+
+    def block(self, tokens):
+        block = self.vit.blocks[1]
+        q, k, v = block.qkv(block.norm(tokens)).unflatten(2, (3, block.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        tokens = tokens + block.projection(self.way(q, k, v).transpose(1, 2).flatten(2))
+        return tokens + block.narrower(block.wider(block.norm_mlp(tokens)).relu())
+
+    def forward(self, images):
+        return self.vit(images)
+
+
+def shares(q, k):
+    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+
+
+WAYS = {
+    "einsum": lambda q, k, v: torch.einsum("bhqk,bhkd->bhqd", shares(q, k), v),
+    "scaled": lambda q, k, v: (shares(q, k) * 0.5) @ v,
+    "two products": lambda q, k, v: (lambda a: a @ v + a @ k)(shares(q, k)),
+    "a bias of its own": lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, torch.eye(36)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_block_is_passed_over(way):
+    """A method of attention that left a block out would explain another network."""
+    net = blind(nets.drawn(Otherwise(WAYS[way])), SIZE, wall=wc.Wall.none((6, 6)))
+    if net.graph.inattentive is None:
+        assert len(net.graph.attending.blocks) == 3
+    else:
+        assert (
+            "has a mask or a bias of its own" in net.graph.inattentive
+            or "not into one product" in net.graph.inattentive
+        )
+
+
+def test_attention_written_in_one_block_and_asked_for_in_others_is_walled_and_runs_seen_tokens():
+    plain = Otherwise(lambda q, k, v: shares(q, k) @ v)
+    net, images = blind(nets.drawn(plain), SIZE, kind="trunk"), photos(2)[0]
+    torch.testing.assert_close(net.shortcut(images), net(images))
+    assert len(net.graph.attending.blocks) == 3
+    assert "kept_tokens" in {node.name for node in net.graph.quick.run.graph.nodes}
+
+
 @pytest.mark.parametrize("layer", ["blocks.0", "blocks.1", None])
 def test_a_pooled_head_drops_unseen_tokens_wherever_the_cut_is(layer):
     net, images = blind(opened_vit(), SIZE, layer=layer, kind="trunk"), photos(2)[0]

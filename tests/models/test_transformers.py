@@ -1,12 +1,16 @@
 """The presets of transformers: proved, trained as graphs, kept in files, drawn anew."""
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from tests.nets import photos, tiny_vit
 from wallcheck import models
 from wallcheck.certificate import certify
-from wallcheck.models import PRESETS
+from wallcheck.evidence import Evidence
+from wallcheck.models import PRESETS, blind
 
 NAMES = ("vit_small_walls", "vit_small_pooled")
 SMALLER = dict(image_size=48, num_classes=3)
@@ -37,10 +41,58 @@ def test_a_preset_has_its_shape_and_hides_the_lower_half_to_the_pixel(preset):
 
 def test_not_even_nan_comes_through_the_wall(preset):
     net, images = preset(**SMALLER), torch.randn(2, 3, 48, 48)
-    other = images.clone()
-    other[:, :, 24:] = 1e3 * torch.randn_like(other[:, :, 24:])
-    with torch.no_grad():
-        assert torch.equal(net(images), net(other))
+    for value in (
+        float("nan"),
+        float("inf"),
+        3e38,
+    ):  # the largest floats overflow on the way: what a weight of 0 would let through
+        other = images.clone()
+        other[:, :, 24:] = value
+        with torch.no_grad():
+            assert torch.equal(net(images), net(other)) and torch.equal(net.shortcut(images), net.shortcut(other))
+
+
+def test_a_net_is_trained_saved_and_explained_whatever_was_done_to_it(preset, tmp_path):
+    """Copied, moved to another precision and back, handed other tensors: shortcut, graph and file have the weights it has."""
+    images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+
+    def given_others(net):
+        changed = {key: 1.5 * v if v.is_floating_point() else v for key, v in net.state_dict().items()}
+        net.load_state_dict(changed, assign=True)
+        return net
+
+    for change in (copy.deepcopy, lambda net: net.double().float(), given_others):
+        net = preset(**SMALLER)
+        net.shortcut(images)
+        net = change(net)
+        optimiser = torch.optim.SGD(net.parameters(), 0.1)
+        net.shortcut(images).square().sum().backward()
+        optimiser.step()
+        now = net(images).detach()
+        torch.testing.assert_close(net.shortcut(images).detach(), now)
+        torch.testing.assert_close(Evidence(net, images).logits, now)
+        loaded = models.load(models.save(net, tmp_path / "net.safetensors"))
+        assert torch.equal(loaded(images), now)
+        assert [p.shape for p in loaded.parameters()] == [p.shape for p in net.parameters()]
+
+
+def test_a_shortcut_first_asked_for_in_inference_mode_can_be_trained(preset):
+    net, images = preset(**SMALLER), torch.randn(2, 3, 48, 48)
+    with torch.inference_mode():
+        net.shortcut(images)
+    net.shortcut(images).sum().backward()
+    assert next(net.parameters()).grad is not None
+
+
+def test_nets_that_cannot_be_trained_as_they_are_say_so():
+    chain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="nobody opened its model, so this net cannot be trained as it is"):
+        blind(chain, 16).trainable()
+    with pytest.raises(ValueError, match="two sides apart"):
+        blind(models.opened("small:resnet", num_classes=3), 96, kind="trunk").trainable()
+    net = blind(models.opened("small:resnet", num_classes=3), 96).trainable()
+    names = {name for name, _ in net.run.named_parameters()}
+    assert names and not any("running" in name for name in names)  # statistics are no weights
 
 
 def test_the_mask_stands_in_every_attention(preset):
@@ -63,8 +115,9 @@ def test_its_weights_are_parameters_and_its_mask_is_not(preset):
         "norm",
         "head",
     }
-    masks = [each for name, each in net.run.named_buffers() if each.dtype == torch.bool]
-    assert len(masks) == len(net.graph.attending.blocks)
+    sides = [each for name, each in net.run.named_buffers() if name.startswith("side")]
+    assert len(sides) == 3 * len(net.graph.attending.blocks)  # the tokens of each side, and where they go back to
+    assert not any(each.is_floating_point() for _, each in net.run.named_buffers())
 
 
 def test_steps_leave_the_wall_shut():

@@ -12,7 +12,7 @@ from wallcheck.cams._method import Method, cam_method
 from wallcheck.cams.local.products import hirescam, layercam
 from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
-from wallcheck.graph import twice_differentiable
+from wallcheck.guided import twice_differentiable
 from wallcheck.numerics import log_probabilities, ratio, weighted_sum
 
 RIVALS = 3

@@ -15,7 +15,7 @@ rules      attribution rules per operation; stages: layers on the way; ordinary:
 from wallcheck.graph import reach, sides
 from wallcheck.graph.blind import BlindGraph
 from wallcheck.graph.cut import Form, Layer, layer_named, layers_of
-from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval, key_of, plainly, twice_differentiable
+from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval, key_of, plainly
 from wallcheck.graph.ordinary import ordinary
 from wallcheck.graph.proof import Leak, Proof
 from wallcheck.graph.walls import Walled, detached, with_head_wall
@@ -39,6 +39,5 @@ __all__ = [
     "plainly",
     "reach",
     "sides",
-    "twice_differentiable",
     "with_head_wall",
 ]

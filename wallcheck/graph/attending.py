@@ -7,7 +7,7 @@ The same graph but for these operations, held to it on noise; no second reading 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,8 +18,9 @@ from torch.fx import GraphModule, Node
 
 from wallcheck.graph import reach
 from wallcheck.graph._dependence import MOVES
-from wallcheck.graph._nodes import attribute, copied, data_nodes, logits_node, named, op_of, part, placeholder
+from wallcheck.graph._nodes import attribute, copied, data_nodes, logits_node, named, op_of, part, placeholder, where
 from wallcheck.graph._pointwise import CASTS
+from wallcheck.graph.attention import Parted, is_product, parted_at
 from wallcheck.graph.quick import close, noise
 from wallcheck.graph.walls import Walled, device_of
 
@@ -93,8 +94,7 @@ def written_out(walled: Walled) -> WrittenOut:
     length = walled.layer.form.prefix + math.prod(walled.layer.form.grid)
     run = _copied(walled)
     reach.shaped(run, walled.graph.colours, walled.graph.image_size)
-    found = [_taken_apart(run, node, length) for node in list(run.graph.nodes) if _weighs(node, length)]
-    found = [parts for parts in found if parts]
+    found = list(_all_taken_apart(run, length))
     if not found:
         raise NoAttention("it has no attention over all tokens; use a method of activations and gradient")
     wanted = {part for parts in found for part in parts}  # keys that nothing but methods asks for among them
@@ -141,69 +141,87 @@ def _refuse_open(walled: Walled, made: WrittenOut) -> None:
 # -- one attention --------------------------------------------------------------------------------
 
 
+def _all_taken_apart(run: GraphModule, length: int) -> Iterator[tuple[Node, ...]]:
+    """Queries, keys, values, scores, probabilities and outputs of every attention. NoAttention where tokens are weighed in a way
+    that cannot be taken off: a method that passed a block over would explain another network."""
+    nodes = list(run.graph.nodes)
+    parted = [each for each in map(parted_at, nodes) if each]
+    places = {each.back: each for each in parted}
+    inside = {node for each in parted for node in each.inside}
+    for node in nodes:
+        if node in places:
+            yield _joined(run, places[node], length)
+        elif node not in inside and op_of(node) == "scaled_dot_product_attention":
+            yield _asked(run, node, length)
+        elif node not in inside and _weighs(node, length):
+            yield _written(run, node)
+
+
 def _weighs(node: Node, length: int) -> bool:
-    """Is the node an attention, or the softmax of one that a network writes out (whole, or one side of a wall)?"""
-    if op_of(node) == "scaled_dot_product_attention":
-        return True
-    if op_of(node) != "softmax" or len(node.meta["val"].shape) < 3:
+    """Is the node a softmax over all tokens, for every token?"""
+    if op_of(node) not in ("softmax", "_softmax") or len(node.meta["val"].shape) < 3:
         return False
-    rows, columns = (int(n) for n in node.meta["val"].shape[-2:])
-    return rows == columns == (length if not _is_side(node) else rows) and all(_is_product(user) for user in node.users)
+    return tuple(int(n) for n in node.meta["val"].shape[-2:]) == (length, length)
 
 
-def _is_product(node: Node) -> bool:
-    return op_of(node) in ("matmul", "bmm")
-
-
-def _is_side(softmax: Node) -> bool:
-    """Does the softmax take the scores of one side of a wall alone, as `attention` parts them?"""
-    own = softmax.args[0]
-    return op_of(own) == "index_select" and op_of(own.args[0]) == "index_select"
-
-
-def _taken_apart(run: GraphModule, node: Node, length: int) -> tuple[Node, ...] | None:
-    """The block's queries, keys, values, scores, probabilities and outputs; None for the second side of a wall, which the first
-    took with it."""
-    if op_of(node) == "scaled_dot_product_attention":
-        return _asked(run, node, length)
-    (product,) = node.users
-    if not _is_side(node):
-        return _spelt(run, product, node.args[0], product.args[1], None)
-    (whole,) = product.users
-    (back,) = whole.users
-    if not back.users:
-        return None
-    own = [each.args[0].args[0] for each in whole.args[0]]
-    spans = [getattr(run, each.args[2].target) for each in own]
+def _joined(run: GraphModule, parted: Parted, length: int) -> tuple[Node, ...]:
+    """Both sides of a wall as one attention that is masked across it."""
+    spans = [getattr(run, each.target) for each in parted.spans]
     apart = torch.zeros(length, length, dtype=torch.bool, device=device_of(run))
     for span in spans:
         apart[span[:, None], span] = True
-    with run.graph.inserting_before(back):
+    with run.graph.inserting_before(parted.back):
         mask = attribute(run.graph, run, "apart", apart)
-    return _spelt(run, back, own[0].args[0].args[0], product.args[1].args[0], mask)
+    if len(parted.inputs) == 2:
+        return _spelt(run, parted.back, *parted.inputs, mask)
+    found = _by_scores(run, parted.back, named(parted.first), parted.inputs, mask)
+    run.graph.erase_node(parted.back)
+    whole = next(each for each in parted.first.users if op_of(each) == "cat")
+    sides = whole.args[0]
+    for node in (whole, *sides):
+        run.graph.erase_node(node)
+    return found
+
+
+def _written(run: GraphModule, node: Node) -> tuple[Node, ...]:
+    """The attention of a softmax that a network writes itself."""
+    users = list(node.users)
+    if len(users) != 1 or not is_product(users[0]) or users[0].args[0] is not node:
+        told = ", ".join(map(op_of, users)) or "nothing"
+        raise NoAttention(f"the weights of {where(node)} go into {told}, not into one product with values")
+    return _spelt(run, users[0], node.args[0], users[0].args[1], None)
 
 
 def _asked(run: GraphModule, node: Node, length: int) -> tuple[Node, ...]:
-    """scaled_dot_product_attention(q, k, v, apart) as two products around `weighed`."""
+    """scaled_dot_product_attention(q, k, v) as two products around `weighed`."""
     told = named(node)
-    queries, keys, values = (told[name] for name in ("query", "key", "value"))
-    if {int(each.meta["val"].shape[-2]) for each in (queries, keys)} != {length}:
+    inputs = tuple(told[name] for name in ("query", "key", "value"))
+    if {int(each.meta["val"].shape[-2]) for each in inputs} != {length}:
         raise NoAttention(
             f"its attention is not over all {length} tokens at once; use a method of activations and gradient"
         )
+    if told.get("is_causal") or isinstance(told.get("attn_mask"), Node):
+        raise NoAttention(f"{where(node)} has a mask or a bias of its own; use a method of activations and gradient")
+    found = _by_scores(run, node, told, inputs, None)
+    run.graph.erase_node(node)  # to torch it may draw a dropout, so it would be run for nothing
+    return found
+
+
+def _by_scores(
+    run: GraphModule, node: Node, told: dict, inputs: tuple[Node, ...], apart: Node | None
+) -> tuple[Node, ...]:
+    queries, keys, values = inputs
     scale = told.get("scale") or int(queries.meta["val"].shape[-1]) ** -0.5
     turned = _before(run, node, ATEN.transpose.int, keys, -2, -1)
     products = _before(run, node, ATEN.matmul.default, queries, turned)
     scores = _before(run, node, ATEN.mul.Tensor, products, scale)
-    found = queries, keys, *_summed(run, node, scores, values, told.get("attn_mask"))
-    run.graph.erase_node(node)  # to torch it may draw a dropout, so it would be run for nothing
-    return found
+    return queries, keys, *_summed(run, node, scores, values, apart)
 
 
 def _spelt(run: GraphModule, node: Node, scores: Node, values: Node, apart: Node | None) -> tuple[Node, ...]:
     """An attention that the network writes out itself, summed at `node`."""
     product = scores
-    while not _is_product(product):
+    while not is_product(product):
         given = [each for each in product.all_input_nodes if each.op == "call_function"]
         if op_of(product) not in ("mul", "div", "add", "sub", *PASSED) or len(given) != 1:
             raise NoAttention(f"its scores are made by {op_of(product)}, not by queries times keys")

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import TreeSpec
 
 from wallcheck.graph._in_place import functional
@@ -221,13 +220,6 @@ def plainly(device: torch.device) -> Iterator[None]:
     kind = torch.device(device).type
     outside = torch.inference_mode(False), torch.autocast("cpu" if kind == "meta" else kind, enabled=False)
     with outside[0], outside[1], in_full_float32():
-        yield
-
-
-@contextmanager
-def twice_differentiable() -> Iterator[None]:
-    """Attention by its plain products: torch's fused kernels can be differentiated once."""
-    with sdpa_kernel(SDPBackend.MATH):
         yield
 
 

@@ -17,8 +17,10 @@ from torch.fx import GraphModule, Node
 
 from wallcheck.graph import lean
 from wallcheck.graph._nodes import attribute, copied, data_nodes, example_of, logits_node, op_of, part, placeholder
+from wallcheck.graph.attention import Parted, parted_at
 from wallcheck.graph.walls import Walled
 
+ATEN = torch.ops.aten
 Values = tuple[Tensor, ...]  # what crosses a cut: the layer's own value first, then what runs beside it
 WHOLE = slice(None), slice(None)
 
@@ -64,7 +66,7 @@ def quick_of(walled: Walled) -> Quick:
     if walled.sides and op_of(walled.handed) == "slice" and agrees(found := _one_side(walled), walled):
         return found
     if walled.kind == "trunk" and walled.layer.form.axes == "tokens":
-        with suppress(RuntimeError):  # numbers of tokens written into the graph
+        with suppress(RuntimeError, IndexError, ValueError):  # numbers of tokens written into the graph
             if (found := _seen_tokens(walled)) is not None and agrees(found, walled):
                 return found
     return _copied(walled)
@@ -135,27 +137,61 @@ def _one_side(walled: Walled) -> Quick:
 
 def _seen_tokens(walled: Walled) -> Quick | None:
     """Seen tokens alone, from the last value that they all go through before they first attend: none of them hears another.
-    None where a network writes its attention out."""
+    None where there is no such value."""
     found, form = _copied(walled), walled.layer.form
-    graph = found.run.graph
+    graph, run = found.run.graph, found.run
     places = dict(zip(walled.graph.fx.nodes, graph.nodes, strict=False))
-    masked = [node for node in walled.graph.fx.nodes if op_of(node) == "scaled_dot_product_attention"]
-    stream = _all_tokens(walled, masked[0]) if masked else None
+    parted = [each for each in map(parted_at, walled.graph.fx.nodes) if each]
+    stream = _all_tokens(walled, parted[0].inputs[0]) if parted else None
     if stream is None:
         return None
     seen = torch.from_numpy(walled.wall.seen.ravel().nonzero()[0])
-    kept = torch.cat([torch.arange(form.prefix), form.prefix + seen]).to(example_of(found.run).device)
+    kept = torch.cat([torch.arange(form.prefix), form.prefix + seen]).to(example_of(run).device)
     with graph.inserting_after(places[stream]):
-        index = attribute(graph, found.run, "kept_tokens", kept)
+        index = attribute(graph, run, "kept_tokens", kept)
     with graph.inserting_after(index):
-        few = graph.call_function(torch.ops.aten.index_select.default, (places[stream], 1, index))
+        few = graph.call_function(ATEN.index_select.default, (places[stream], 1, index))
     places[stream].replace_all_uses_with(few, delete_user_cb=lambda user: user is not few)
-    for node in masked:
-        places[node].args = places[node].args[:3]
-    layer = places[walled.layer.node]
-    if found.handed is not layer:  # what parts the seen cells from the others: there are no others
-        found.handed.replace_all_uses_with(layer)
-    return _tidied(replace(found, handed=layer))
+    for each in parted:
+        _whole_again(graph, each, places)
+    parting = {node: node.args[op_of(node) == "where"] for node in graph.nodes if _parts_tokens(run, node, kept)}
+    for node, tokens in parting.items():  # there are no others to be parted from
+        node.replace_all_uses_with(tokens)
+        graph.erase_node(node)
+    return _tidied(replace(found, handed=parting.get(found.handed, found.handed)))
+
+
+def _whole_again(graph: FxGraph, parted: Parted, places: dict[Node, Node]) -> None:
+    """Both sides' attention as one, over the tokens that there are."""
+    back, first = places[parted.back], places[parted.first]
+    inputs = [places[each] for each in parted.inputs]
+    with graph.inserting_before(back):
+        if len(inputs) == 3:
+            made = graph.call_function(first.target, tuple(inputs), first.kwargs)
+        else:
+            scores, values = inputs
+            softmax = first.args[0]
+            weights = graph.call_function(softmax.target, (scores, *softmax.args[1:]), softmax.kwargs)
+            made = graph.call_function(first.target, (weights, values))
+    whole = back.args[0]
+    back.replace_all_uses_with(made)
+    for node in (
+        back,
+        whole,
+        *whole.args[0],
+    ):  # to torch an attention may draw a dropout, so that it would be run for nothing
+        graph.erase_node(node)
+
+
+def _parts_tokens(run: GraphModule, node: Node, kept: Tensor) -> bool:
+    """Does the node take the seen tokens from among all, or put 0 in place of the others?"""
+    if op_of(node) == "index_select" and node.args[1] == 1 and node.args[2].op == "get_attr":
+        chosen = getattr(run, node.args[2].target)
+        return node.args[2].name != "kept_tokens" and chosen.shape == kept.shape and torch.equal(chosen, kept)
+    if op_of(node) == "where" and node.args[0].op == "get_attr":
+        mask = getattr(run, node.args[0].target)
+        return mask.ndim == 3 and mask.shape[::2] == (1, 1) and torch.equal(mask[0, :, 0].nonzero()[:, 0], kept)
+    return False
 
 
 def _all_tokens(walled: Walled, before: Node) -> Node | None:

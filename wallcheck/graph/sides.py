@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach, walls
 from wallcheck.graph._nodes import copied
-from wallcheck.graph.attention import with_attention_masked
+from wallcheck.graph.attention import with_attention_apart
 from wallcheck.graph.cut import Layer
 from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval
 from wallcheck.graph.walls import Walled
@@ -204,4 +204,4 @@ def token_wall(graph: Graph, layer: Layer, side: str, amount: Fraction | int) ->
     rows = layer.form.grid[0 if AXIS[side] == 2 else 1]
     cells = amount if isinstance(amount, int) else nearest(rows, amount)
     wall = Wall.behind(side, layer.form.grid, cells)
-    return with_attention_masked(graph, layer, wall, layer.form.grid)
+    return with_attention_apart(graph, layer, wall, layer.form.grid)

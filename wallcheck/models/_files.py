@@ -43,7 +43,7 @@ def save(net: BlindNet, path: str | Path) -> Path:
             "this net has no description, so it could not be built again from a file; build it with wallcheck.models.vgg or a "
             "preset, or open the model with wallcheck.models.opened('package.module:function') before blind"
         )
-    state = net._origin if net.description["builder"] == "blind" else plain_state(net)
+    state = net.kept_state() if net.description["builder"] == "blind" else plain_state(net)
     weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     changed = "this net was changed after it was built, so it could not be loaded again"
     if net.description["builder"] != "blind":

@@ -24,5 +24,4 @@ def untrained(net: BlindNet, seed: int = 0) -> BlindNet:
     name, options = net.description["model"], dict(net.description["options"])
     if "seed" in options or "seed" in signature(builder_of(name)).parameters:
         options["seed"] = seed
-    made = blind_again(opened_with(name, options, seed=seed), net.description)
-    return (made.trainable() if any(True for _ in net.parameters()) else made).eval()
+    return blind_again(opened_with(name, options, seed=seed), net.description).eval()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from wallcheck.graph import (
     Walled,
     detached,
     exported,
+    key_of,
     layer_named,
     layers_of,
+    plainly,
     reach,
     sides,
     with_head_wall,
@@ -31,6 +34,7 @@ from wallcheck.models._opening import origin_of
 from wallcheck.models._wrappers import unwrapped
 
 KINDS = ("head", "trunk")
+_QUICK: WeakKeyDictionary = WeakKeyDictionary()  # net -> (tensors, quick graph): not on the net, which may be copied
 FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 GLOBAL_HOOKS = torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks
 
@@ -40,19 +44,25 @@ class WalledModel(BlindNet):
 
     The graph's tensors share the model's storage and belong to this net: moving or converting the net leaves the model alone.
     note: how the wall that was asked for became the one there is. origin: the model's own state dict, where the description
-    tells how to build the model again; it shares the model's values, as they were then.
+    tells how to build the model again; it shares the model's values, as they were then. learnt: names of the model's parameters.
     """
 
-    def __init__(self, walled: Walled, description: dict | None = None, origin: dict[str, Tensor] | None = None):
+    def __init__(
+        self,
+        walled: Walled,
+        description: dict | None = None,
+        origin: dict[str, Tensor] | None = None,
+        learnt: frozenset[str] = frozenset(),
+    ):
         nn.Module.__init__(self)
-        self._origin = origin
+        self._origin, self._learnt = origin, learnt
         self.run: GraphModule = walled.graph.run
         self.wall, self.kind, self.note = walled.wall, walled.kind, walled.note
         self.image_size, self.colours = walled.graph.image_size, walled.graph.colours
         self.channels, self.description = walled.layer.form.channels, description
         self._form, self._names = walled.layer.form, walled.layer.names
         self._at = walled.layer.node.name, walled.handed.name, tuple(node.name for node in walled.layer.crossing)
-        self._sides, self._crop = (walled.sides, walled.axis, walled.seen_side), None
+        self._sides = walled.sides, walled.axis, walled.seen_side
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, D), by the whole walled graph."""
@@ -69,10 +79,13 @@ class WalledModel(BlindNet):
 
     def _quick(self) -> Quick:
         """The quick graph on the weights as they are, to be followed by autograd."""
-        device = tensor_of(self).device
-        if self._crop is None or self._crop[1] != device:
-            self._crop = quick_of(self._walled()), device
-        return self._crop[0]
+        named = (*self.run.named_parameters(), *self.run.named_buffers())
+        state = tuple((name, id(each), each.dtype, str(each.device)) for name, each in named)
+        kept = _QUICK.get(self)
+        if kept is None or kept[0] != state:
+            with plainly(tensor_of(self).device), torch.no_grad():
+                _QUICK[self] = kept = state, quick_of(self._walled())
+        return kept[1]
 
     def exported(self) -> BlindGraph:
         self._refuse_own_doors()
@@ -87,17 +100,26 @@ class WalledModel(BlindNet):
 
     def trainable(self) -> "WalledModel":
         """This net, its weights as parameters: to be trained as the graph that it is, behind its wall. They are the model's own
-        values, so the model is trained with it."""
-        buffers = list(self.run.named_buffers())  # in the graph's order: a sum over parameters depends on theirs
-        weights = [name for name, each in buffers if each.is_floating_point() and self._is_weight(each)]
-        for name in weights:
+        values, so the model is trained with it. Raises ValueError for a model that nobody `opened`, which could not be saved, and
+        where a trunk wall sends two sides through the features apart: train such a model itself, and make it blind again."""
+        if next(self.run.parameters(), None) is not None:
+            return self
+        if self._origin is None or self._sides[0]:
+            told = "its features run on two sides apart" if self._sides[0] else "nobody opened its model"
+            raise ValueError(
+                f"{told}, so this net cannot be trained as it is; train the model, and call blind on it again"
+            )
+        weights = [name for name, _ in self.run.named_buffers() if key_of(name) in self._learnt]
+        for name in weights:  # in the graph's order: a sum over parameters depends on theirs
             value = getattr(self.run, name)
             delattr(self.run, name)
             self.run.register_parameter(name, nn.Parameter(value))
+        self.description["trainable"] = True
         return self
 
-    def _is_weight(self, tensor: Tensor) -> bool:
-        return any(tensor.data_ptr() == each.data_ptr() for each in (self._origin or {}).values())
+    def kept_state(self) -> dict[str, Tensor]:
+        """The model's own state dict, with the weights as this net has them now where it has been trained."""
+        return self._origin | {key_of(name): each for name, each in self.run.named_parameters()}
 
     def _walled(self) -> Walled:
         nodes = {node.name: node for node in self.run.graph.nodes}
@@ -147,7 +169,8 @@ def blind(
     at = layer_named(graph, layer, sides_apart=kind == "trunk")
     walled = _trunk(model, graph, at, wall) if kind == "trunk" else _head(graph, at, wall)
     told = _described(model, size, at, wall, kind, graph.colours, description)
-    net = WalledModel(walled, told, model.state_dict() if told and "model" in told else None)
+    learnt = frozenset(name for name, _ in model.named_parameters())
+    net = WalledModel(walled, told, model.state_dict() if told and "model" in told else None, learnt)
     net._remember(BlindGraph(walled))
     if problems := net.graph.proof.mixes:
         raise ValueError(f"the images of a batch meet at {problems}; a wall is proved image by image")
@@ -174,8 +197,8 @@ def blind_again(model: nn.Module, description: dict) -> BlindNet:
     if not isinstance(wall, str):
         wall = Wall(np.array([[cell == "0" for cell in row] for row in wall]))
     net = blind(model, wall=wall, **made)
-    net.description = description
-    return net
+    net.description = dict(description)
+    return net.trainable() if description.get("trainable") else net
 
 
 def _head(graph: Graph, at: Layer, wall: str | Wall) -> Walled:
