@@ -1,7 +1,7 @@
 """The command `wallcheck`: methods, metrics, layers, certify, audit.
 
 A model is a file that wallcheck.models.save wrote, or a name that wallcheck.models.opened knows (torchvision:resnet50, timm:NAME,
-small:FAMILY, package.module:function), which is put behind a wall here.
+small:FAMILY, wallcheck:vit_small, package.module:function), which is put behind a wall here.
 
 Exit status: 0 done; 1 the model is not blind, or nothing is unseen (certify); 2 a user's error, in one line; 3 audited, but some methods gave no
 map for some images: they are named, all other rows stand, and the same command tries them again; 130 interrupted.
@@ -117,7 +117,7 @@ def _add_study(audit: ArgumentParser) -> None:
 def _add_named(parser: ArgumentParser, what: str = "") -> None:
     """A model by its name, and what builds it. What is not given is None, so that a file can refuse what is."""
     parser.add_argument(
-        "model", type=str, help=f"{what}torchvision:NAME, timm:NAME, small:FAMILY or package.module:function"
+        "model", type=str, help=f"{what}torchvision:NAME, timm:NAME, small:FAMILY, wallcheck:vit_small or package.module:function"
     )
     parser.add_argument(
         "--weights", type=str | None, help="of a named model: a .safetensors file, or a state dict by torch"
