@@ -73,7 +73,7 @@ def test_a_method_asked_for_twice(wallcheck):
 
 
 def test_an_unknown_metric():
-    with pytest.raises(LookupError, match=r"no leakage metric named 'leak_mas'; nearest: leak_mass"):
+    with pytest.raises(LookupError, match=r"no metric of an audit named 'leak_mas'; nearest: leak_mass"):
         audit(tiny(), photos(1)[0], ["gradcam"], metrics=["leak_mas"])
 
 

@@ -235,7 +235,7 @@ def chosen_metrics(wanted: Sequence[str] | str | None) -> list[Metric]:
 
 def answered(net: BlindNet, metrics: Sequence[Metric]) -> None:
     """Raise ValueError where nothing that was asked for can be had on net."""
-    if not net.graph.adds_up and all(metric.asks == "contributions" for metric in metrics):
+    if all(metric.asks == "contributions" for metric in metrics) and not net.graph.adds_up:
         raise ValueError(
             f"{metrics[0].name} asks what each cell adds to the logit, which this net's head does not tell: it does not add up "
             f"over cells; audit a net whose head pools or flattens the map and ends in one linear layer, or ask for leakage"

@@ -117,7 +117,9 @@ def _add_study(audit: ArgumentParser) -> None:
 def _add_named(parser: ArgumentParser, what: str = "") -> None:
     """A model by its name, and what builds it. What is not given is None, so that a file can refuse what is."""
     parser.add_argument(
-        "model", type=str, help=f"{what}torchvision:NAME, timm:NAME, small:FAMILY, wallcheck:vit_small or package.module:function"
+        "model",
+        type=str,
+        help=f"{what}torchvision:NAME, timm:NAME, small:FAMILY, wallcheck:vit_small or package.module:function",
     )
     parser.add_argument(
         "--weights", type=str | None, help="of a named model: a .safetensors file, or a state dict by torch"

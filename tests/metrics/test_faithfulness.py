@@ -10,7 +10,7 @@ from tests.nets import photos, tiny, trained_tiny
 from wallcheck.evidence import Evidence
 from wallcheck.geometry import Wall
 from wallcheck.masking import asked, brightest_first, chances
-from wallcheck.metrics import ASKED, CONSISTENCY, FAITHFULNESS
+from wallcheck.metrics import ASKED, CONSISTENCY, FAITHFULNESS, TRUTH
 from wallcheck.models import BlindNet
 from wallcheck.numerics import probabilities
 
@@ -81,7 +81,7 @@ def test_areas_by_hand(curve, name):
 
 def test_every_metric_is_done_by_hand_and_knows_its_direction():
     assert {*BY_SHOWING, *BY_RANK, *IMPUTED, "infidelity"} == set(FAITHFULNESS)
-    assert {metric.asks for metric in (*FAITHFULNESS.values(), *CONSISTENCY.values())} == set(ASKED)
+    assert {metric.asks for metric in (*FAITHFULNESS.values(), *CONSISTENCY.values(), *TRUTH.values())} == set(ASKED)
     assert all(set(found) == set(BY_SHOWING) for found in BY_HAND.values())
     assert {name for name in FAITHFULNESS if FAITHFULNESS[name].better == "low"} == {
         "average_drop", "deletion", "road_most", "infidelity",
