@@ -30,6 +30,7 @@ from wallcheck.results.rows import (
     told,
     unresolved,
 )
+from wallcheck.statistics import interval
 
 __all__ = [
     "COLUMNS",
@@ -50,6 +51,7 @@ __all__ = [
     "done",
     "examples_of",
     "file_name",
+    "interval",
     "merge",
     "read_shard",
     "set_foreign_aside",
