@@ -200,7 +200,7 @@ def nearest(rows: int, share: Fraction) -> int:
 
 
 def token_wall(graph: Graph, layer: Layer, side: str, amount: Fraction | int) -> Walled:
-    """The trunk wall of a transformer: attention masked, at a border between patches."""
+    """The trunk wall of a transformer: attention parted, at a border between patches."""
     rows = layer.form.grid[0 if AXIS[side] == 2 else 1]
     cells = amount if isinstance(amount, int) else nearest(rows, amount)
     wall = Wall.behind(side, layer.form.grid, cells)

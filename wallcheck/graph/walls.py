@@ -2,7 +2,7 @@
 
 head    features ---A---> select seen ---> head
 trunk   image rows --apart--> features, features ---A---> select seen ---> head      (maps: each side an image of its own)
-        tokens: every attention masked, seen and unseen tokens apart, the prefix tokens on the seen side
+        tokens: every attention parted, seen and unseen tokens apart, the prefix tokens on the seen side
 """
 
 from collections.abc import Callable, Sequence

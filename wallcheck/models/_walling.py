@@ -151,7 +151,7 @@ def blind(
     as `note` tells, a number of cells is exact), or for a head wall any Wall over the layer's cells.
     kind: "head" hands the head the seen cells alone: a smaller map where it pools over positions, else with 0 in place of unseen
     cells. "trunk" lets nothing cross in any layer: each side of the image goes through the features as an image of its own
-    (tokens: attention is masked across the wall), so exactly one side of the image is unseen.
+    (tokens: attention is parted at the wall), so exactly one side of the image is unseen.
     colours: channels of an image, None is what the first convolution takes. description: more to tell of it, such as the names
     of its "classes"; of a model that `wallcheck.models.opened` built, what builds it again is told without asking.
 
