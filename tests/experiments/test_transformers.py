@@ -3,7 +3,6 @@
 import json
 
 import pandas as pd
-import pytest
 
 from experiments import transformers as study
 from experiments.transformers import TransformersRun
@@ -13,10 +12,8 @@ from wallcheck.results import merge
 METHODS = ["gradcam", "generic_attention", "legrad", "gradient", "constant"]
 
 
-@pytest.mark.parametrize("pooled", [False, True])
-def test_a_net_is_trained_and_audited_and_told(tmp_path, pooled):
+def test_a_net_is_trained_and_audited_and_told(tmp_path):
     options = TransformersRun(
-        pooled,
         train_count=64,
         val_count=20,
         epochs=1,
@@ -31,11 +28,11 @@ def test_a_net_is_trained_and_audited_and_told(tmp_path, pooled):
     assert models.load(tmp_path / "unwalled/model.safetensors").wall.is_open
     rows = merge(tmp_path / "audit")
     assert set(rows["method"]) == set(METHODS) and set(rows["net"]) == {"walled", "untrained"}
-    found = json.loads((tmp_path / "docs" / f"{study.NAMES[pooled]}.json").read_text())["found"]
+    found = json.loads((tmp_path / "docs" / "transformers.json").read_text())["found"]
     table = pd.DataFrame(found["table"]).set_index(["net", "images", "method"])["mean"]
     assert (table[:, :, "generic_attention"] == 0).all() and (table[:, :, "gradient"] == 0).all()
     assert (table[:, :, "legrad"] > 0).all() and (table[:, :, "constant"] == 0.5).all()
     assert found["proof"]["unseen"] == 48 * 96 and set(found["accuracies"]) == {"walled", "unwalled"}
-    page = (tmp_path / "docs" / f"{study.NAMES[pooled]}.md").read_text()
+    page = (tmp_path / "docs" / "transformers.md").read_text()
     assert "| generic_attention | attention | zero | 0.000 " in page and "Not defined on this net" in page
     study.main(options)  # everything is kept
