@@ -35,7 +35,6 @@ from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.geometry import footprint
 from wallcheck.models import BlindNet
-from wallcheck.numerics import unit_range
 from wallcheck.results import Manifest
 from wallcheck.tables import progress_bar
 from wallcheck.writing import write_text
@@ -278,8 +277,14 @@ def _apart(one: Tensor, two: Tensor) -> float:
 
 
 def _shown(each: Tensor, size: tuple[int, int]) -> Tensor:
-    """A raw map as pytorch-grad-cam shows it."""
-    return unit_range(interpolate(unit_range(each.clamp(min=0))[:, None], size, mode="bilinear")[:, 0])
+    """A raw map as pytorch-grad-cam shows it: stretched, enlarged and stretched again, each time with 1e-7 added to the maximum,
+    which is all there is to see of untrained nets whose maps are smaller than that."""
+    return _stretched(interpolate(_stretched(each.clamp(min=0))[:, None], size, mode="bilinear")[:, 0])
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    above = maps - maps.amin((1, 2), keepdim=True)
+    return above / (1e-7 + above.amax((1, 2), keepdim=True))
 
 
 def refusals(net: BlindNet) -> dict[str, list[str]]:
