@@ -32,11 +32,20 @@ class BlindGraph:
         self.walled = walled
         with torch.device("cpu"):  # whatever device is the default where this is asked
             self.proof: Proof = prove(walled) if proof is None else proof
+        self._exact: BlindGraph | None = None
         self._same: dict[float, bool] = {}  # by MiB to spare: does the lean way give what the graph gives?
 
     def double(self) -> "BlindGraph":
-        """The same graph with a float64 copy of its tensors; a proof looks at no value, so it is the same."""
-        return BlindGraph(in_float64(self.walled), self.proof)
+        """The same graph with a float64 copy of its tensors, made once for as long as these do not change: each graph that is made
+        leaves its text with torch for good. A proof looks at no value, so it is the same."""
+        if self._exact is None or not self._exact.is_double_of(self):
+            self._exact = BlindGraph(in_float64(self.walled), self.proof)
+        return self._exact
+
+    def is_double_of(self, other: "BlindGraph") -> bool:
+        """Do its tensors hold the other's values?"""
+        own, theirs = dict(self.run.named_buffers()), dict(other.run.named_buffers())
+        return own.keys() <= theirs.keys() and all(torch.equal(own[k], theirs[k].to(own[k])) for k in own)
 
     @property
     def run(self) -> GraphModule:
