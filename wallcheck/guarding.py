@@ -50,7 +50,7 @@ def each(method: Method, evidence: Evidence, use: Use) -> tuple[list[int], list,
 def _one_by_one(method: Method, evidence: Evidence, use: Use, told: str) -> tuple[list[int], list, dict[int, str]]:
     kept, results, wrong = [], [], {}
     for place in range(len(evidence.images)):
-        alone = part_of(evidence, slice(place, place + 1))
+        alone = evidence.part(slice(place, place + 1))
         found, values, errors = each(method, alone, lambda raw, _, place=place: use(raw, [place]))
         if found:
             kept.append(place)
@@ -60,13 +60,6 @@ def _one_by_one(method: Method, evidence: Evidence, use: Use, told: str) -> tupl
     if not kept:  # nothing works: what the batch said is what the caller asked
         return [], [], dict.fromkeys(wrong, told)
     return kept, [torch.cat(values) for values in zip(*results, strict=True)], wrong
-
-
-def part_of(evidence: Evidence, part: slice) -> Evidence:
-    """The same question of some of the images alone, from the beginning."""
-    return Evidence(
-        evidence.net, evidence.images[part], evidence.targets[part], seed=evidence.seed, budget_mb=evidence.budget_mb
-    )
 
 
 def maps_of(method: Method, evidence: Evidence) -> Tensor:
@@ -90,7 +83,7 @@ def is_ours(method: Method) -> bool:
 def own_copy(evidence: Evidence) -> Evidence:
     """An Evidence that shares no tensor with this one, but need not compute again what is shared."""
     whole = slice(None)
-    own = part_of(evidence, whole)
+    own = evidence.part(whole)
     own.images = evidence.images.clone()
     for name in SHARED:
         try:
