@@ -5,7 +5,7 @@ The door: names resolve on first use, so `import wallcheck` loads neither torch 
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from wallcheck.version import __version__ as __version__
 
 _HOME = {
     "BlindNet": "models",
@@ -23,6 +23,7 @@ _HOME = {
     "predict_leakage": "prediction",
 }
 _MODULES = {
+    "assets",
     "cams",
     "certificate",
     "data",
@@ -37,9 +38,10 @@ _MODULES = {
     "plots",
     "registry",
     "results",
+    "testing",
 }
 
-__all__ = sorted([*_HOME, *_MODULES])
+__all__ = sorted(["__version__", *_HOME, *_MODULES])
 
 
 def __getattr__(name: str):
@@ -51,4 +53,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)

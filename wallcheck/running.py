@@ -9,10 +9,12 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from wallcheck import assets
+from wallcheck.assets import PREFIX, SETS
 from wallcheck.auditing import answered, applicable, checked_settings, chosen_metrics, questions, require_wall, warn_of
 from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify
-from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images
+from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images, sized
 from wallcheck.evidence import BUDGET_MB, Evidence
 from wallcheck.examples import keep_examples
 from wallcheck.identity import Pictures, claim, identity
@@ -119,12 +121,13 @@ class Study:
 def images_for(
     net: BlindNet, folder: str | Path, classes: str | Path | None = None, targets: str = "predicted"
 ) -> ImageSet | PhotoFolder:
-    """The images in a folder at the net's size, labelled by the net's classes.
+    """The images in a folder at the net's size, labelled by the net's classes; or those of a set that comes with wallcheck,
+    "assets:stack_mix".
 
     Their names are those given (see `wallcheck.data.class_names`), else those that training left in the net's
     description. Where neither is known and labels are asked for, the folders' names have to do (see PhotoFolder).
     """
-    logits = net.graph.classes
+    logits, shipped = net.graph.classes, str(folder).removeprefix(PREFIX)
     if net.image_size[0] != net.image_size[1]:
         raise ValueError(
             f"photographs are read as squares, this net takes {net.image_size}; pass tensors of that size to wallcheck.audit"
@@ -134,6 +137,8 @@ def images_for(
         raise ValueError(
             f"{classes} names {len(names)} classes, the net has {logits}; give what the net was trained on"
         )
+    if shipped in SETS and str(folder) != shipped:
+        return sized(assets.images(shipped, names), net.image_size[0])
     return open_images(folder, net.image_size[0], names or (logits if targets == "label" else ()))
 
 

@@ -1,95 +1,112 @@
-"""Tables, progress and notices on a terminal."""
+"""Tables and notices of what was measured."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from wallcheck.cams import METHODS
 from wallcheck.models import WhereToCut
 from wallcheck.results import told as told_failure
 from wallcheck.statistics import interval, percent, told
-from wallcheck.writing import say
+from wallcheck.terminal import Column, Listing, markdown, progress_bar, show, show_listing
+
+__all__ = [
+    "EVERYWHERE",
+    "NOT_TOLD",
+    "layers_listing",
+    "leakage_listing",
+    "leakage_markdown",
+    "measured",
+    "missed_of",
+    "print_leakage",
+    "progress_bar",
+    "says_nothing",
+]
 
 MISSED, BRIGHT = "missed", "bright_area"
 EVERYWHERE = 0.9  # of a map: what is left cannot point at anything
 NOT_TOLD = "missed: not known, because the head does not add up over cells, so that what each adds to the logit has no one answer"
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on a terminal and nothing elsewhere; yields tell(done, total, what)."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
-
-
 def print_leakage(rows: pd.DataFrame) -> None:
     """One table per net and image set: methods by rows, the measures people ask for by columns; below, warnings of maps that say
     nothing, and what is missing."""
-    for (net, images), part in rows.groupby(["net", "images"], observed=True):
-        show(leakage_table(part, f"{net} on {images}"), 140)
-        for warning in says_nothing(part):
+    for listing, warnings in _parts(rows):
+        show_listing(listing)
+        for warning in warnings:
             show(Text(f"warning: {warning}"), 140)
     for failure in rows.attrs.get("failures", ()):
         show(Text(f"missing: {told_failure(failure)}"), 120)
 
 
-def print_layers(found: Sequence[WhereToCut], title: str) -> None:
+def leakage_markdown(rows: pd.DataFrame) -> str:
+    """The same as Markdown."""
+    parts = [markdown(listing) + "".join(f"\n\n> {one}" for one in warnings) for listing, warnings in _parts(rows)]
+    missing = [f"> missing: {told_failure(failure)}" for failure in rows.attrs.get("failures", ())]
+    return "\n\n".join([*parts, *missing])
+
+
+def _parts(rows: pd.DataFrame) -> list[tuple[Listing, list[str]]]:
+    return [
+        (leakage_listing(part, f"{net} on {images}"), says_nothing(part))
+        for (net, images), part in rows.groupby(["net", "images"], observed=True)
+    ]
+
+
+def layers_listing(found: Sequence[WhereToCut], title: str) -> Listing:
     """Where a model can be cut: the pixels that each kind of wall hides, loud where it hides none."""
-    table = Table(title=title, title_justify="left")
-    for heading in ("layer", "also", "map"):
-        table.add_column(heading)
-    for heading in ("head wall hides", "trunk wall hides"):
-        table.add_column(heading, justify="right")
+    columns = [
+        Column("layer"),
+        Column("also", spare=2),
+        Column("map", spare=1),
+        Column("head wall hides", right=True),
+        Column("trunk wall hides", right=True),
+    ]
+    rows = []
     for one in found:
         cells = f"{one.shape[0]} x {one.shape[1]} x {one.shape[2]}" + (f" + {one.prefix} tokens" if one.prefix else "")
-        table.add_row(one.name, ", ".join(one.also), cells, *(_hidden(n, one.pixels) for n in (one.head, one.trunk)))
-    show(table, 140)
+        rows.append((one.name, ", ".join(one.also), cells, *(_hidden(n, one.pixels) for n in (one.head, one.trunk))))
+    return Listing(title, columns, rows)
 
 
-def _hidden(pixels: int | None, of: int) -> Text:
+def _hidden(pixels: int | None, of: int) -> str:
     if pixels is None:
-        return Text("cannot stand", style="dim")
-    return Text("NONE", style="bold red") if not pixels else Text(f"{pixels} ({percent(pixels / of)})")
+        return "cannot stand"
+    return "NONE" if not pixels else f"{pixels} ({percent(pixels / of)})"
 
 
-def show(what: Table | Text | str, width: int) -> None:
-    """Print, `width` wide where there is no terminal; a reader who has left (`| head`) is no error."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else width)
-    with console.capture() as drawn:
-        console.print(what)
-    say(drawn.get().rstrip("\n"))
-
-
-def leakage_table(rows: pd.DataFrame, title: str) -> Table:
+def leakage_listing(rows: pd.DataFrame, title: str) -> Listing:
     """Methods in the order of their families; 95 % intervals over images, and the share of empty maps beside each mean."""
     told_truth = (rows["metric"] == MISSED).any()
     asked = told_truth or (rows["metric"] == BRIGHT).any()
-    table = Table(title=title, title_justify="left", caption=None if told_truth or not asked else NOT_TOLD)
-    for heading in ("method", "family"):
-        table.add_column(heading)
-    for heading in ("mass on unseen cells", "L2 share as displayed", "any", *([MISSED] if asked else [])):
-        table.add_column(heading, justify="right")
-    present = set(rows["method"].unique())
-    for name in sorted(present, key=_place):
+    columns = [
+        Column("method"),
+        Column("family", spare=4),
+        Column("mass on unseen cells", right=True),
+        Column("L2 share as displayed", spare=2, right=True),
+        Column("any", spare=3, right=True),
+        *([Column(MISSED, spare=1, right=True)] if asked else []),
+    ]
+    lines = []
+    for name in sorted(set(rows["method"].unique()), key=_place):
         of = rows[rows["method"] == name]
-        mass, shown = _values(of, "rectified", "grid", "leak_mass"), _values(of, "displayed", "image", "leak_l2")
-        leaks = _values(of, "rectified", "grid", "leak_any")
-        if not len(mass):  # a pixel map has no cells
-            mass, leaks = _values(of, "rectified", "image", "leak_mass"), _values(of, "rectified", "image", "leak_any")
+        shown = _values(of, "displayed", "image", "leak_l2")
         family = METHODS[name].family if name in METHODS else "own"
-        cells = told(interval(mass)), told(interval(shown)), told(interval(leaks), ".0%")
-        table.add_row(name, family, *cells, *([missed_of(of)] if asked else []))
-    return table
+        cells = (
+            told(interval(measured(of, "leak_mass"))),
+            told(interval(shown)),
+            told(interval(measured(of, "leak_any")), ".0%"),
+        )
+        lines.append((name, family, *cells, *([missed_of(of)] if asked else [])))
+    return Listing(title, columns, lines, NOT_TOLD if asked and not told_truth else "")
+
+
+def measured(rows: pd.DataFrame, metric: str) -> np.ndarray:
+    """Of one method's rows, the leakage of its rectified map: on cells, or on the image where a pixel map has none."""
+    values = _values(rows, "rectified", "grid", metric)
+    return values if len(values) else _values(rows, "rectified", "image", metric)
 
 
 def missed_of(rows: pd.DataFrame) -> str:
@@ -117,7 +134,7 @@ def says_nothing(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _values(rows: pd.DataFrame, view: str, on: str, metric: str):
+def _values(rows: pd.DataFrame, view: str, on: str, metric: str) -> np.ndarray:
     chosen = (rows["view"] == view) & (rows["on"] == on) & (rows["metric"] == metric)
     return rows.loc[chosen, "value"].to_numpy()
 

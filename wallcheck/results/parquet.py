@@ -191,7 +191,9 @@ def merge(run: str | Path, **wanted: object) -> pd.DataFrame:
     """
     found = shards(run)
     if not found:
-        raise FileNotFoundError(f"{run} holds no rows; run python -m experiments.audit --out {run} first")
+        raise FileNotFoundError(
+            f"{run} holds no rows; audit into it first: wallcheck audit MODEL --images FOLDER --out {run}"
+        )
     study = Manifest.load(run).digest if (at_home(run) / MANIFEST).is_file() else ""
     failures = [one for path in found for one in _of_study(path, study).failures]
     try:
