@@ -46,6 +46,26 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
 
 
+@contextmanager
+def told_to(progress: Callable[[int], None] | bool | None, total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Yields tell(more): to a function it is passed on; True shows a bar, `total` long; None and False show nothing."""
+    if not isinstance(progress, bool) and progress is not None:
+        yield progress
+        return
+    if not progress:
+        yield lambda more: None
+        return
+    with progress_bar() as bar:
+        done = [0]
+
+        def tell(more: int) -> None:
+            done[0] += more
+            bar(done[0], total, what)
+
+        tell(0)
+        yield tell
+
+
 def width_or(wide: int) -> int:
     """Letters in a line: of COLUMNS or the terminal, or `wide` where there is neither."""
     if (told := os.environ.get("COLUMNS", "")).isdecimal() and int(told):
@@ -72,8 +92,9 @@ def show_listing(listing: Listing, width: int = 140) -> None:
     note = "\n".join(filter(None, [note, f"left out for want of room: {', '.join(left)}" if left else ""]))
     table = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
     for column in kept:
-        justify = "right" if column.right else "left"
-        table.add_column(column.heading, justify=justify, overflow="fold", no_wrap=not column.wraps)
+        table.add_column(
+            column.heading, justify="right" if column.right else "left", overflow="fold", no_wrap=not column.wraps
+        )
     places = [columns.index(column) for column in kept]
     for row in rows:
         table.add_row(*(_text(row[place]) for place in places))

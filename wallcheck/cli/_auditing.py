@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from wallcheck.cams import METHODS
 from wallcheck.certificate import Certificate
-from wallcheck.cli._nets import called, net_of
+from wallcheck.cli._nets import called, net_of, own_modules_first
 from wallcheck.running import Study, images_for, leakage_table, run
 from wallcheck.tables import leakage_markdown, measured, print_leakage
 from wallcheck.terminal import progress_bar
@@ -22,6 +22,7 @@ INCOMPLETE, BROKEN = 3, 1
 def audit(options: Namespace) -> int:
     """Rows, manifest and table in --out; the table here. Status 1 where a method leaks too much, 3 where maps are missing."""
     limit = checked_limit(options.max_leakage)
+    own_modules_first()
     net = net_of(options)
     if options.certificate:
         Certificate.load(at_home(options.certificate)).raise_if_broken().raise_if_other(net)

@@ -25,7 +25,11 @@ def parser() -> ArgumentParser:
 
 
 def _methods() -> ArgumentParser:
-    return _with_output(ArgumentParser(description="List the methods: family, cost, source, expected verdict."))
+    flags = ArgumentParser(description="List the methods: family, cost, source, expected verdict.")
+    flags.add_argument(
+        "--peers", action="store_true", help="other libraries' explainers that are installed here, instead"
+    )
+    return _with_output(flags)
 
 
 def _metrics() -> ArgumentParser:
@@ -125,7 +129,13 @@ def _add_study(flags: ArgumentParser) -> None:
         help="a folder of photographs, a generated image set, or assets:stack_mix or assets:stack_gen, which come with wallcheck",
     )
     flags.add_argument("--out", type=str, required=True, help="run folder: manifest, rows, table")
-    flags.add_argument("--methods", type=str, default=None, nargs="+", help="names; all if not given")
+    flags.add_argument(
+        "--methods",
+        type=str,
+        default=None,
+        nargs="+",
+        help="names (wallcheck methods, wallcheck methods --peers) or package.module:function; all of ours if not given",
+    )
     flags.add_argument("--metrics", type=str, default=None, nargs="+", help="leakage metrics; all if not given")
     flags.add_argument("--count", type=int | None, default=None, help="audit the first COUNT images only")
     flags.add_argument(

@@ -1,10 +1,12 @@
 """`methods` and `metrics`: the registries, a line for each entry."""
 
 import json
+import sys
 from collections.abc import Iterable
 
 from jsonargparse import Namespace
 
+from wallcheck.adapters import PEERS, Peer, installed, peers
 from wallcheck.cams import METHODS
 from wallcheck.metrics import KINDS
 from wallcheck.terminal import Column, Listing, show_listing
@@ -12,6 +14,9 @@ from wallcheck.writing import say
 
 
 def methods(options: Namespace) -> int:
+    """Ours, or with --peers those of the libraries that are installed."""
+    if options.peers:
+        return _peers(options.json)
     columns = [
         Column("name"),
         Column("family"),
@@ -21,6 +26,14 @@ def methods(options: Namespace) -> int:
         Column("source", spare=1, wraps=True),
     ]
     return _listed("methods", METHODS.values(), columns, options.json)
+
+
+def _peers(as_json: bool) -> int:
+    missing = [library.package for library in PEERS if library not in installed()]
+    if missing:
+        print(f"wallcheck: not installed: {', '.join(missing)}; pip install 'wallcheck[peers]'", file=sys.stderr)
+    columns = [Column("name"), Column("library", spare=2), Column("version", spare=1)]
+    return _listed("peers", [Peer.of(name) for name in peers()], columns, as_json)
 
 
 def metrics(options: Namespace) -> int:
