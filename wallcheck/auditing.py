@@ -178,7 +178,7 @@ def _answers(method: Method, metrics: Sequence[Metric], blind: BlindNet, evidenc
         for metric in truths:
             if metric.asks == "itself":
                 found.append(metric.body(rectify(raw)))
-            elif known:
+            elif known and evidence.truth is not None:
                 found.append(metric.body(raw, evidence.truth[places]))
         return [value.cpu() for value in found]
 

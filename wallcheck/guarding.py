@@ -43,7 +43,7 @@ def _one_by_one(method: Method, evidence: Evidence, use: Use, told: str) -> tupl
     kept, results, wrong = [], [], {}
     for place in range(len(evidence.images)):
         alone = evidence.part(slice(place, place + 1))
-        found, values, errors = each(method, alone, lambda raw, _, place=place: use(raw, [place]))
+        found, values, errors = each(method, alone, _of_image(place, use))
         if found:
             kept.append(place)
             results.append(values)
@@ -52,6 +52,11 @@ def _one_by_one(method: Method, evidence: Evidence, use: Use, told: str) -> tupl
     if not kept:  # nothing works: what the batch said is what the caller asked
         return [], [], dict.fromkeys(wrong, told)
     return kept, [torch.cat(values) for values in zip(*results, strict=True)], wrong
+
+
+def _of_image(place: int, use: Use) -> Use:
+    """use of the one image at this place of the batch."""
+    return lambda raw, _: use(raw, [place])
 
 
 def maps_of(method: Method, evidence: Evidence) -> Tensor:

@@ -68,7 +68,7 @@ def _restore(value: Tensor, before: Tensor, requires_grad: bool, grad: Tensor | 
         _fill(value, before)
     if value.requires_grad != requires_grad:
         value.requires_grad_(requires_grad)
-    if grad is not None and not same(grad, slope):
+    if grad is not None and slope is not None and not same(grad, slope):
         _fill(grad, slope)
     value.grad = grad
     return changed

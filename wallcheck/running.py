@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
@@ -102,7 +104,7 @@ class Study:
     def size(self, images: ImageSet | PhotoFolder) -> int:
         return len(images) if self.count is None else min(self.count, len(images))
 
-    def labels(self, images: ImageSet | PhotoFolder) -> Sequence[int] | None:
+    def labels(self, images: ImageSet | PhotoFolder) -> np.ndarray | None:
         """The classes explained, by image; None for the predicted ones."""
         return images.labels if self.targets == "label" else None
 
@@ -240,7 +242,8 @@ Work = tuple[list[int], list[Method], list[Metric]]
 
 def _works(study: Study, name: str, images: ImageSet | PhotoFolder, held: Holdings) -> list[Work]:
     """What is still to do: images that miss the same keys, with the methods and metrics of those keys."""
-    wanted, groups = study.keys(name), {}
+    wanted = study.keys(name)
+    groups: dict[frozenset, list[int]] = {}
     for number in range(study.size(images)):
         if missing := held.missing(number, wanted):
             groups.setdefault(missing, []).append(number)
@@ -270,7 +273,9 @@ def _predict(
     net, blind = study.nets[name], study.blind(name)
     module = Auditor(net, blind, (methods, metrics), names, settings, labels, study.keys(name), held)
     loader = DataLoader(Numbered(images, numbers), batch_size=study.batch_size)
-    bare = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    bare: dict[str, Any] = dict(
+        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
+    )
     with quiet(), interruptible():
         writer = ShardWriter(out, held.study, held, tell)
         predictor = L.Trainer(**bare, inference_mode=False, callbacks=[writer], **trainer)

@@ -143,25 +143,13 @@ def test_report_calls_the_library_and_says_where(wallcheck, place, monkeypatch):
     assert printed.strip() == f"the report is {place / 'run' / 'report.html'}"
 
 
-def test_the_demo_is_an_audit_with_a_picture(wallcheck, tmp_path):
-    """Of what comes with wallcheck: table, picture, run folder; shown again from what is kept."""
-    status, printed, errors = wallcheck("demo", "--out", tmp_path / "demo")
-    assert (status, errors) == (0, "")
-    assert "plain on stack_mix" in printed and "hirescam" in printed and "0.000 [0.000," in printed
-    assert f"next: wallcheck report {tmp_path / 'demo'}" in printed
-    assert (tmp_path / "demo" / "demo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    rows = merge(tmp_path / "demo", metric="leak_mass", view="rectified", on="grid")
-    means = rows.groupby("method", observed=True)["value"].mean()
-    assert means["hirescam"] == means["layercam"] == 0 and means["constant"] == 0.75 and means["gradcam"] > 0.3
-    assert wallcheck("demo", "--net", "torchvision:resnet18", "--out", tmp_path)[0] == 2
-
-
 def test_what_comes_with_wallcheck_goes_by_name(wallcheck, tmp_path):
     status, printed, _ = wallcheck("certify", "assets:pooled")
     assert status == 0 and printed.startswith("2048 of 4096 pixels unseen")
     assert wallcheck("certify", "assets:pooled-unwalled")[0] == 1
     status, _, errors = wallcheck("certify", "assets:pooled", "--wall", "bottom:1/2")
     assert status == 2 and "assets:pooled tells its own" in errors
+    assert wallcheck("demo", "--net", "torchvision:resnet18", "--out", tmp_path)[0] == 2
     arguments = ("audit", "assets:pooled", "--images", "assets:stack_gen", "--methods", "cam", "--metrics", "leak_mass")
     assert wallcheck(*arguments, "--out", tmp_path / "run", "--count", 4, "--targets", "label")[0] == 0
     assert np.unique(merge(tmp_path / "run")["target"]).max() < 10

@@ -73,7 +73,8 @@ class Manifest:
 
     def grown(self, config: dict) -> "Manifest":
         """With what is asked for now beside what was asked for before."""
-        return replace(self, config=_union(self.config, config))
+        grown = _union(self.config, config)
+        return replace(self, config=grown if isinstance(grown, dict) else config)
 
     def differences(self, other: "Manifest") -> list[str]:
         """Fields of the study in which other is another one: 'seed: 0 there, 1 here'; none if it is the same."""

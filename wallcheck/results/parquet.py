@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ class Header:
         """Raises Damaged for what is no shard; a Parquet file without a header belongs to no study."""
         try:
             found = json.loads((pq.read_schema(path).metadata or {}).get(HEADER, b'{"study": "unknown"}'))
-            failures = tuple(Failure(*one[:4], tuple(one[4]), one[5]) for one in found.get("failures", ()))
+            failures = tuple(Failure._make([*one[:4], tuple(one[4]), one[5]]) for one in found.get("failures", ()))
             pictures = {int(number): told for number, told in found.get("pictures", {}).items()}
             return cls(found["study"], pictures, failures, found.get("versions", {}))
         except FileNotFoundError:
@@ -101,7 +102,14 @@ class Holdings:
     foreign. Foreign and damaged shards are set aside with a warning, so that what they stood for is measured again.
     """
 
-    def __init__(self, run: str | Path, net: str, images: str, study: str = "", pictures: Mapping[int, str] = ()):
+    def __init__(
+        self,
+        run: str | Path,
+        net: str,
+        images: str,
+        study: str = "",
+        pictures: Mapping[int, str] = MappingProxyType({}),
+    ):
         self.folder, self.study, self.pictures = at_home(run) / ROWS, study, dict(pictures)
         self.pattern = f"{file_name(net)}--{file_name(images)}--*.parquet"
         self.known: set[str] = set()
