@@ -211,8 +211,8 @@ def applicable(
     method."""
     if wanted is None:
         return [method for method in METHODS.values() if not method.refuses(net)]
-    many = isinstance(wanted, Iterable) and not (isinstance(wanted, (str, Method)) or callable(wanted))
-    wanted = list(wanted) if many else [wanted]
+    alone = isinstance(wanted, (str, Method)) or callable(wanted)
+    wanted = list(wanted) if isinstance(wanted, Iterable) and not alone else [wanted]
     if not wanted:
         raise ValueError(
             "no methods were asked for; give names (wallcheck methods lists them), Methods made with cam_method, or None for all"

@@ -11,7 +11,7 @@ what they always do.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -142,9 +142,7 @@ class _RectifiersOnViews(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name, inplace = getattr(function, "__name__", "").split(".")[0], kwargs.get("inplace", False)
-        outside: Callable[..., Tensor] | None = IN_PLACE.get(
-            name, function if inplace and f"{name}_" in (*IN_PLACE, "relu6_") else None
-        )
+        outside: Any = IN_PLACE.get(name, function if inplace and f"{name}_" in (*IN_PLACE, "relu6_") else None)
         given = args[0] if args else kwargs.get("input")
         if outside is None or not isinstance(given, Tensor) or not given._is_view():
             return function(*args, **kwargs)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from wallcheck.reading import Reading
     from wallcheck.testing import Wall
 
 OPENED = pytest.StashKey["Wall"]()
@@ -63,7 +64,7 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
     return lines
 
 
-def _picture(opened: Wall, reading: object) -> str:
+def _picture(opened: Wall, reading: Reading) -> str:
     try:
         return f"picture: {opened.picture(reading)}"
     except Exception as error:  # the failure itself must be told, whatever a method does when it is asked again

@@ -8,6 +8,7 @@ assert reading <= 0.01, reading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ class Reading:
         """All of it in a few lines."""
         lines = [f"{self.method} on {self.net}: {self.metric} {self._value}"]
         lines.append(f"  0 is clean; a constant map scores {self.constant:.3f}")
-        if self.worst is not None:
+        if self.worst is not None and self.place is not None:
             at = f"{self.unit[:-1]} ({self.place[0]}, {self.place[1]})"
             lines.append(
                 f"  worst: image {self.worst}, {self.values[self.worst]:.3f}; its brightest unseen place is {at}"
@@ -183,7 +184,7 @@ def leakage(
     return taken.reading(net_name, len(images))
 
 
-def _shipped(net: object, images: object, name: str | None) -> tuple[BlindNet, Tensor, str]:
+def _shipped(net: Any, images: Any, name: str | None) -> tuple[BlindNet, Tensor, str]:
     """Net, images and the net's name, those of the wheel where none are given."""
     if net is None or isinstance(net, str) or images is None:
         from wallcheck import assets
@@ -241,14 +242,15 @@ class _Taken:
         """What came through the door, of these images; ours are handed over raw."""
         if self.door is None:
             return seen(raw, self.blind, self.method.grid, raw=True)
-        last = self.door.told[-1]
-        self.door.told.clear()
+        told = self.door.told or []
+        last = told[-1]
+        told.clear()
         if self.blind is not ev.net:  # counted in the twin's region
             last = seen(last.came, self.blind, self.method.grid)
         return last if len(places) == len(last.own) else last.part(places)
 
     def reading(self, net_name: str, count: int) -> Reading:
-        made = self._reading(net_name, count) if self.parts["own"] else None
+        made = self._reading(net_name, count, self.on) if self.on is not None else None
         if self.failures:
             first = min(self.failures)
             raise Unreadable(
@@ -256,18 +258,18 @@ class _Taken:
                 made,
                 self.failures,
             )
+        if made is None:
+            raise ValueError("there were no images to read; pass at least one, (B, 3, H, W)")
         return made
 
-    def _reading(self, net_name: str, count: int) -> Reading:
+    def _reading(self, net_name: str, count: int, on: On) -> Reading:
         values = {name: np.array([of[n] for n in sorted(of)]) for name, of in self.parts.items()}
         found = interval(values["own"])
         _, worst, worst_map = self.worst
-        unseen = self.on.unseen.cpu().numpy()
+        unseen = on.unseen.cpu().numpy()
         whole = np.full(count, np.nan)
         whole[sorted(self.parts["own"])] = values["own"]
-        constant = self.metric(
-            torch.ones(1, *unseen.shape, device=self.on.unseen.device), self.on.unseen, self.on.counted
-        )
+        constant = self.metric(torch.ones(1, *unseen.shape, device=on.unseen.device), on.unseen, on.counted)
         return Reading(
             method=self.method.name,
             net=net_name,
@@ -276,8 +278,8 @@ class _Taken:
             interval=(float(found["low"]), float(found["high"])),
             images=len(values["own"]),
             worst=worst,
-            place=None if worst is None else _brightest(worst_map, unseen),
-            unit=self.on.unit,
+            place=None if worst_map is None else _brightest(worst_map, unseen),
+            unit=on.unit,
             constant=float(constant[0]),
             empty=float(found["empty"]),
             came=_mean(values["came"]),

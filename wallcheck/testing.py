@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,9 +87,10 @@ class Wall:
     def _asked(self) -> list[tuple[Reading, object]]:
         return []
 
-    def leakage(self, explain: object, **options: object) -> Reading:
+    def leakage(self, explain: object, **options: Any) -> Reading:
         """`wallcheck.leakage` of a method here; compare it with a number: assert wall.leakage(my_cam) <= 0.01."""
-        reading = leakage(explain, self.net, self.pixels, **{"seed": self.seed, **options})
+        options.setdefault("seed", self.seed)
+        reading = leakage(explain, self.net, self.pixels, **options)
         self._asked.append((reading, explain))
         return reading
 
@@ -107,7 +109,7 @@ class Wall:
     def picture(self, reading: Reading) -> Path:
         """Draw the worst image of a reading and its map; the file."""
         explain = next(explain for asked, explain in self._asked if asked is reading)
-        number, name = reading.worst, reading.method
+        number, name = reading.worst or 0, reading.method  # where nothing leaks, as of empty maps, the first
         image = self.pixels[number : number + 1]
         maps, evidence = self.maps(explain, image), Evidence(self.net, image, seed=self.seed)
         kept = Examples(

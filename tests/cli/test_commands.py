@@ -172,13 +172,3 @@ def test_the_action_gives_flags_that_there_are():
     options = parser().parse_args(shlex.split(line)[1:])["audit"]
     assert options.max_leakage == 0.1 and options.markdown and options.methods == ["x"]
     assert "--junitxml" in tests["run"] and "--wall-pictures" in tests["run"]
-
-
-def test_docs_settings_are_read(tmp_path):
-    page = (ROOT / "docs" / "ci.md").read_text()
-    (tmp_path / "audit.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
-    options = parser().parse_args(["audit", "--config", str(tmp_path / "audit.yaml")])["audit"]
-    command = shlex.split(page.partition("```sh\n")[2].partition("```")[0])[1:]
-    same = parser().parse_args(command)["audit"]
-    for name in ("model", "images", "methods", "max_leakage", "out"):
-        assert options[name] == same[name]
