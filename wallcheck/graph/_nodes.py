@@ -8,6 +8,8 @@ from torch import nn
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
 
+from wallcheck.graph._texts import without_texts
+
 
 def op_of(node: Node) -> str:
     """The name of one of torch's operations, "conv2d"; of a library's own with its namespace, "mine::conv2d", for it may do
@@ -110,6 +112,7 @@ def example_of(run: nn.Module) -> torch.Tensor:
 GETITEM = operator.getitem
 
 
+@without_texts()
 def part(run: GraphModule, inputs: Sequence[Node], outputs: Sequence[Node]) -> GraphModule:
     """The part of a graph between nodes: a function of the inputs that gives the output, or a tuple of several.
 

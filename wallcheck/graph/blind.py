@@ -16,6 +16,7 @@ from torch.fx import GraphModule
 from wallcheck.geometry import Regions, Wall, footprint
 from wallcheck.graph import lean, reach, stages
 from wallcheck.graph._nodes import data_nodes, example_of, logits_node, named, op_of, part, placeholder
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.attending import NoAttention, WrittenOut, written_out
 from wallcheck.graph.channels import Split, split_head
 from wallcheck.graph.cut import Form
@@ -28,6 +29,7 @@ class BlindGraph:
     """A walled graph, proved. `activations` and `logits` are its two halves, (B, K, h, w) between them; `seen` and `finish`
     its halves at the wall, from the visible part of images alone."""
 
+    @without_texts()
     def __init__(self, walled: Walled, proof: Proof | None = None):
         self.walled = walled
         with torch.device("cpu"):  # whatever device is the default where this is asked
@@ -36,8 +38,8 @@ class BlindGraph:
         self._same: dict[float, bool] = {}  # by MiB to spare: does the lean way give what the graph gives?
 
     def double(self) -> "BlindGraph":
-        """The same graph with a float64 copy of its tensors, made once for as long as these do not change: each graph that is made
-        leaves its text with torch for good. A proof looks at no value, so it is the same."""
+        """The same graph with a float64 copy of its tensors, made once for as long as these do not change. A proof looks at no
+        value, so it is the same."""
         if self._exact is None or not self._exact.is_double_of(self):
             self._exact = BlindGraph(in_float64(self.walled), self.proof)
         return self._exact

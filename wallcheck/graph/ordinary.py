@@ -9,6 +9,7 @@ from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
 
 from wallcheck.graph._nodes import copied, named, op_of, path_of
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.cut import Form
 from wallcheck.graph.walls import Walled
 
@@ -35,6 +36,7 @@ class Value(nn.Module):
         return self.form.value(cells, self.form.rest(value))
 
 
+@without_texts()
 def ordinary(walled: Walled) -> GraphModule:
     """The whole walled network as modules; `target` is its target layer."""
     run, graph, known, root = walled.graph.run, FxGraph(), {}, nn.Module()

@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 
 from wallcheck.graph import lean
 from wallcheck.graph._nodes import attribute, copied, data_nodes, example_of, logits_node, op_of, part, placeholder
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.attention import Parted, parted_at
 from wallcheck.graph.walls import Walled
 
@@ -58,6 +59,7 @@ class Quick:
             return close(lean_way(parts)[0], self.seen()(parts)[0])
 
 
+@without_texts()
 def quick_of(walled: Walled) -> Quick:
     """The quickest graph that gives the whole graph's logits."""
     line = line_of(walled)
