@@ -47,6 +47,7 @@ class AuditRun:
         all_methods: every method that applies to the net.
         metrics: names of leakage metrics; all if not given.
         count: images of each set.
+        examples: images of each set whose maps are kept for the figures.
         targets: "predicted" or "label"; photographs are labelled by their class folders.
         classes: names of the net's classes, if its description has none: a tree TREE/CLASS/IMAGE, an image set, or a text file.
         seed: of every draw by chance.
@@ -68,6 +69,7 @@ class AuditRun:
     all_methods: bool = False
     metrics: list[str] = field(default_factory=list)
     count: int = 100
+    examples: int = 8
     targets: str = "predicted"
     classes: str | None = None
     seed: int = 0
@@ -100,6 +102,7 @@ def study_of(options: AuditRun) -> Study:
         options.seed,
         options.batch_size,
         options.budget_mb,
+        options.examples,
         metrics=options.metrics or None,
     )
 
