@@ -42,6 +42,7 @@ class AuditRun:
         untrained: audit the walled net at initialisation too.
         data: folder of generated sets; if not given, data/ beside the net's folder, where reproduce puts it, or here.
         sets: which of them.
+        contrast_sets: those on which the untrained net and the twin without a wall are audited too; all if not given.
         images: folders to audit instead of generated sets: photographs or image sets.
         methods: names of methods.
         all_methods: every method that applies to the net.
@@ -64,6 +65,7 @@ class AuditRun:
     untrained: bool = True
     data: str | None = None
     sets: list[str] = field(default_factory=lambda: list(SETS))
+    contrast_sets: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     methods: list[str] = field(default_factory=lambda: [*PAPER, *CONTROLS])
     all_methods: bool = False
@@ -104,6 +106,7 @@ def study_of(options: AuditRun) -> Study:
         options.budget_mb,
         options.examples,
         metrics=options.metrics or None,
+        only={name: options.contrast_sets for name in nets if name != "walled" and options.contrast_sets},
     )
 
 

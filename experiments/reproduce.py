@@ -97,7 +97,8 @@ def training_for(preset: Preset, options: Reproduction, device: str) -> Training
 def small_net(options: Reproduction, out: Path, stages: Stages, device: str) -> int:
     nets = {name: out / name / "model.safetensors" for name in TWINS}
     shared = dict(quiet=True, count=options.count, out=out)
-    audited = dict(data=out / "data", seed=options.seed, accelerator=device, devices=1)
+    # The controls ask what the walled net's leakage depends on; the other two nets stand beside it where they are shown.
+    audited = dict(data=out / "data", contrast_sets=SHOWN, seed=options.seed, accelerator=device, devices=1)
     predicted = dict(snapshots=out / "walled/snapshots", images=out / "data/stack_mix")
     drawn = dict(run=out, training=[out / name for name in TWINS], theory=out / "theory", out=out / "figures")
     stages.run("audit", lambda: call("experiments.audit", **nets, **audited, **shared))
