@@ -1,14 +1,19 @@
-# reproduce: the whole study; test: the full suite; coverage: the suite once more, which lines it runs. Each makes its own
-# environment in .venv first.
+# reproduce: the whole study; reproduce-paper: the paper's network, on a GPU; test: the full suite; coverage: which lines it runs;
+# test-matrix: a selection of it under other versions. All but the last make their own environment in .venv first, the last one for
+# each combination of versions.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: reproduce test coverage lint clean
+.PHONY: reproduce reproduce-paper test coverage test-matrix lint clean
 
 reproduce: $(VENV)/.ready
 	$(BIN)/python -m experiments.reproduce
+
+# More flags by FLAGS="--train_count 8000 --count 50".
+reproduce-paper: $(VENV)/.ready
+	$(BIN)/python -m experiments.reproduce --preset vgg16_walls $(FLAGS)
 
 # One test process per core, one thread each; nothing is left out.
 test: $(VENV)/.ready
@@ -17,6 +22,10 @@ test: $(VENV)/.ready
 # Counting lines takes two thirds more time than the tests alone.
 coverage: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --cov --cov-report=term
+
+# FLAGS="--full", FLAGS="--only torch=2.6": see python -m tests.matrix --help.
+test-matrix:
+	$(PYTHON) -m tests.matrix $(FLAGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -42,11 +42,13 @@ class AuditRun:
         untrained: audit the walled net at initialisation too.
         data: folder of generated sets; if not given, data/ beside the net's folder, where reproduce puts it, or here.
         sets: which of them.
+        contrast_sets: those on which the untrained net and the twin without a wall are audited too; all if not given.
         images: folders to audit instead of generated sets: photographs or image sets.
         methods: names of methods.
         all_methods: every method that applies to the net.
         metrics: names of leakage metrics; all if not given.
         count: images of each set.
+        examples: images of each set whose maps are kept for the figures.
         targets: "predicted" or "label"; photographs are labelled by their class folders.
         classes: names of the net's classes, if its description has none: a tree TREE/CLASS/IMAGE, an image set, or a text file.
         seed: of every draw by chance.
@@ -63,11 +65,13 @@ class AuditRun:
     untrained: bool = True
     data: str | None = None
     sets: list[str] = field(default_factory=lambda: list(SETS))
+    contrast_sets: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     methods: list[str] = field(default_factory=lambda: [*PAPER, *CONTROLS])
     all_methods: bool = False
     metrics: list[str] = field(default_factory=list)
     count: int = 100
+    examples: int = 8
     targets: str = "predicted"
     classes: str | None = None
     seed: int = 0
@@ -100,7 +104,9 @@ def study_of(options: AuditRun) -> Study:
         options.seed,
         options.batch_size,
         options.budget_mb,
+        options.examples,
         metrics=options.metrics or None,
+        only={name: options.contrast_sets for name in nets if name != "walled" and options.contrast_sets},
     )
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,20 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(uninterrupted, study, tmp
     assert seen[-1] == (60, 60)
     assert contents(tmp_path).keys() >= {"leakage.csv", "manifest.json"}
     assert json.loads((tmp_path / "manifest.json").read_text())["config"]["count"] == 15
+
+
+def test_a_net_is_audited_on_the_sets_named_for_it_and_on_the_others_later(study, tmp_path):
+    few = replace(study, methods=["gradcam"], metrics=["leak_mass"], count=2, examples=0)
+    rows = run(replace(few, only={"unwalled": ["gen"]}), tmp_path)
+    assert set(zip(rows["net"], rows["images"], strict=True)) == {
+        ("walled", "mix"), ("walled", "gen"), ("unwalled", "gen")
+    }  # fmt: skip
+    asked = json.loads((tmp_path / "manifest.json").read_text())["config"]["image_sets"]
+    assert asked == {"walled": ["mix", "gen"], "unwalled": ["gen"]}
+    whole = run(few, tmp_path)
+    assert len(whole) == 4 * len(rows) // 3
+    with pytest.raises(ValueError, match=r"only asks for unwalled on \['noise'\]; there are nets"):
+        replace(few, only={"unwalled": ["noise"]})
 
 
 def test_progress_counts_every_image_once(study, tmp_path):

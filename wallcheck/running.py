@@ -33,9 +33,10 @@ class Study:
     image_sets: each with a name of its own. methods: None is every method that applies; one that is defined on some of
     the nets only is left out on the others. metrics: None is all.
     count: images of each set, from the first on; None is all. targets: "predicted", or "label" for
-    the sets' labels. examples: images of each set whose maps are kept for the figures.
+    the sets' labels. examples: images of each set whose maps are kept for the figures. only: name of a net -> names of the image
+    sets it is audited on; a net that is not named is audited on all.
 
-    Methods, metrics, count and examples are how much of the study is asked for: a folder takes more of them later. All
+    Methods, metrics, count, examples and only are how much of the study is asked for: a folder takes more of them later. All
     else is the study itself, and another folder's. Batch size and memory change rows in the last bits at most.
     """
 
@@ -50,6 +51,7 @@ class Study:
     budget_mb: float = BUDGET_MB
     examples: int = 8
     metrics: Sequence[str] | None = None
+    only: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self):
         object.__setattr__(self, "nets", {name: unwrapped(net) for name, net in self.nets.items()})
@@ -62,6 +64,11 @@ class Study:
         names = [images.name for images in self.image_sets]
         if len(set(names)) < len(names):
             raise ValueError(f"two image sets share a name in {names}; rename one folder")
+        for name, wanted in self.only.items():
+            if name not in self.nets or not set(wanted) <= set(names):
+                raise ValueError(
+                    f"only asks for {name} on {list(wanted)}; there are nets {list(self.nets)} and image sets {names}"
+                )
         for images in self.image_sets:
             if self.targets == "label" and (why := images.unlabelled(self.size(images))):
                 raise ValueError(f"{images.name} has no labels: {why}")
@@ -94,6 +101,10 @@ class Study:
             (method.name, *where) for method in self.methods_for(name) for where in questions(net, method, metrics)
         )
 
+    def sets_for(self, name: str) -> list[ImageSet | PhotoFolder]:
+        """The image sets that the net of this name is audited on."""
+        return [images for images in self.image_sets if images.name in self.only.get(name, (images.name,))]
+
     def size(self, images: ImageSet | PhotoFolder) -> int:
         return len(images) if self.count is None else min(self.count, len(images))
 
@@ -107,6 +118,7 @@ class Study:
         return dict(
             weights={name: net.graph.fingerprint for name, net in self.nets.items()},
             methods={name: [method.name for method in self.methods_for(name)] for name in self.nets},
+            image_sets={name: [images.name for images in self.sets_for(name)] for name in self.nets},
             metrics=[metric.name for metric in chosen_metrics(self.metrics)],
             contrasts=self.contrasts,
             count=self.count,
@@ -157,7 +169,7 @@ def run(
     certificates = {name: certify(study.blind(name)).raise_if_broken() for name in study.nets}
     digest = claim(out, _manifest(study, certificates, pictures), pictures)
     set_foreign_aside(out, digest)
-    jobs = [(name, images) for name in study.nets for images in study.image_sets]
+    jobs = [(name, images) for name in study.nets for images in study.sets_for(name)]
     total, finished = sum(study.size(images) for _, images in jobs), 0
     for name, images in jobs:
         told = pictures[images.name].first(study.size(images))
