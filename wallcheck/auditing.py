@@ -16,11 +16,11 @@ from torch import Tensor
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, prove
 from wallcheck.evidence import BUDGET_MB, Evidence
-from wallcheck.guarding import Use, each
+from wallcheck.guarding import Use, tried
 from wallcheck.maps import rectify, views_of
 from wallcheck.metrics import LEAKAGE, TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
-from wallcheck.numerics import unit_scale
+from wallcheck.numerics import in_double, unit_scale
 from wallcheck.registry import Registry, unique
 from wallcheck.results import COLUMNS, Failure, sorted_rows, told, unresolved
 
@@ -118,26 +118,40 @@ def measure(
     indices: Sequence[int],
 ) -> Measured:
     """The rows of one batch; leakage is counted in the unseen region of `blind`."""
-    targets, tables, failures = evidence.targets.cpu().numpy(), [], []
-    numbers = np.asarray(indices)
+    numbers, targets, made = np.asarray(indices), evidence.targets, []
     for method in methods:
-        where, use = questions(evidence.net, method, metrics), _answers(method, metrics, blind, evidence)
-        names = tuple(dict.fromkeys(metric for _, _, metric in where))
-        if not where:
-            continue
-        kept, values, wrong = each(method, evidence, use)
+        where = questions(evidence.net, method, metrics)
+        if where:
+            made.append((method, where, tried(method, evidence, _answers(method, metrics, blind, evidence))))
+    tables, failures = [], []
+    targets, *read = _read([targets, *(one for _, _, found in made for one in (found.values, found.bad))])
+    targets = targets[0].astype(int)
+    for (method, where, found), values, bad in zip(made, read[::2], read[1::2], strict=True):
+        kept, wrong = found.read(method, [] if found.bad is None else bad[0].astype(bool).tolist())
         if kept:
+            places = np.array(found.places)[kept]
             table = pd.DataFrame(where, columns=["view", "on", "metric"])
             table = table.loc[table.index.repeat(len(kept))].reset_index(drop=True)
-            table["method"], table["value"] = method.name, np.concatenate([part.numpy() for part in values])
-            table["image"], table["target"] = np.tile(numbers[kept], len(where)), np.tile(targets[kept], len(where))
+            table["method"], table["value"] = method.name, values[:, kept].ravel()
+            table["image"], table["target"] = np.tile(numbers[places], len(where)), np.tile(targets[places], len(where))
             tables.append(table)
+        names = tuple(dict.fromkeys(metric for _, _, metric in where))
         failures += [
             Failure(net_name, image_set, int(numbers[place]), method.name, names, error)
             for place, error in wrong.items()
         ]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     return Measured(rows.assign(net=net_name, images=image_set)[COLUMNS], failures)
+
+
+def _read(held: Sequence[Tensor | list[Tensor] | None]) -> list[np.ndarray]:
+    """Each as (n, N) on the CPU, by one copy of them all: every copy waits until a GPU has done what it was given."""
+    rows = [torch.stack([in_double(row) for row in one]) if isinstance(one, list) and one else one for one in held]
+    rows = [torch.empty(0, 0) if one is None or isinstance(one, list) else one for one in rows]
+    rows = [one[None] if one.ndim == 1 else one for one in rows]
+    flat = torch.cat([in_double(one).flatten().to(rows[0].device) for one in rows]).cpu()
+    parts = flat.split([one.numel() for one in rows])
+    return [part.view(one.shape).numpy() for part, one in zip(parts, rows, strict=True)]
 
 
 def questions(net: BlindNet, method: Method, metrics: Sequence[Metric]) -> list[tuple[str, str, str]]:
@@ -176,7 +190,7 @@ def _answers(method: Method, metrics: Sequence[Metric], blind: BlindNet, evidenc
                 found.append(metric.body(rectify(raw)))
             elif known:
                 found.append(metric.body(raw, evidence.truth[places]))
-        return [value.cpu() for value in found]
+        return found
 
     return values
 
