@@ -10,7 +10,10 @@ import torch
 
 BUDGET_MB = 256
 CACHE_MB = 8
-SHARE, MOST_MB = 1 / 4, 4096  # of a GPU's free memory; more than this is no faster, and 2^31 values are some kernels' limit
+SHARE, MOST_MB = (
+    1 / 4,
+    4096,
+)  # of a GPU's free memory; more than this is no faster, and 2^31 values are some kernels' limit
 
 
 def budget_of(device: torch.device) -> float:
@@ -21,6 +24,11 @@ def budget_of(device: torch.device) -> float:
     free, _ = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return max(1.0, min(MOST_MB, SHARE * (free + unused) / 2**20))
+
+
+def told_of(device: torch.device) -> str:
+    """The device in words: cpu, or cuda and the GPU's name."""
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
 
 
 def slices(start: int, stop: int, size: int) -> Iterator[slice]:

@@ -41,6 +41,7 @@ def image_slope(ev: Evidence, rule: Rule, *, with_reference: bool = False, first
     with_reference: a black image (0 after normalisation) goes along as the last row.
     first: another rule for the operations on the image itself.
     """
+
     def logits_of(images: Tensor) -> Tensor:
         rows = torch.cat([images, torch.zeros_like(images[:1])]) if with_reference else images
         return rules.through(ev.graph.quick.run, rule, rows[(..., *ev.graph.visible)], first=first)[: len(images)]
