@@ -14,7 +14,7 @@ PACKAGE = ROOT / "wallcheck"
 LEVEL = {
     "writing": 0, "geometry": 0, "photos": 0, "numerics": 0, "registry": 0, "guided": 0, "statistics": 0, "imputing": 0,
     "graph": 1, "models": 2, "maps": 1, "wall_words": 1, "data": 1, "metrics": 1, "results": 1,
-    "certificate": 3, "evidence": 3, "regularisers": 3, "labelled": 2, "attended": 2, "randomising": 3, "similarity": 2,
+    "certificate": 3, "evidence": 3, "regularisers": 3, "labelled": 2, "attended": 2, "memory": 0, "traced": 2, "randomising": 3, "similarity": 2,
     "cams": 4, "masking": 4,
     "adapters": 5, "guarding": 5, "measuring": 5, "prediction": 5,
     "auditing": 6, "plots": 6,

@@ -10,6 +10,15 @@ from torch.nn.functional import logsigmoid
 FAINTEST = 2.0**-500
 
 
+def in_double(values: Tensor) -> Tensor:
+    """values in double precision, on the CPU where their device has none (MPS).
+
+    >>> in_double(torch.ones(1))
+    tensor([1.], dtype=torch.float64)
+    """
+    return values.cpu().double() if values.device.type == "mps" else values.double()
+
+
 def ratio(top: Tensor, bottom: Tensor) -> Tensor:
     """top / bottom, and 0 where bottom is exactly 0: no hidden scale.
 
@@ -31,7 +40,7 @@ def unit_scale(maps: Tensor) -> tuple[Tensor, Tensor]:
     (tensor([[0.2500, 0.5000]], dtype=torch.float64), tensor([[-146]], dtype=torch.int32))
     """
     low, high = maps.detach().amin((-2, -1), keepdim=True), maps.detach().amax((-2, -1), keepdim=True)
-    exponent = torch.frexp(torch.maximum(-low, high).double()).exponent
+    exponent = torch.frexp(in_double(torch.maximum(-low, high))).exponent
     scaled = times_power(maps, -exponent)
     if maps.dtype == torch.float64:  # no narrower type reaches so far
         scaled = torch.where((maps != 0) & (scaled.abs() < FAINTEST), FAINTEST * maps.sign(), scaled)
@@ -40,10 +49,12 @@ def unit_scale(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def times_power(values: Tensor, exponent: Tensor) -> Tensor:
     """values * 2^exponent in double precision, rounded only where the result is subnormal; `torch.ldexp` overflows on
-    its way. In two steps, because 2^1074 is no double."""
+    its way. In two steps, because 2^1074 is no double; a GPU always takes both, for to look first is to wait for it."""
     first = exponent.clamp(-1022, 1023)
-    product = values.double() * _power(first)
-    return product * _power(exponent - first) if (exponent != first).any() else product
+    product = in_double(values) * _power(first)
+    if product.device.type == "cpu" and not (exponent != first).any():
+        return product
+    return product * _power(exponent - first)
 
 
 def _power(exponent: Tensor) -> Tensor:

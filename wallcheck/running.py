@@ -13,10 +13,21 @@ from wallcheck.auditing import answered, applicable, checked_settings, chosen_me
 from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify
 from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images
-from wallcheck.evidence import BUDGET_MB, Evidence
+from wallcheck.evidence import Evidence
 from wallcheck.examples import keep_examples
 from wallcheck.identity import Pictures, claim, identity
-from wallcheck.lit.auditing import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
+from wallcheck.lit.auditing import (
+    BARE,
+    Auditor,
+    Numbered,
+    ShardWriter,
+    device_of,
+    interruptible,
+    on_device,
+    quiet,
+    wait_for_ranks,
+)
+from wallcheck.memory import told_of
 from wallcheck.metrics import TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
 from wallcheck.results import Holdings, Manifest, merge, set_foreign_aside, summary, writable
@@ -35,6 +46,8 @@ class Study:
     count: images of each set, from the first on; None is all. targets: "predicted", or "label" for
     the sets' labels. examples: images of each set whose maps are kept for the figures. only: name of a net -> names of the image
     sets it is audited on; a net that is not named is audited on all.
+    the sets' labels. examples: images of each set whose maps are kept for the figures. budget_mb, precision: see
+    `wallcheck.evidence.Evidence`.
 
     Methods, metrics, count, examples and only are how much of the study is asked for: a folder takes more of them later. All
     else is the study itself, and another folder's. Batch size and memory change rows in the last bits at most.
@@ -48,14 +61,15 @@ class Study:
     targets: str = "predicted"
     seed: int = 0
     batch_size: int = 20
-    budget_mb: float = BUDGET_MB
+    budget_mb: float | None = None
     examples: int = 8
     metrics: Sequence[str] | None = None
     only: dict[str, Sequence[str]] = field(default_factory=dict)
+    precision: str = "exact"
 
     def __post_init__(self):
         object.__setattr__(self, "nets", {name: unwrapped(net) for name, net in self.nets.items()})
-        checked_settings(self.seed, self.batch_size, self.budget_mb)
+        checked_settings(self.seed, self.batch_size, self.budget_mb, self.precision)
         chosen_metrics(self.metrics)
         if self.targets not in ("predicted", "label"):
             raise ValueError(f"targets are {self.targets!r}; choose 'predicted' or 'label'")
@@ -125,7 +139,15 @@ class Study:
             targets=self.targets,
             seed=self.seed,
             examples=self.examples,
+            precision=self.precision,
         )
+
+    @property
+    def settings(self) -> dict:
+        """What rows depend on beside nets and images. Only another precision than the usual one is named: folders from before
+        there was a choice are studies in full float32."""
+        usual = dict(targets=self.targets, seed=self.seed)
+        return usual if self.precision == "exact" else usual | dict(precision=self.precision)
 
 
 def images_for(
@@ -165,9 +187,22 @@ def run(
     for images in study.image_sets:
         pictures[images.name].first(study.size(images))
         _check_labels(study, images)
-    out = writable(out)
-    certificates = {name: certify(study.blind(name)).raise_if_broken() for name in study.nets}
-    digest = claim(out, _manifest(study, certificates, pictures), pictures)
+    device = device_of(trainer or {})
+    with on_device(study.nets.values(), device):
+        return _run(study, writable(out), trainer or {}, progress, pictures, device)
+
+
+def _run(
+    study: Study,
+    out: Path,
+    trainer: dict,
+    progress: Callable[[int, int, str], None] | None,
+    pictures: dict[str, Pictures],
+    device: torch.device,
+) -> pd.DataFrame:
+    certified = {blind: certify(blind).raise_if_broken() for blind in dict.fromkeys(map(study.blind, study.nets))}
+    certificates = {name: certified[study.blind(name)] for name in study.nets}
+    digest = claim(out, _manifest(study, certificates, pictures, device), pictures)
     set_foreign_aside(out, digest)
     jobs = [(name, images) for name in study.nets for images in study.sets_for(name)]
     total, finished = sum(study.size(images) for _, images in jobs), 0
@@ -180,7 +215,7 @@ def run(
         tell = _counter(progress, finished, total, f"{name} on {images.name}")
         tell(0)
         for work in works:
-            _predict(study, name, images, work, out, held, trainer or {}, tell)
+            _predict(study, name, images, work, out, held, trainer, tell)
         finished += todo
         keep_examples(study, name, images, out, digest)
     wait_for_ranks()
@@ -226,15 +261,17 @@ def _check_labels(study: Study, images: ImageSet | PhotoFolder) -> None:
             Evidence(net, images.images(slice(0, 1)), last)
 
 
-def _manifest(study: Study, certificates: dict[str, Certificate], pictures: dict[str, Pictures]) -> Manifest:
+def _manifest(
+    study: Study, certificates: dict[str, Certificate], pictures: dict[str, Pictures], device: torch.device
+) -> Manifest:
     config = study.config
     regions = {name: study.blind(name).graph.fingerprint for name in study.nets}
     sets = {images.name: pictures[images.name].identity(study.size(images)) for images in study.image_sets}
     return Manifest(
         config=config,
-        study=identity(config["weights"], regions, dict(targets=study.targets, seed=study.seed), sets),
+        study=identity(config["weights"], regions, study.settings, sets),
         certificates={name: certificate.to_dict() for name, certificate in certificates.items()},
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=told_of(device),
     )
 
 
@@ -268,15 +305,14 @@ def _predict(
     tell: Callable[[int], None],
 ) -> None:
     numbers, methods, metrics = work
-    settings = dict(seed=study.seed, budget_mb=study.budget_mb)
+    settings = dict(seed=study.seed, budget_mb=study.budget_mb, precision=study.precision)
     names, labels = (name, images.name), study.labels(images)
     net, blind = study.nets[name], study.blind(name)
     module = Auditor(net, blind, (methods, metrics), names, settings, labels, study.keys(name), held)
     loader = DataLoader(Numbered(images, numbers), batch_size=study.batch_size)
-    bare = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
     with quiet(), interruptible():
         writer = ShardWriter(out, held.study, held, tell)
-        predictor = L.Trainer(**bare, inference_mode=False, callbacks=[writer], **trainer)
+        predictor = L.Trainer(**BARE, inference_mode=False, callbacks=[writer], **trainer)
         predictor.predict(module, loader, return_predictions=False)
 
 

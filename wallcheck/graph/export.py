@@ -26,7 +26,7 @@ from torch.utils._pytree import TreeSpec
 
 from wallcheck.graph._in_place import functional
 from wallcheck.graph._nodes import copied, named, op_of, output, placeholder, where
-from wallcheck.graph._precision import in_full_float32
+from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
 
@@ -233,11 +233,12 @@ def _no_logits(got: str) -> ValueError:
 
 
 @contextmanager
-def plainly(device: torch.device) -> Iterator[None]:
-    """Outside inference mode and autocast, in full float32, whatever the caller or the process has chosen."""
+def plainly(device: torch.device, precision: str = "exact") -> Iterator[None]:
+    """Outside inference mode and autocast, in full float32 (or as `precision` says), whatever the caller or the process has
+    chosen."""
     kind = torch.device(device).type
     outside = torch.inference_mode(False), torch.autocast("cpu" if kind == "meta" else kind, enabled=False)
-    with outside[0], outside[1], in_full_float32():
+    with outside[0], outside[1], multiplied(precision, kind):
         yield
 
 

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from wallcheck.auditing import Measured, measure
@@ -54,6 +54,31 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from ended
 
 
+BARE = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+
+
+def device_of(trainer: dict) -> torch.device:
+    """Where this process works under these flags of lightning.Trainer."""
+    with quiet():
+        return L.Trainer(**BARE, **trainer).strategy.root_device
+
+
+@contextmanager
+def on_device(nets: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
+    """The nets on the device inside the block, so that certificate, audit and examples all run there; back where they were after
+    it, whatever happens."""
+    before = {net: next((each.device for each in (*net.parameters(), *net.buffers())), device) for net in nets}
+    try:
+        for net, place in before.items():
+            if place != device:
+                net.to(device)
+        yield
+    finally:
+        for net, place in before.items():
+            if place != device:
+                net.to(place)
+
+
 def wait_for_ranks() -> None:
     """Wait until every process of a distributed run has come this far; nothing in a run of one process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -78,7 +103,7 @@ class Auditor(L.LightningModule):
 
     `Trainer.predict` shards without repeating an image, so several devices or nodes need flags only.
     Use a Trainer with inference_mode=False, since methods differentiate. names: of net and image set.
-    settings: keywords of Evidence. labels: classes to explain, by image number; None the predicted ones.
+    The nets are on the device already, see `on_device`. settings: keywords of Evidence. labels: classes to explain, by image number; None the predicted ones.
     wanted: the keys (method, view, on, metric) of every image; held: what the folder holds of them.
     """
 
@@ -94,7 +119,8 @@ class Auditor(L.LightningModule):
         held: Holdings,
     ):
         super().__init__()
-        self.net, self.blind, self.names = net, blind, names
+        self.nets = net, blind  # not as parts: Lightning would move them to the CPU after each job
+        self.names = names
         self.methods, self.metrics = work
         self.settings, self.labels, self.wanted, self.held = settings, labels, wanted, held
 
@@ -105,8 +131,9 @@ class Auditor(L.LightningModule):
             return None
         images, numbers = batch[0][places], batch[1][places].tolist()
         targets = None if self.labels is None else torch.from_numpy(np.asarray(self.labels)[numbers])
-        evidence = Evidence(self.net, images, targets, **self.settings)
-        return measure(evidence, self.methods, self.metrics, self.blind, *self.names, numbers)
+        net, blind = self.nets
+        evidence = Evidence(net, images, targets, **self.settings)
+        return measure(evidence, self.methods, self.metrics, blind, *self.names, numbers)
 
 
 class ShardWriter(BasePredictionWriter):
