@@ -40,7 +40,7 @@ def make_set(
     if storage.is_finished(folder, description, overwrite):
         on_progress(count)
         return folder
-    with storage.new_folder(folder) as part:
+    with storage.new_folder(folder, description, overwrite) as part:
         storage.create_arrays(part, count, size)
         tasks = [(name, count, frame, start, part) for start in range(0, count, IMAGES_PER_TASK)]
         rows = []
