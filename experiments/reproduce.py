@@ -24,7 +24,7 @@ from rich.table import Table
 
 from experiments import flags
 from wallcheck.cli import INCOMPLETE
-from wallcheck.results import merge, writable
+from wallcheck.results import open_rows, writable
 from wallcheck.tables import print_leakage
 from wallcheck.writing import write_text
 
@@ -84,10 +84,10 @@ def main(options: Reproduction) -> int:
     )
     stages.run("theory", lambda: call("theory", out=out / "theory", seed=options.seed, quick=options.quick_theory))
     stages.run("figures", lambda: call("experiments.figures", **drawn))
-    rows = merge(out)
-    print_leakage(rows[rows["images"].isin(["stack_mix", "stack_gen"])])
+    rows = open_rows(out)
+    print_leakage(rows.select(images=["stack_mix", "stack_gen"]))
     stages.report({name: latest(out / name)[1] for name in ("walled", "unwalled")})
-    return INCOMPLETE if rows.attrs["failures"] else 0
+    return INCOMPLETE if rows.failures else 0
 
 
 class Stages:

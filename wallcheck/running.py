@@ -16,10 +16,29 @@ from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images
 from wallcheck.evidence import BUDGET_MB, Evidence
 from wallcheck.examples import keep_examples
 from wallcheck.identity import Pictures, claim, identity
-from wallcheck.lit.auditing import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
+from wallcheck.lit.auditing import (
+    Auditor,
+    Numbered,
+    ShardWriter,
+    interruptible,
+    is_first_rank,
+    quiet,
+    wait_for_ranks,
+)
 from wallcheck.metrics import TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
-from wallcheck.results import Holdings, Manifest, merge, set_foreign_aside, summary, writable
+from wallcheck.results import (
+    Holdings,
+    Manifest,
+    Measure,
+    Rows,
+    compact,
+    open_rows,
+    rows_of,
+    set_foreign_aside,
+    summary,
+    writable,
+)
 from wallcheck.writing import write_text
 
 TABLE = "leakage.csv"
@@ -140,12 +159,19 @@ def images_for(
 def run(
     study: Study, out: str | Path, trainer: dict | None = None, progress: Callable[[int, int, str], None] | None = None
 ) -> pd.DataFrame:
-    """Audit into the folder `out`, or go on where an audit of the same study stopped or ended; all rows of the folder.
+    """`run_folder`, and all rows of the folder as one table, for what fits into memory."""
+    return run_folder(study, out, trainer, progress).table()
+
+
+def run_folder(
+    study: Study, out: str | Path, trainer: dict | None = None, progress: Callable[[int, int, str], None] | None = None
+) -> Rows:
+    """Audit into the folder `out`, or go on where an audit of the same study stopped or ended; the rows of the folder, unread.
 
     What the folder holds is not measured again; more methods, images or metrics are added to it. Several processes may
     work on one folder. trainer: flags of lightning.Trainer (devices, num_nodes, accelerator). progress: told
     (images done, images in all, what is running). A method that fails has no rows for those images and is
-    tried again next time; `attrs["failures"]` of the table lists what this study misses, and an `Incomplete` warning
+    tried again next time; `failures` of the rows lists what this study misses, and an `Incomplete` warning
     tells. Raises BrokenWall for a net that is not blind, FileExistsError if out holds another study, PermissionError if
     it cannot be written.
     """
@@ -172,24 +198,34 @@ def run(
         finished += todo
         keep_examples(study, name, images, out, digest)
     wait_for_ranks()
-    return _finished(study, out)
+    if is_first_rank():
+        _finish(study, out)
+    wait_for_ranks()
+    rows = open_rows(out)
+    rows.failures = _missed(study, rows)
+    warn_of(rows.failures, stacklevel=4)
+    return rows
 
 
-def _finished(study: Study, out: Path) -> pd.DataFrame:
-    """The merged rows; their table is written, and told what the study misses."""
-    writable(out)  # a process killed beside this one may have left half a file
-    table = merge(out)
+def _finish(study: Study, out: Path) -> None:
+    """Few shards and the table; a process killed beside this one may have left half a file."""
+    writable(out)
+    compact(out)
+    rows = open_rows(out)
+    rows.failures = _missed(study, rows)
+    write_text(out / TABLE, leakage_table(rows).to_csv(index=False))
+
+
+def _missed(study: Study, rows: Rows) -> list[dict]:
     methods = {method.name for name in study.nets for method in study.methods_for(name)}
-    table.attrs["failures"] = [one for one in table.attrs["failures"] if one["method"] in methods]
-    write_text(out / TABLE, leakage_table(table).to_csv(index=False))
-    warn_of(table.attrs["failures"], stacklevel=4)
-    return table
+    return [one for one in rows.failures if one["method"] in methods]
 
 
-def leakage_table(table: pd.DataFrame) -> pd.DataFrame:
+def leakage_table(rows: pd.DataFrame | Rows) -> pd.DataFrame:
     """Means with intervals, and how many images each method misses; a method that misses all has a line of its own."""
-    means = summary(headline(table))
-    failed = pd.DataFrame(table.attrs["failures"], columns=["net", "images", "method", "count"])
+    rows = rows_of(rows)
+    means = summary(rows.where(is_headline))
+    failed = pd.DataFrame(rows.failures, columns=["net", "images", "method", "count"])
     failed = failed.rename(columns={"count": "missing"})
     if failed.empty:
         return means.assign(missing=0)
@@ -198,11 +234,11 @@ def leakage_table(table: pd.DataFrame) -> pd.DataFrame:
     return joined.assign(missing=joined["missing"].fillna(0).astype(int), count=joined["count"].fillna(0).astype(int))
 
 
-def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the table is made of: the paper's ratio as displayed, the exact measures on cells, and what is missed."""
-    shown = (table["view"] == "displayed") & (table["metric"] == "leak_l2")
-    cells = (table["view"] == "rectified") & (table["on"] == "grid")
-    return table[shown | cells | table["metric"].isin(list(TRUTH))]
+def is_headline(measure: Measure) -> bool:
+    """What the table is made of: the paper's ratio as displayed, the exact measures on cells, and what is missed."""
+    shown = (measure.view, measure.metric) == ("displayed", "leak_l2")
+    cells = (measure.view, measure.on) == ("rectified", "grid")
+    return shown or cells or measure.metric in TRUTH
 
 
 def _check_labels(study: Study, images: ImageSet | PhotoFolder) -> None:
@@ -263,7 +299,7 @@ def _predict(
     loader = DataLoader(Numbered(images, numbers), batch_size=study.batch_size)
     bare = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
     with quiet(), interruptible():
-        writer = ShardWriter(out, held.study, held, tell)
+        writer = ShardWriter(held, tell)
         predictor = L.Trainer(**bare, inference_mode=False, callbacks=[writer], **trainer)
         predictor.predict(module, loader, return_predictions=False)
 
