@@ -41,7 +41,7 @@ def make_set(
     if storage.is_finished(folder, description, overwrite):
         on_progress(count)
         return folder
-    with storage.new_folder(folder) as part:
+    with storage.new_folder(folder, description, overwrite) as part:
         storage.create_arrays(part, count, size)
         step = by_area(IMAGES_PER_TASK, size)
         tasks = [(name, count, frame, range(start, start + step), part) for start in range(0, count, step)]

@@ -17,7 +17,6 @@ no map for some images; it is named, all other rows stand.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 from lightning.pytorch.utilities import rank_zero_only
 
 from experiments import flags
@@ -25,7 +24,8 @@ from wallcheck import models
 from wallcheck.cams import CONTROLS, PAPER
 from wallcheck.cli import INCOMPLETE
 from wallcheck.evidence import BUDGET_MB
-from wallcheck.running import Study, images_for, run
+from wallcheck.results import Rows
+from wallcheck.running import Study, images_for, run_folder
 from wallcheck.tables import print_leakage, progress_bar
 from wallcheck.writing import say
 
@@ -118,14 +118,14 @@ def data_of(options: AuditRun) -> Path:
 def main(options: AuditRun) -> int:
     trainer = dict(devices=options.devices, num_nodes=options.num_nodes, accelerator=options.accelerator)
     with progress_bar() as tell:
-        rows = run(study_of(options), options.out, trainer, tell)
-    paper = rows[rows["images"].isin(["stack_mix", "stack_gen"])]
-    report(rows if options.images or paper.empty else paper, options.out)
-    return INCOMPLETE if rows.attrs["failures"] else 0
+        rows = run_folder(study_of(options), options.out, trainer, tell)
+    paper = rows.select(images=["stack_mix", "stack_gen"])
+    report(rows if options.images or not paper.measures else paper, options.out)
+    return INCOMPLETE if rows.failures else 0
 
 
 @rank_zero_only
-def report(rows: pd.DataFrame, out: str) -> None:
+def report(rows: Rows, out: str) -> None:
     print_leakage(rows)
     say(f"rows, manifest and table are in {out}")
 

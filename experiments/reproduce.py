@@ -24,7 +24,7 @@ from experiments.study import settings_of
 from experiments.twins import TWINS, Training, latest, train_both
 from wallcheck import models
 from wallcheck.cli import INCOMPLETE
-from wallcheck.results import merge, writable
+from wallcheck.results import open_rows, writable
 from wallcheck.tables import print_leakage
 
 SHOWN = ["stack_mix", "stack_gen"]
@@ -105,9 +105,9 @@ def small_net(options: Reproduction, out: Path, stages: Stages, device: str) -> 
     stages.run("prediction", lambda: call("experiments.prediction", **predicted, **shared))
     stages.run("theory", lambda: call("theory", out=out / "theory", seed=options.seed, quick=options.quick_theory))
     stages.run("figures", lambda: call("experiments.figures", **drawn))
-    rows = merge(out)
-    print_leakage(rows[rows["images"].isin(SHOWN)])
-    return INCOMPLETE if rows.attrs["failures"] else 0
+    rows = open_rows(out)
+    print_leakage(rows.select(images=SHOWN))
+    return INCOMPLETE if rows.failures else 0
 
 
 def paper_net(options: Reproduction, out: Path, stages: Stages, device: str) -> int:
@@ -116,8 +116,8 @@ def paper_net(options: Reproduction, out: Path, stages: Stages, device: str) -> 
     stages.run("audits", lambda: paper.audit_all(parts, out, out / "data", options.seed, device))
     stages.run("figures", lambda: call("experiments.figures", **drawn))
     folder = paper.publish(options, parts, stages.spent, device)
-    failures = [one for part in parts for one in merge(out / part.name).attrs["failures"]]
-    print_leakage(merge(out / "paper"))
+    failures = [one for part in parts for one in open_rows(out / part.name).failures]
+    print_leakage(open_rows(out / "paper"))
     print(f"what came out is told in {folder / paper.NAME}.md")
     return INCOMPLETE if failures else 0
 

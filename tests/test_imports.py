@@ -118,9 +118,9 @@ def test_every_name_of_the_door_resolves():
         wallcheck.gradcam  # noqa: B018
 
 
-def test_data_gen_knows_geometry_and_the_reader_of_photographs_only():
+def test_data_gen_knows_geometry_the_reader_of_photographs_and_whole_files_only():
     used = {name for path in sources(ROOT / "data_gen") for name in imported(path, "wallcheck")}
-    assert used <= {"geometry", "photos"}
+    assert used <= {"geometry", "photos", "writing"}
 
 
 def test_theory_stands_alone():

@@ -264,7 +264,7 @@ def _certify(options) -> int:
 
 def _audit(options) -> int:
     from wallcheck.certificate import Certificate
-    from wallcheck.running import Study, images_for, run
+    from wallcheck.running import Study, images_for, run_folder
     from wallcheck.tables import print_leakage, progress_bar
 
     net = _net(options)
@@ -282,10 +282,10 @@ def _audit(options) -> int:
         metrics=options.metrics,
     )
     with progress_bar() as tell:
-        rows = run(study, options.out, progress=tell)
+        rows = run_folder(study, options.out, progress=tell)
     print_leakage(rows)
     say(f"rows, manifest and table are in {options.out}")
-    return INCOMPLETE if rows.attrs["failures"] else 0
+    return INCOMPLETE if rows.failures else 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from wallcheck.lit.auditing import (
     ShardWriter,
     device_of,
     interruptible,
+    is_first_rank,
     on_device,
     quiet,
     wait_for_ranks,
@@ -30,7 +31,18 @@ from wallcheck.lit.auditing import (
 from wallcheck.memory import told_of
 from wallcheck.metrics import TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
-from wallcheck.results import Holdings, Manifest, merge, set_foreign_aside, summary, writable
+from wallcheck.results import (
+    Holdings,
+    Manifest,
+    Measure,
+    Rows,
+    compact,
+    open_rows,
+    rows_of,
+    set_foreign_aside,
+    summary,
+    writable,
+)
 from wallcheck.writing import write_text
 
 TABLE = "leakage.csv"
@@ -45,9 +57,7 @@ class Study:
     the nets only is left out on the others. metrics: None is all.
     count: images of each set, from the first on; None is all. targets: "predicted", or "label" for
     the sets' labels. examples: images of each set whose maps are kept for the figures. only: name of a net -> names of the image
-    sets it is audited on; a net that is not named is audited on all.
-    the sets' labels. examples: images of each set whose maps are kept for the figures. budget_mb, precision: see
-    `wallcheck.evidence.Evidence`.
+    sets it is audited on; a net that is not named is audited on all. budget_mb, precision: see `wallcheck.evidence.Evidence`.
 
     Methods, metrics, count, examples and only are how much of the study is asked for: a folder takes more of them later. All
     else is the study itself, and another folder's. Batch size and memory change rows in the last bits at most.
@@ -174,12 +184,19 @@ def images_for(
 def run(
     study: Study, out: str | Path, trainer: dict | None = None, progress: Callable[[int, int, str], None] | None = None
 ) -> pd.DataFrame:
-    """Audit into the folder `out`, or go on where an audit of the same study stopped or ended; all rows of the folder.
+    """`run_folder`, and all rows of the folder as one table, for what fits into memory."""
+    return run_folder(study, out, trainer, progress).table()
+
+
+def run_folder(
+    study: Study, out: str | Path, trainer: dict | None = None, progress: Callable[[int, int, str], None] | None = None
+) -> Rows:
+    """Audit into the folder `out`, or go on where an audit of the same study stopped or ended; the rows of the folder, unread.
 
     What the folder holds is not measured again; more methods, images or metrics are added to it. Several processes may
     work on one folder. trainer: flags of lightning.Trainer (devices, num_nodes, accelerator). progress: told
     (images done, images in all, what is running). A method that fails has no rows for those images and is
-    tried again next time; `attrs["failures"]` of the table lists what this study misses, and an `Incomplete` warning
+    tried again next time; `failures` of the rows lists what this study misses, and an `Incomplete` warning
     tells. Raises BrokenWall for a net that is not blind, FileExistsError if out holds another study, PermissionError if
     it cannot be written.
     """
@@ -219,24 +236,34 @@ def _run(
         finished += todo
         keep_examples(study, name, images, out, digest)
     wait_for_ranks()
-    return _finished(study, out)
+    if is_first_rank():
+        _finish(study, out)
+    wait_for_ranks()
+    rows = open_rows(out)
+    rows.failures = _missed(study, rows)
+    warn_of(rows.failures, stacklevel=4)
+    return rows
 
 
-def _finished(study: Study, out: Path) -> pd.DataFrame:
-    """The merged rows; their table is written, and told what the study misses."""
-    writable(out)  # a process killed beside this one may have left half a file
-    table = merge(out)
+def _finish(study: Study, out: Path) -> None:
+    """Few shards and the table; a process killed beside this one may have left half a file."""
+    writable(out)
+    compact(out)
+    rows = open_rows(out)
+    rows.failures = _missed(study, rows)
+    write_text(out / TABLE, leakage_table(rows).to_csv(index=False))
+
+
+def _missed(study: Study, rows: Rows) -> list[dict]:
     methods = {method.name for name in study.nets for method in study.methods_for(name)}
-    table.attrs["failures"] = [one for one in table.attrs["failures"] if one["method"] in methods]
-    write_text(out / TABLE, leakage_table(table).to_csv(index=False))
-    warn_of(table.attrs["failures"], stacklevel=4)
-    return table
+    return [one for one in rows.failures if one["method"] in methods]
 
 
-def leakage_table(table: pd.DataFrame) -> pd.DataFrame:
+def leakage_table(rows: pd.DataFrame | Rows) -> pd.DataFrame:
     """Means with intervals, and how many images each method misses; a method that misses all has a line of its own."""
-    means = summary(headline(table))
-    failed = pd.DataFrame(table.attrs["failures"], columns=["net", "images", "method", "count"])
+    rows = rows_of(rows)
+    means = summary(rows.where(is_headline))
+    failed = pd.DataFrame(rows.failures, columns=["net", "images", "method", "count"])
     failed = failed.rename(columns={"count": "missing"})
     if failed.empty:
         return means.assign(missing=0)
@@ -245,11 +272,11 @@ def leakage_table(table: pd.DataFrame) -> pd.DataFrame:
     return joined.assign(missing=joined["missing"].fillna(0).astype(int), count=joined["count"].fillna(0).astype(int))
 
 
-def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that the table is made of: the paper's ratio as displayed, the exact measures on cells, and what is missed."""
-    shown = (table["view"] == "displayed") & (table["metric"] == "leak_l2")
-    cells = (table["view"] == "rectified") & (table["on"] == "grid")
-    return table[shown | cells | table["metric"].isin(list(TRUTH))]
+def is_headline(measure: Measure) -> bool:
+    """What the table is made of: the paper's ratio as displayed, the exact measures on cells, and what is missed."""
+    shown = (measure.view, measure.metric) == ("displayed", "leak_l2")
+    cells = (measure.view, measure.on) == ("rectified", "grid")
+    return shown or cells or measure.metric in TRUTH
 
 
 def _check_labels(study: Study, images: ImageSet | PhotoFolder) -> None:
@@ -311,7 +338,7 @@ def _predict(
     module = Auditor(net, blind, (methods, metrics), names, settings, labels, study.keys(name), held)
     loader = DataLoader(Numbered(images, numbers), batch_size=study.batch_size)
     with quiet(), interruptible():
-        writer = ShardWriter(out, held.study, held, tell)
+        writer = ShardWriter(held, tell)
         predictor = L.Trainer(**BARE, inference_mode=False, callbacks=[writer], **trainer)
         predictor.predict(module, loader, return_predictions=False)
 

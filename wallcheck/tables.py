@@ -13,11 +13,18 @@ from rich.text import Text
 
 from wallcheck.cams import METHODS
 from wallcheck.models import WhereToCut
+from wallcheck.results import Rows, grouped, rows_of
 from wallcheck.results import told as told_failure
 from wallcheck.statistics import interval, percent, told
 from wallcheck.writing import say
 
 MISSED, BRIGHT = "missed", "bright_area"
+# view, on, metric of the columns
+MASS, L2, TRUTH = ("rectified", "grid", "leak_mass"), ("displayed", "image", "leak_l2"), ("raw", "grid", MISSED)
+COLUMNS = {MASS, L2, TRUTH} | {
+    ("rectified", on, metric) for on in ("grid", "image") for metric in ("leak_mass", "leak_any")
+}
+NONE = interval(np.zeros(0))
 EVERYWHERE = 0.9  # of a map: what is left cannot point at anything
 NOT_TOLD = "missed: not known, because the head does not add up over cells, so that what each adds to the logit has no one answer"
 
@@ -32,14 +39,16 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
 
 
-def print_leakage(rows: pd.DataFrame) -> None:
+def print_leakage(rows: pd.DataFrame | Rows) -> None:
     """One table per net and image set: methods by rows, the measures people ask for by columns; below, warnings of maps that say
     nothing, and what is missing."""
-    for (net, images), part in rows.groupby(["net", "images"], observed=True):
+    rows = rows_of(rows)
+    for net, images in sorted({measure[:2] for measure in rows.measures}):
+        part = rows.select(net=net, images=images)
         show(leakage_table(part, f"{net} on {images}"), 140)
         for warning in says_nothing(part):
             show(Text(f"warning: {warning}"), 140)
-    for failure in rows.attrs.get("failures", ()):
+    for failure in rows.failures:
         show(Text(f"missing: {told_failure(failure)}"), 120)
 
 
@@ -70,40 +79,33 @@ def show(what: Table | Text | str, width: int) -> None:
     say(drawn.get().rstrip("\n"))
 
 
-def leakage_table(rows: pd.DataFrame, title: str) -> Table:
-    """Methods in the order of their families; 95 % intervals over images, and the share of empty maps beside each mean."""
-    told_truth = (rows["metric"] == MISSED).any()
-    asked = told_truth or (rows["metric"] == BRIGHT).any()
+def leakage_table(rows: pd.DataFrame | Rows, title: str) -> Table:
+    """Methods in the order of their families; 95 % intervals over images, and the share of empty maps beside each mean.
+    rows: of one net on one image set."""
+    rows = rows_of(rows)
+    told_truth = MISSED in rows.unique("metric")
+    asked = told_truth or BRIGHT in rows.unique("metric")
     table = Table(title=title, title_justify="left", caption=None if told_truth or not asked else NOT_TOLD)
     for heading in ("method", "family"):
         table.add_column(heading)
     for heading in ("mass on unseen cells", "L2 share as displayed", "any", *([MISSED] if asked else [])):
         table.add_column(heading, justify="right")
-    present = set(rows["method"].unique())
-    for name in sorted(present, key=_place):
-        of = rows[rows["method"] == name]
-        mass, shown = _values(of, "rectified", "grid", "leak_mass"), _values(of, "displayed", "image", "leak_l2")
-        leaks = _values(of, "rectified", "grid", "leak_any")
-        if not len(mass):  # a pixel map has no cells
-            mass, leaks = _values(of, "rectified", "image", "leak_mass"), _values(of, "rectified", "image", "leak_any")
-        family = METHODS[name].family if name in METHODS else "own"
-        cells = told(interval(mass)), told(interval(shown)), told(interval(leaks), ".0%")
-        table.add_row(name, family, *cells, *([missed_of(of)] if asked else []))
+    shown = rows.where(lambda measure: measure[3:] in COLUMNS)
+    found = {key: interval(values) for key, values in grouped(shown, ["method", "view", "on", "metric"])}
+    for name in sorted(rows.unique("method"), key=_place):
+        on = "grid" if (name, *MASS) in found else "image"  # a pixel map has no cells
+        keys = [(name, "rectified", on, "leak_mass"), (name, *L2), (name, "rectified", on, "leak_any")]
+        cells = [told(found.get(key, NONE), style) for key, style in zip(keys, (".3f", ".3f", ".0%"), strict=True)]
+        missed = [told(found[name, *TRUTH]) if (name, *TRUTH) in found else ""] if asked else []
+        table.add_row(name, METHODS[name].family if name in METHODS else "own", *cells, *missed)
     return table
 
 
-def missed_of(rows: pd.DataFrame) -> str:
-    """What a method misses, with its interval; nothing where it is not known."""
-    values = _values(rows, "raw", "grid", MISSED)
-    return told(interval(values)) if len(values) else ""
-
-
-def says_nothing(rows: pd.DataFrame) -> list[str]:
+def says_nothing(rows: pd.DataFrame | Rows) -> list[str]:
     """A line for each method, controls aside, some of whose maps are empty or bright everywhere: such maps pass one side of the
     test by saying nothing."""
     lines = []
-    for name, part in rows[rows["metric"] == BRIGHT].groupby("method", observed=True):
-        values = part["value"].to_numpy()
+    for (name,), values in grouped(rows_of(rows).select(metric=BRIGHT), ["method"]):
         if name in METHODS and METHODS[name].family == "control":
             continue
         empty, bright = int(np.isnan(values).sum()), int((values >= EVERYWHERE).sum())
@@ -115,11 +117,6 @@ def says_nothing(rows: pd.DataFrame) -> list[str]:
                 f"their cells or more; they miss nothing, and tell nothing"
             )
     return lines
-
-
-def _values(rows: pd.DataFrame, view: str, on: str, metric: str):
-    chosen = (rows["view"] == view) & (rows["on"] == on) & (rows["metric"] == metric)
-    return rows.loc[chosen, "value"].to_numpy()
 
 
 def _place(name: str) -> tuple[int, str]:

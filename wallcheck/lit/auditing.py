@@ -6,7 +6,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -21,7 +20,7 @@ from wallcheck.data import ImageSet, PhotoFolder
 from wallcheck.evidence import Evidence
 from wallcheck.metrics import Metric
 from wallcheck.models import BlindNet
-from wallcheck.results import Header, Holdings, write_shard
+from wallcheck.results import Holdings
 
 
 @contextmanager
@@ -81,8 +80,17 @@ def on_device(nets: Iterable[nn.Module], device: torch.device) -> Iterator[None]
 
 def wait_for_ranks() -> None:
     """Wait until every process of a distributed run has come this far; nothing in a run of one process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _distributed():
         torch.distributed.barrier()
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the one that does what is to be done once; true in a run of one process."""
+    return not _distributed() or torch.distributed.get_rank() == 0
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 class Numbered(Dataset):
@@ -139,12 +147,12 @@ class Auditor(L.LightningModule):
 class ShardWriter(BasePredictionWriter):
     """Keeps each batch's rows as soon as they are made: an interrupted audit loses one batch.
 
-    study: the digest that its shards carry. held: what the folder holds; nothing is written twice.
+    held: what the folder holds; nothing is written twice.
     """
 
-    def __init__(self, run: Path, study: str, held: Holdings, progress: Callable[[int], None] | None = None):
+    def __init__(self, held: Holdings, progress: Callable[[int], None] | None = None):
         super().__init__(write_interval="batch")
-        self.run, self.study, self.held, self.progress = run, study, held, progress
+        self.held, self.progress = held, progress
 
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Lightning only notes a SIGTERM, for checkpoints; here nothing is lost by ending at once.
@@ -153,13 +161,6 @@ class ShardWriter(BasePredictionWriter):
 
     def write_on_batch_end(self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx) -> None:
         if prediction is not None:
-            self._write(prediction)
+            self.held.keep(prediction.rows, prediction.failures)
         if self.progress is not None:
             self.progress(len(batch[1]) * trainer.world_size)
-
-    def _write(self, found: Measured) -> None:
-        rows = self.held.look().new(found.rows)
-        if len(rows) or found.failures:
-            numbers = {*rows["image"], *(failure.image for failure in found.failures)}
-            pictures = {int(number): self.held.pictures[number] for number in numbers if number in self.held.pictures}
-            write_shard(self.run, rows, Header(self.study, pictures, tuple(found.failures)))

@@ -20,6 +20,7 @@ from wallcheck.plots.quadrants import aggregated
 from wallcheck.plots.randomisation import randomisation
 from wallcheck.plots.ranks import ranks
 from wallcheck.plots.repairs import repairs
+from wallcheck.plots.scale import scale
 from wallcheck.plots.shap import shap_agreement
 from wallcheck.plots.training import read_training, training
 from wallcheck.plots.two_sided import two_sided
@@ -51,6 +52,7 @@ __all__ = [
     "read_training",
     "repairs",
     "save",
+    "scale",
     "shap_agreement",
     "sources",
     "training",

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from wallcheck.cams import FAMILIES, METHODS
-from wallcheck.results import KEY
+from wallcheck.results import KEY, Rows, rows_of
 from wallcheck.statistics import percent
 from wallcheck.writing import beside
 
@@ -123,21 +123,18 @@ def called(method: str) -> str:
     return PUBLISHED.get(method, method)
 
 
-def choose(rows: pd.DataFrame, metric: str, view: str, on: str, **equal: str) -> pd.DataFrame:
+def choose(rows: pd.DataFrame | Rows, metric: str, view: str, on: str, **equal: str) -> Rows:
     """The rows of one measure, and of nets and image sets if given: `net="walled", images="stack_mix"`.
 
     A pixel map has no cells: where the grid is asked for, it is measured on the image in the same view.
     Raises ValueError where a column is missing or nothing is left.
     """
-    need(rows, [*KEY, "value"])
-    for column, value in equal.items():
-        rows = rows[rows[column] == value]
-    rows = rows[(rows["metric"] == metric) & (rows["view"] == view)]
-    wanted = rows[rows["on"] == on]
-    if on == "grid":
-        gridless = set(rows["method"].unique()) - set(wanted["method"].unique())
-        wanted = pd.concat([wanted, rows[rows["method"].isin(gridless)]])
-    if wanted.empty:
+    if isinstance(rows, pd.DataFrame):
+        need(rows, [*KEY, "value"])
+    rows = rows_of(rows).select(**equal, metric=metric, view=view)
+    gridless = set(rows.unique("method")) - set(rows.select(on=on).unique("method")) if on == "grid" else ()
+    wanted = rows.where(lambda measure: measure.on == on or measure.method in gridless)
+    if not wanted.measures:
         named = ", ".join(f"{k} {v}" for k, v in dict(**equal, metric=metric, view=view, on=on).items())
         raise ValueError(f"no rows with {named}; audit them first, or draw something the rows have")
     return wanted

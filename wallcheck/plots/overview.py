@@ -26,7 +26,7 @@ from wallcheck.plots._style import (
     styled,
     written,
 )
-from wallcheck.results import summary
+from wallcheck.results import Rows, rows_of, split_means, summary
 
 # part of the leakage -> what it is called, colour, hatch
 PARTS = {
@@ -40,10 +40,11 @@ PARTS = {
 def sources(parts: pd.DataFrame, net: str = "walled", sets: Sequence[str] = ("stack_mix", "stack_gen")) -> Figure:
     """Stacked bars of the mean leakage on the image: the method's own, bleed, artefact; their sum is a diamond.
 
-    parts: as `wallcheck.results.split` gives them. A part below zero is drawn to the left. Images
+    parts: as `wallcheck.results.split` gives them, or their `split_means`. A part below zero is drawn to the left. Images
     whose map is empty have no parts and are left out; "∅12%" says how many.
     """
     need(parts, ["net", "images", "method", *PARTS])
+    parts = parts if "empty" in parts else split_means(parts)
     of_net = parts[parts["net"] == net]
     sets = [name for name in sets if name in set(of_net["images"].unique())] or sorted(of_net["images"].unique())
     if not len(sets):
@@ -52,10 +53,9 @@ def sources(parts: pd.DataFrame, net: str = "walled", sets: Sequence[str] = ("st
     figure = Figure(figsize=(WIDTH, 0.2 * len(methods) + 1.0), layout="constrained")
     panels = figure.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)[0]
     for axes, images in zip(panels, sets, strict=True):
-        here = of_net[of_net["images"] == images].set_index("method")[list(PARTS)]
-        empty = here.isna().any(axis=1)
-        _stack(axes, here[~empty].groupby(level=0, observed=True).mean().reindex(methods))
-        _say_empty(axes, empty.groupby(level=0, observed=True).mean().reindex(methods))
+        here = of_net[of_net["images"] == images].set_index("method").reindex(methods)
+        _stack(axes, here[list(PARTS)])
+        _say_empty(axes, here["empty"])
         axes.set_title(f"{net}, {SETS.get(images, images)}")
     panels[0].set_yticks(range(len(methods)), [called(m) for m in methods])
     left, right = panels[0].get_xlim()
@@ -98,7 +98,7 @@ def _say_empty(axes: Axes, shares: pd.Series) -> None:
 
 @styled
 def families(
-    rows: pd.DataFrame,
+    rows: pd.DataFrame | Rows,
     metric: str = "leak_mass",
     view: str = "rectified",
     on: str = "grid",
@@ -113,12 +113,12 @@ def families(
     For up to some hundred methods, in columns that keep the order of the families.
     """
     chosen = choose(rows, metric, view, on, images=images)
-    nets = list(chosen["net"].unique())
+    nets = chosen.unique("net")
     if net not in nets:
         raise ValueError(f"no rows of a net named {net}; there are {', '.join(map(str, nets))}")
     means = summary(chosen, ["net", "method", "on"]).set_index(["net", "method"])
-    plain = rows[(rows["method"] == "constant") & (rows["metric"] == metric) & (rows["view"] == view)]
-    flat = plain.groupby("on", observed=True)["value"].mean()
+    plain = rows_of(rows).select(method="constant", metric=metric, view=view)
+    flat = summary(plain, ["on"]).set_index("on")["mean"]
     blocks = _columns(in_order(means.loc[net].index), columns)
     height = max(len(block) for block in blocks)
     figure = Figure(figsize=(WIDTH, 0.135 * height + 0.8), layout="constrained")

@@ -1,23 +1,42 @@
-"""Means over rows with intervals, and where leakage comes from. Rows are kept, not means; a mean is a question asked of them."""
+"""Means over rows with intervals, and where leakage comes from. Rows are kept, not means; a mean is a question asked of them.
 
+Every function takes a table, or the rows of a run folder as `open_rows` gives them; the answers are equal to the last bit.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pandas as pd
 
-from wallcheck.results.rows import KEY
+from wallcheck.results.rows import TEXT
 from wallcheck.statistics import interval
 
+if TYPE_CHECKING:
+    from wallcheck.results.asking import Rows
 
-def summary(table: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
+OF_MAP = ["net", "images", "method"]
+PARTS = ["method_leakage", "bleed", "artefact"]
+
+
+def grouped(table: "pd.DataFrame | Rows", by: list[str]) -> Iterator[tuple[tuple, np.ndarray]]:
+    """(key, values) of each group of rows, in the order of keys; values in the order of the rows."""
+    if not isinstance(table, pd.DataFrame):
+        yield from table.grouped(by)
+        return
+    for key, values in table.groupby(by, observed=True)["value"]:
+        yield key if isinstance(key, tuple) else (key,), values.to_numpy()
+
+
+def summary(table: "pd.DataFrame | Rows", by: list[str] | None = None) -> pd.DataFrame:
     """Mean over images with its 95 % interval (`wallcheck.statistics.interval`), per group of rows.
 
     A value of NaN means that the map was empty and the metric is not defined: such images are left
     out of mean and interval and counted in `empty`, so that an empty map does not pass as clean.
     Columns: by..., mean, low, high, std (unbiased), count, empty (share).
     """
-    by = by or [name for name in KEY if name != "image"]
-    groups = []
-    for key, values in table.groupby(by, observed=True)["value"]:
-        key = key if isinstance(key, tuple) else (key,)
-        groups.append({**dict(zip(by, key, strict=True)), **interval(values.to_numpy())})
+    by = by or list(TEXT)
+    groups = [{**dict(zip(by, key, strict=True)), **interval(values)} for key, values in grouped(table, by)]
     return pd.DataFrame(groups, columns=[*by, "mean", "low", "high", "std", "count", "empty"])
 
 
@@ -29,8 +48,9 @@ def split(table: pd.DataFrame, metric: str = "leak_mass") -> pd.DataFrame:
     rectified map. The three sum to the leakage of the stretched map; artefact can be negative
     where stretching brightens the seen part more. An empty map has no parts: NaN.
     """
-    keys = ["net", "images", "image", "method", "view"]
+    keys = [*OF_MAP[:2], "image", "method", "view"]
     wide = table[(table["metric"] == metric) & (table["on"] == "image")].set_index(keys)["value"].unstack("view")
+    wide = wide.reindex(columns=["rectified", "confined", "stretched"])
     parts = pd.DataFrame(
         {
             "method_leakage": wide["rectified"] - wide["confined"].fillna(0),
@@ -39,3 +59,12 @@ def split(table: pd.DataFrame, metric: str = "leak_mass") -> pd.DataFrame:
         }
     )
     return parts.reset_index()
+
+
+def split_means(parts: pd.DataFrame) -> pd.DataFrame:
+    """Of `split`, the means over images whose maps are not empty; columns net, images, method, the parts, count, empty (share)."""
+    empty = parts[PARTS].isna().any(axis=1)
+    means = parts[~empty].groupby(OF_MAP, observed=True)[PARTS].mean()
+    of_map = empty.groupby([parts[name] for name in OF_MAP], observed=True)
+    counts = pd.DataFrame({"count": of_map.size(), "empty": of_map.mean()})
+    return counts.join(means)[[*PARTS, "count", "empty"]].reset_index()
