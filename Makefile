@@ -30,16 +30,17 @@ test-matrix:
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) runs data build dist *.egg-info .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) runs data build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --clear --python $(PYTHON) $(VENV) && \
-	  uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev,peers]'; \
+	  uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev,peers,train,theory]'; \
 	else \
 	  $(PYTHON) -m venv --clear $(VENV) && \
-	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'; \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,peers,train,theory]'; \
 	fi
 	@touch $@

@@ -5,7 +5,7 @@ The door: names resolve on first use, so `import wallcheck` loads neither torch 
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from wallcheck.version import __version__ as __version__
 
 _HOME = {
     "BlindNet": "models",
@@ -13,16 +13,21 @@ _HOME = {
     "Certificate": "certificate",
     "Evidence": "evidence",
     "LEAKAGE": "metrics",
+    "LeakageMetric": "leakage_metric",
     "METHODS": "cams",
+    "Reading": "reading",
     "Wall": "geometry",
     "audit": "auditing",
     "blind": "models",
     "cam_method": "cams",
     "certify": "certificate",
     "layers": "models",
+    "leakage": "reading",
     "predict_leakage": "prediction",
 }
 _MODULES = {
+    "adapters",
+    "assets",
     "cams",
     "certificate",
     "data",
@@ -37,9 +42,10 @@ _MODULES = {
     "plots",
     "registry",
     "results",
+    "testing",
 }
 
-__all__ = sorted([*_HOME, *_MODULES])
+__all__ = sorted(["__version__", *_HOME, *_MODULES])
 
 
 def __getattr__(name: str):
@@ -51,4 +57,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)

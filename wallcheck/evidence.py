@@ -62,7 +62,7 @@ class Evidence:
         self.seed, self.precision = seed, checked_precision(precision)
         self.budget_mb = budget_of(self.images.device) if budget_mb is None else budget_mb
         self._target: Callable[[Tensor], Tensor] | None = None
-        self._kept: dict[object, object] = {}
+        self._kept: dict[object, Any] = {}
         self._given = None if targets is None else self._checked_targets(targets)
 
     def _own(self, images: Tensor) -> Tensor:
@@ -176,8 +176,8 @@ class Evidence:
         if self._target is None:
             other._given = self.targets[which]
         else:  # a function of all images' logits
-            before, after = self.logits[:start], self.logits[stop:]
-            other._target = lambda logits: self._target(torch.cat([before, logits, after]))[which]
+            before, after, target = self.logits[:start], self.logits[stop:], self._target
+            other._target = lambda logits: target(torch.cat([before, logits, after]))[which]
         return other
 
     def _asking(self, images: Tensor) -> "Evidence":
@@ -221,8 +221,12 @@ class Evidence:
     @cached_property
     def contributions(self) -> Tensor:
         """C, (B, K, d): what each channel adds to the first linear layer of a head that has a `split`."""
+        if (split := self.split) is None:
+            raise ValueError(
+                "this net's head is not parted at a linear layer, so what a channel adds to it is not known"
+            )
         with self.plainly(), torch.no_grad():
-            return self.split.contributions(self.handed(self.activations))
+            return split.contributions(self.handed(self.activations))
 
     def explained(self, logits: Tensor) -> Tensor:
         """What is explained, as a function of logits: (B, D) -> (B,)."""
@@ -336,10 +340,10 @@ class Evidence:
 
     def _cells_of(self, parts: Callable[[slice], Tensor], which: slice) -> tuple[Tensor, ...]:
         """What the head reads of the images that parts(slice) builds, portion by portion into one tensor each."""
-        kept: tuple[Tensor, ...] | None = None
+        kept: tuple[Tensor, ...] = ()
         for piece in slices(which.start, which.stop, self.portion):
             some = self._seen_cells(parts(piece))
-            if kept is None:
+            if not kept:
                 kept = tuple(each.new_empty(which.stop - which.start, *each.shape[1:]) for each in some)
             for whole, each in zip(kept, some, strict=True):
                 whole[piece.start - which.start : piece.stop - which.start] = each

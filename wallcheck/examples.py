@@ -1,6 +1,7 @@
 """Images, raw maps and regions of the first images of a set, kept in a run folder for figures that need no model."""
 
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -37,7 +38,8 @@ def keep_examples(study, name: str, images: ImageSet | PhotoFolder, out: Path, d
     kept |= _surroundings(evidence, study.blind(name), images) | dict(study=np.array(digest))
     kept |= {MAP + method.name: raw for method in missing if (raw := _maps(method, evidence)) is not None}
     with beside(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **kept)
+        arrays: dict[str, Any] = kept
+        np.savez_compressed(file, **arrays)
 
 
 def _kept(path: Path, digest: str, count: int) -> dict[str, np.ndarray]:

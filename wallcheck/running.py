@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from wallcheck import assets
+from wallcheck.assets import PREFIX, SETS
 from wallcheck.auditing import answered, applicable, checked_settings, chosen_metrics, questions, require_wall, warn_of
 from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify
-from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images
+from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images, sized
 from wallcheck.evidence import Evidence
 from wallcheck.examples import keep_examples
 from wallcheck.identity import Pictures, claim, identity
@@ -53,8 +56,8 @@ class Study:
     """What is audited, and how; all of it goes into the manifest.
 
     nets: name -> net. contrasts: name of a net without a wall -> name of its walled twin.
-    image_sets: each with a name of its own. methods: None is every method that applies; one that is defined on some of
-    the nets only is left out on the others. metrics: None is all.
+    image_sets: each with a name of its own. methods: as `wallcheck.audit` takes them; None is every method that applies; one that
+    is defined on some of the nets only is left out on the others. metrics: None is all.
     count: images of each set, from the first on; None is all. targets: "predicted", or "label" for
     the sets' labels. examples: images of each set whose maps are kept for the figures. only: name of a net -> names of the image
     sets it is audited on; a net that is not named is audited on all. budget_mb, precision: see `wallcheck.evidence.Evidence`.
@@ -65,7 +68,7 @@ class Study:
 
     nets: dict[str, BlindNet]
     image_sets: Sequence[ImageSet | PhotoFolder]
-    methods: Sequence[str] | None = None
+    methods: Sequence[object] | None = None
     contrasts: dict[str, str] = field(default_factory=dict)
     count: int | None = 100
     targets: str = "predicted"
@@ -103,7 +106,7 @@ class Study:
         for name, net in self.nets.items():
             if len(self.nets) == 1:
                 answered(net, chosen_metrics(self.metrics))
-            for method in applicable(net, self.methods):
+            for method in self._applicable(net):
                 if len(self.nets) == 1 and (reason := method.refuses(net)):
                     raise ValueError(f"{method.name} is not defined on {name}: {reason}; leave it out")
             if not self.methods_for(name):
@@ -116,7 +119,10 @@ class Study:
     def methods_for(self, name: str) -> list[Method]:
         """The methods of the study that are defined on the net of this name."""
         net = self.nets[name]
-        return [method for method in applicable(net, self.methods) if not method.refuses(net)]
+        return [method for method in self._applicable(net) if not method.refuses(net)]
+
+    def _applicable(self, net: BlindNet) -> list[Method]:
+        return applicable(net, self.methods, lambda: self.image_sets[0].images(slice(0, 2)))
 
     def keys(self, name: str) -> frozenset:
         """(method, view, on, metric): what every image has on the net of this name."""
@@ -132,7 +138,7 @@ class Study:
     def size(self, images: ImageSet | PhotoFolder) -> int:
         return len(images) if self.count is None else min(self.count, len(images))
 
-    def labels(self, images: ImageSet | PhotoFolder) -> Sequence[int] | None:
+    def labels(self, images: ImageSet | PhotoFolder) -> np.ndarray | None:
         """The classes explained, by image; None for the predicted ones."""
         return images.labels if self.targets == "label" else None
 
@@ -143,6 +149,7 @@ class Study:
             weights={name: net.graph.fingerprint for name, net in self.nets.items()},
             methods={name: [method.name for method in self.methods_for(name)] for name in self.nets},
             image_sets={name: [images.name for images in self.sets_for(name)] for name in self.nets},
+            foreign={m.name: m.digest for name in self.nets for m in self.methods_for(name) if m.digest},
             metrics=[metric.name for metric in chosen_metrics(self.metrics)],
             contrasts=self.contrasts,
             count=self.count,
@@ -163,12 +170,13 @@ class Study:
 def images_for(
     net: BlindNet, folder: str | Path, classes: str | Path | None = None, targets: str = "predicted"
 ) -> ImageSet | PhotoFolder:
-    """The images in a folder at the net's size, labelled by the net's classes.
+    """The images in a folder at the net's size, labelled by the net's classes; or those of a set that comes with wallcheck,
+    "assets:stack_mix".
 
     Their names are those given (see `wallcheck.data.class_names`), else those that training left in the net's
     description. Where neither is known and labels are asked for, the folders' names have to do (see PhotoFolder).
     """
-    logits = net.graph.classes
+    logits, shipped = net.graph.classes, str(folder).removeprefix(PREFIX)
     if net.image_size[0] != net.image_size[1]:
         raise ValueError(
             f"photographs are read as squares, this net takes {net.image_size}; pass tensors of that size to wallcheck.audit"
@@ -178,6 +186,8 @@ def images_for(
         raise ValueError(
             f"{classes} names {len(names)} classes, the net has {logits}; give what the net was trained on"
         )
+    if shipped in SETS and str(folder) != shipped:
+        return sized(assets.images(shipped, names), net.image_size[0])
     return open_images(folder, net.image_size[0], names or (logits if targets == "label" else ()))
 
 
@@ -307,7 +317,8 @@ Work = tuple[list[int], list[Method], list[Metric]]
 
 def _works(study: Study, name: str, images: ImageSet | PhotoFolder, held: Holdings) -> list[Work]:
     """What is still to do: images that miss the same keys, with the methods and metrics of those keys."""
-    wanted, groups = study.keys(name), {}
+    wanted = study.keys(name)
+    groups: dict[frozenset, list[int]] = {}
     for number in range(study.size(images)):
         if missing := held.missing(number, wanted):
             groups.setdefault(missing, []).append(number)

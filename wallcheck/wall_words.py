@@ -22,7 +22,7 @@ def in_words(wall: Wall, found: Regions) -> str:
 
 def _place(mask: np.ndarray) -> str:
     """rows 2..3 of 4, where the mask is whole rows or columns side by side; else how many of all."""
-    for name, lines in (("rows", mask.all(1)), ("columns", mask.all(0))):
+    for name, lines in (("rows", np.asarray(mask.all(1))), ("columns", np.asarray(mask.all(0)))):
         places = np.flatnonzero(lines)
         is_strip = mask.any() and len(places) * mask.size == mask.sum() * len(lines)
         if is_strip and places[-1] - places[0] + 1 == len(places):

@@ -4,6 +4,7 @@ The fused map is as blind as its blindest factor (a product) or as leaky as its 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from wallcheck.evidence import Evidence, Traced
 from wallcheck.models import BlindNet
 from wallcheck.numerics import ratio, unit_range, weighted_sum
 
-PIXELS = dict(grid="pixels")
+PIXELS: dict[str, Any] = dict(grid="pixels")
 PERCENTILE = 80
 SCALES = (1, 2, 3)
 
@@ -50,7 +51,7 @@ def winsorised_sum(importance_of: Callable[[Tensor], Tensor]) -> Callable[[Evide
     return summed
 
 
-WINSOR = PIXELS | dict(family="pooled", cost="1F+1B", verdict="may_leak", refuses=needs_convolutions)
+WINSOR: dict[str, Any] = PIXELS | dict(family="pooled", cost="1F+1B", verdict="may_leak", refuses=needs_convolutions)
 WINSOR_SOURCE = (
     "Winsor-CAM 2025 (arXiv 2507.10846), importance relu({}_k a_k); p = 80 is ours, the paper leaves it to the user"
 )
@@ -95,7 +96,7 @@ def plusplus_map(layer: Traced) -> Tensor:
 
 
 REFINE = "RefineCAM 2026 (arXiv 2605.14641), {}, over {}"
-REFINED = PIXELS | dict(family="layered", cost="1F+1B")
+REFINED: dict[str, Any] = PIXELS | dict(family="layered", cost="1F+1B")
 ONCE = "plain product of maps stretched before they are enlarged, as in torchcam"
 AGAIN = "the authors' code and grad-cam: plain product of maps stretched before and after they are enlarged"
 

@@ -26,7 +26,7 @@ Reached = dict[Node, Tensor]  # node -> Boolean, shaped as its value; nodes of s
 FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
-def shaped(run: GraphModule, colours: int, image_size: tuple[int, int]) -> GraphModule:
+def shaped(run: GraphModule, colours: int, image_size: tuple[int, ...]) -> GraphModule:
     """run, with every node's shape for a batch of two written beside it (`meta["val"]`)."""
     example = example_of(run)
     dtype = example.dtype

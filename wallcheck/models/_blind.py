@@ -44,6 +44,8 @@ class BlindNet(nn.Module):
     Raises ValueError when the features do not run on such images or give another grid than the wall covers.
     """
 
+    image_size: tuple[int, int]
+
     def __init__(
         self,
         features: nn.Module,

@@ -43,7 +43,9 @@ class Examples:
         """RUN/examples/NET--SET.npz; raises FileNotFoundError or ValueError where it is missing or not whole."""
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"no examples at {path}; run python -m experiments.audit to its end")
+            raise FileNotFoundError(
+                f"no examples at {path}; run the audit to its end: wallcheck audit MODEL --images FOLDER --out RUN"
+            )
         try:
             with np.load(path) as kept:
                 fields = {n: kept[n] for n in ("pixels", "targets", "unseen_cells", "unseen_pixels", "halo")}

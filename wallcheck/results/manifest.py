@@ -29,7 +29,7 @@ class Manifest:
     config: dict
     study: dict = field(default_factory=dict)
     certificates: dict = field(default_factory=dict)
-    versions: dict = field(default_factory=lambda: dict(versions()))
+    versions: dict = field(default_factory=lambda: dict(_looked_up()))
     machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
     device: str = "cpu"
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -73,7 +73,8 @@ class Manifest:
 
     def grown(self, config: dict) -> "Manifest":
         """With what is asked for now beside what was asked for before."""
-        return replace(self, config=_union(self.config, config))
+        grown = _union(self.config, config)
+        return replace(self, config=grown if isinstance(grown, dict) else config)
 
     def differences(self, other: "Manifest") -> list[str]:
         """Fields of the study in which other is another one: 'seed: 0 there, 1 here'; none if it is the same."""
@@ -82,9 +83,13 @@ class Manifest:
         return [f"{name}: {_short(ours.get(name))} there, {_short(theirs.get(name))} here" for name in names]
 
 
-@cache
 def versions() -> dict[str, str]:
     """Installed versions of the packages that decide numbers."""
+    return dict(_looked_up())
+
+
+@cache
+def _looked_up() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

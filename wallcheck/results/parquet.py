@@ -78,7 +78,7 @@ class Header:
         """Raises Damaged for what is no shard; a Parquet file without a header belongs to no study."""
         try:
             found = json.loads((pq.read_schema(path).metadata or {}).get(HEADER, b'{"study": "unknown"}'))
-            failures = tuple(Failure(*one[:4], tuple(one[4]), one[5]) for one in found.get("failures", ()))
+            failures = tuple(Failure._make([*one[:4], tuple(one[4]), one[5]]) for one in found.get("failures", ()))
             pictures = {int(number): told for number, told in found.get("pictures", {}).items()}
             of = found.get("net", ""), found.get("images", "")
             blocks = found.get("blocks") and tuple(_block(*one) for one in found["blocks"])

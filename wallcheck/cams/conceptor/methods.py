@@ -23,6 +23,7 @@ channels than cells, since two small subspaces share no direction.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -120,7 +121,9 @@ def liftcam_evidence(ev: Evidence) -> Tensor:
     return lift_weights(ev)[..., None, None] * ev.activations
 
 
-CONCEPTOR = dict(family="conceptor", source="Qian et al. 2022 after the abstract; the rest is ours, see cams/conceptor")
+CONCEPTOR: dict[str, Any] = dict(
+    family="conceptor", source="Qian et al. 2022 after the abstract; the rest is ours, see cams/conceptor"
+)
 
 for name, evidence in (("gradcam", gradcam_evidence), ("gradcampp", gradcampp_evidence)):
     cam_method(**CONCEPTOR, name=f"conceptor_{name}", cost="1F+1b", verdict="may_leak")(conceptor(evidence))

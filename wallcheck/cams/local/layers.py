@@ -6,6 +6,8 @@ whole stride past its cells, so on VGG-like nets the fused maps are exactly 0 on
 that looks no further than its own cell (a 1 x 1 convolution after a pool) does bleed past the wall.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -15,8 +17,8 @@ from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio, unit_range
 
-LOCAL = dict(family="local", cost="1F+1B", verdict="zero_but_bleed", grid="pixels")
-TERMS = LOCAL | dict(refuses=needs_known_terms)
+LOCAL: dict[str, Any] = dict(family="local", cost="1F+1B", verdict="zero_but_bleed", grid="pixels")
+TERMS: dict[str, Any] = LOCAL | dict(refuses=needs_known_terms)
 
 
 def positive_share(layer) -> Tensor:

@@ -6,6 +6,7 @@ negative part do so for display.
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from wallcheck.evidence import Evidence
 from wallcheck.graph.rules import alpha_beta, damped, favouring, guided, rescale, squared_weights
 from wallcheck.numerics import ratio
 
-PIXEL = dict(family="pixel", grid="pixels", verdict="zero")
-RULED = PIXEL | dict(refuses=rules.unruled)
-EXCITED = PIXEL | dict(refuses=rules.unexcited)
+PIXEL: dict[str, Any] = dict(family="pixel", grid="pixels", verdict="zero")
+RULED: dict[str, Any] = PIXEL | dict(refuses=rules.unruled)
+EXCITED: dict[str, Any] = PIXEL | dict(refuses=rules.unexcited)
 COPIES, SPREAD = 12, 0.15  # of SmoothGrad and its kin; the spread in units of the image's range
 
 

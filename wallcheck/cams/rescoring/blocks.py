@@ -1,6 +1,7 @@
 """Rescoring of several layers' masks, each layer's map cut to where the next one is bright (SISE)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from wallcheck.cams.rescoring.masks import chances_through, stretched, upsample
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import unit_range
 
-SISE = dict(family="rescoring", grid="pixels", verdict="may_leak")
+SISE: dict[str, Any] = dict(family="rescoring", grid="pixels", verdict="may_leak")
 SOURCE = "Sattarzadeh et al. 2021 (SISE); last layer of each resolution, Otsu's threshold without a histogram; {}"
 
 

@@ -3,6 +3,8 @@
 The two that weigh the activations with gradients first know it, until centring forgets it again.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import leading, ratio
 
-EIGEN = dict(family="subspace", cost="1F", verdict="class_free")
+EIGEN: dict[str, Any] = dict(family="subspace", cost="1F", verdict="class_free")
 SIGN = "sign: the side with the larger extreme is positive"
 
 
