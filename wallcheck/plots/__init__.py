@@ -1,10 +1,10 @@
 """Figures from rows, kept examples and training logs; no model is ever seen.
 
 Each function takes data and returns a matplotlib Figure that belongs to nobody: no window, no global state.
-`save` writes one as PDF and PNG. Colour and marker tell a family, so that a figure is read in grey too.
+`save` writes one as PDF and PNG. A method has one colour and marker in all of them, its family's or its own, so that a figure is read in grey too.
 """
 
-from wallcheck.plots._style import FAMILY, Look, in_order, look, save
+from wallcheck.plots._style import FAMILY, Look, family_of, in_order, look, marks, save
 from wallcheck.plots.blindness import blindness
 from wallcheck.plots.changes import paired_changes
 from wallcheck.plots.conceptor import conceptor_gains
@@ -37,12 +37,14 @@ __all__ = [
     "dependence",
     "devices",
     "families",
+    "family_of",
     "gallery",
     "gradients",
     "in_order",
     "leakage",
     "look",
     "main_figure",
+    "marks",
     "paired_changes",
     "pareto",
     "prediction",

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import gaussian_kde
 
+from wallcheck.cams import called
 from wallcheck.plots._style import (
     BLACK,
     GREY,
@@ -16,7 +17,6 @@ from wallcheck.plots._style import (
     NETS,
     SETS,
     WIDTH,
-    called,
     choose,
     emptiness,
     family_legend,

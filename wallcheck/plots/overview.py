@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wallcheck.cams import called
 from wallcheck.plots._style import (
     BLACK,
     GREY,
@@ -16,7 +17,6 @@ from wallcheck.plots._style import (
     SETS,
     SKY,
     WIDTH,
-    called,
     choose,
     emptiness,
     family_of,

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from wallcheck.cams import called
 from wallcheck.maps import rectify, upsample
 from wallcheck.metrics import LEAKAGE
 from wallcheck.plots._regions import draw_border, hatch, on_image
-from wallcheck.plots._style import BLACK, SKY, WIDTH, called, in_order, look, styled
+from wallcheck.plots._style import BLACK, SKY, WIDTH, family_of, in_order, styled
 
 # Below zero pale blue, zero white, above zero orange to dark red: in grey, only what is positive is dark.
 SIGNED = LinearSegmentedColormap.from_list("signed", [(0, SKY), (0.5, "white"), (0.75, "#E8731A"), (1, "#6B1D00")])
@@ -58,7 +59,7 @@ class Examples:
         missing = set(methods or ()) - set(self.maps)
         if missing:
             raise ValueError(f"no maps of {', '.join(sorted(missing))} were kept, only of {', '.join(self.maps)}")
-        return in_order(m for m in self.maps if (m in methods if methods else look(m) is not look("constant")))
+        return in_order(m for m in self.maps if (m in methods if methods else family_of(m) != "control"))
 
     def check(self, *images: int) -> None:
         for image in images:

@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import WIDTH, called, family_legend, in_order, look, need, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import WIDTH, family_legend, in_order, look, need, styled
 
 SIDES = {
     "leak_mass": "shown, though unseen: share of positive attribution",
