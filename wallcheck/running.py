@@ -19,7 +19,7 @@ from wallcheck.identity import Pictures, claim, identity
 from wallcheck.lit.auditing import Auditor, Numbered, ShardWriter, interruptible, quiet, wait_for_ranks
 from wallcheck.metrics import TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
-from wallcheck.results import Holdings, Manifest, merge, set_foreign_aside, summary, writable
+from wallcheck.results import Holdings, Manifest, merge, set_foreign_aside, summary, typed, writable
 from wallcheck.writing import write_text
 
 TABLE = "leakage.csv"
@@ -215,7 +215,7 @@ def _check_labels(study: Study, images: ImageSet | PhotoFolder) -> None:
 
 
 def _manifest(study: Study, certificates: dict[str, Certificate], pictures: dict[str, Pictures]) -> Manifest:
-    config = study.config
+    config = study.config | dict(commands=[typed()])
     regions = {name: study.blind(name).graph.fingerprint for name in study.nets}
     sets = {images.name: pictures[images.name].identity(study.size(images)) for images in study.image_sets}
     return Manifest(

@@ -4,7 +4,7 @@ Each function takes data and returns a matplotlib Figure that belongs to nobody:
 `save` writes one as PDF and PNG. A method has one colour and marker in all of them, its family's or its own, so that a figure is read in grey too.
 """
 
-from wallcheck.plots._style import FAMILY, Look, family_of, in_order, look, marks, save
+from wallcheck.plots._style import FAMILY, SETS, Look, family_of, in_order, look, marks, save
 from wallcheck.plots.blindness import blindness
 from wallcheck.plots.changes import paired_changes
 from wallcheck.plots.conceptor import conceptor_gains
@@ -14,7 +14,7 @@ from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pareto import PARETO, pareto, undominated
-from wallcheck.plots.pictures import Examples, gallery, main_figure
+from wallcheck.plots.pictures import HEAT, Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
 from wallcheck.plots.quadrants import aggregated
 from wallcheck.plots.randomisation import randomisation
@@ -27,7 +27,9 @@ from wallcheck.plots.zoo import zoo
 
 __all__ = [
     "FAMILY",
+    "HEAT",
     "PARETO",
+    "SETS",
     "Examples",
     "Look",
     "aggregated",

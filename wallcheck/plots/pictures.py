@@ -76,14 +76,22 @@ class Examples:
         heat = upsample(rectify(raw), self.unseen_pixels.shape)[0].numpy()
         return heat / heat.max() if heat.max() > 0 else heat
 
-    def leaked(self, method: str, image: int) -> float:
-        """leak_mass of the rectified map, on cells where the map has them; NaN for an empty map."""
+    def on_cells(self, method: str) -> bool:
+        """Does the method give a value per cell, not per pixel?"""
+        return self.maps[method].shape[1:] == self.unseen_cells.shape
+
+    def leaked_cells(self, method: str, image: int) -> float | None:
+        """leak_mass on unseen cells; NaN for an empty map, None where the map has no cells."""
+        if not self.on_cells(method):
+            return None
         raw = torch.from_numpy(self.maps[method][image][None]).double()
-        on_cells = raw.shape[1:] == self.unseen_cells.shape
-        unseen, counted = (
-            (self.unseen_cells, np.ones_like(self.unseen_cells)) if on_cells else (self.unseen_pixels, ~self.halo)
-        )
-        return float(LEAKAGE["leak_mass"](raw, torch.from_numpy(unseen), torch.from_numpy(counted)))
+        cells = torch.from_numpy(self.unseen_cells)
+        return float(LEAKAGE["leak_mass"](raw, cells, torch.ones_like(cells)))
+
+    def leaked_pixels(self, method: str, image: int) -> float:
+        """leak_mass of the positive part over the image, on unseen pixels, the halo left out; NaN for an empty map."""
+        heat = torch.from_numpy(self.shown(method, image)[None])
+        return float(LEAKAGE["leak_mass"](heat, torch.from_numpy(self.unseen_pixels), torch.from_numpy(~self.halo)))
 
 
 @styled

@@ -6,7 +6,7 @@ images and metrics. The merged table does not depend on how the work was split.
 
 from wallcheck.results.digests import digest, file_name
 from wallcheck.results.folder import EXAMPLES, MANIFEST, ROWS, examples_of, shards, writable
-from wallcheck.results.manifest import Manifest, versions
+from wallcheck.results.manifest import Manifest, typed, versions
 from wallcheck.results.means import split, summary
 from wallcheck.results.parquet import (
     Damaged,
@@ -60,6 +60,7 @@ __all__ = [
     "split",
     "summary",
     "told",
+    "typed",
     "unresolved",
     "versions",
     "writable",
