@@ -36,6 +36,7 @@ _MODULES = {
     "photos",
     "plots",
     "registry",
+    "report",
     "results",
 }
 

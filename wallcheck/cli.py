@@ -1,4 +1,4 @@
-"""The command `wallcheck`: methods, metrics, layers, certify, audit.
+"""The command `wallcheck`: methods, metrics, layers, certify, audit, report.
 
 A model is a file that wallcheck.models.save wrote, or a name that wallcheck.models.opened knows (torchvision:resnet50, timm:NAME,
 small:FAMILY, wallcheck:vit_small, package.module:function), which is put behind a wall here.
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         commands = {"methods": _methods, "metrics": _metrics, "layers": _layers, "certify": _certify, "audit": _audit}
+        commands |= {"report": _report}
         with plain_warnings(f"wallcheck {command}"):
             return commands[command](options[command])
     except KeyboardInterrupt:
@@ -85,6 +86,15 @@ def _parser() -> ArgumentParser:
     _add_model(audit)
     _add_study(audit)
     commands.add_subcommand("audit", audit, help="measure leakage")
+
+    report = ArgumentParser(
+        description="Make one HTML page of an audit's run folder, to be read from disk or sent as it is."
+    )
+    report.add_argument("run", type=str, help="run folder: the --out of an audit")
+    report.add_argument(
+        "--out", type=str | None, default=None, help="where the page goes; RUN/report.html if not given"
+    )
+    commands.add_subcommand("report", report, help="make a page of an audit that anyone can read")
     return parser
 
 
@@ -286,6 +296,13 @@ def _audit(options) -> int:
     print_leakage(rows)
     say(f"rows, manifest and table are in {options.out}")
     return INCOMPLETE if rows.attrs["failures"] else 0
+
+
+def _report(options) -> int:
+    from wallcheck import report
+
+    say(f"the report is in {report.write(options.run, options.out)}")
+    return 0
 
 
 if __name__ == "__main__":

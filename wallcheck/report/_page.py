@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from wallcheck import __version__
 from wallcheck.cams import FAMILIES, called
@@ -28,12 +27,12 @@ CHECKS = {
     "gradient": "the gradient of the logits by unseen pixels is exactly zero",
     "maximal": "every seen pixel at the border does change a logit: the region could not be larger (reported, not demanded)",
 }
-COLUMNS = {
-    "cells": "{} on unseen <b>cells</b>",
-    "pixels": "{} on unseen <b>pixels</b>",
-    "displayed": "L2 share as displayed, unseen <b>pixels</b>",
-    "lit": "maps with any leakage",
-    "missed": "missed",
+COLUMNS = {  # what is measured, and where
+    "cells": ("{} on unseen", "cells"),
+    "pixels": ("{} on unseen", "pixels"),
+    "displayed": ("L2 share as displayed, unseen", "pixels"),
+    "lit": ("maps with any leakage", ""),
+    "missed": ("missed", "cells"),
 }
 MEASURES = {"leak_mass": "share of attribution", "leak_l2": "share of L2 norm", "leak_peak": "peak, relative",
             "leak_any": "any leakage"}  # fmt: skip
@@ -55,6 +54,7 @@ def page(contents: Contents) -> str:
             families={name: FAMILIES.get(name, "a method of the user's own") for name in _families(pairs)},
             looks={name: look(name) for name in methods},
             columns=[key for key in COLUMNS if any(getattr(one, key) for pair in pairs for one in pair.standings)],
+            gaps=[(pair, one) for pair in pairs for one in pair.standings if one.missing or one.verdict == "no map"],
             measure=MEASURES[contents.measure],
             galleries={
                 (pair.net, pair.images): gallery for pair in pairs if (gallery := _gallery(contents, pair, len(pairs)))
@@ -85,7 +85,7 @@ def _templates() -> Environment:
         region=region,
         span=span,
     )
-    made.globals |= dict(CHECKS=CHECKS, COLUMNS={k: Markup(v) for k, v in COLUMNS.items()}, EXPECTED=EXPECTED, SETS=SETS,
+    made.globals |= dict(CHECKS=CHECKS, COLUMNS=COLUMNS, EXPECTED=EXPECTED, SETS=SETS,
                          SHORT=SHORT, VERDICTS=VERDICTS, VIEWS=VIEWS, marker=marker)  # fmt: skip
     return made
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
 from wallcheck.cams import METHODS, called
 from wallcheck.certificate import Certificate
@@ -22,7 +21,7 @@ VERDICTS = {
     "empty": "no map has anything positive: nothing leaks, and nothing is said",
     "no map": "gave no map at all",
 }
-SHORT = {name: name for name in VERDICTS} | {"uniform": "lit like a constant map"}
+SHORT = {name: name for name in VERDICTS} | {"uniform": "like a constant map"}
 
 
 @dataclass(frozen=True)
@@ -121,24 +120,28 @@ def _pair(contents: Contents, net: str, images: str) -> Pair:
     failed = {one["method"]: one for one in contents.failures if (one["net"], one["images"]) == (net, images)}
     asked = contents.manifest.config.get("methods", {}).get(net, [])
     names = in_order({*rows["method"].unique(), *failed, *asked})
-    flats = _flats(rows, contents.measure, contents.certificates.get(net))
-    parts = dict(list(rows.groupby("method", observed=True)))
-    standings = [
-        _standing(name, parts.get(name, rows[:0]), contents.measure, flats, failed.get(name)) for name in names
-    ]
+    values = {
+        key: one.to_numpy() for key, one in rows.groupby(["method", "metric", "view", "on"], observed=True)["value"]
+    }
+    flats = _flats(values, contents.measure, contents.certificates.get(net))
+    standings = [_standing(name, values, contents.measure, flats, failed.get(name)) for name in names]
     begun = contents.manifest.image_sets.get(images, {}).get("count")
     return Pair(net, images, contents.twin(net), int(rows["image"].nunique()), begun, standings)
 
 
-def _standing(name: str, rows: pd.DataFrame, measure: str, flats: dict, failed: dict | None) -> Standing:
-    cells, pixels = (values_of(rows, measure, "rectified", on) for on in ("grid", "image"))
+Values = dict[tuple[str, str, str, str], np.ndarray]  # (method, metric, view, on) -> values by image
+NONE = np.empty(0)
+
+
+def _standing(name: str, values: Values, measure: str, flats: dict[str, float], failed: dict | None) -> Standing:
+    cells, pixels = (values.get((name, measure, "rectified", on), NONE) for on in ("grid", "image"))
     on = "grid" if len(cells) else "image"
     told = dict(
         cells=cells,
         pixels=pixels,
-        displayed=values_of(rows, "leak_l2", "displayed", "image"),
-        lit=values_of(rows, "leak_any", "rectified", on),
-        missed=values_of(rows, "missed", "raw", "grid"),
+        displayed=values.get((name, "leak_l2", "displayed", "image"), NONE),
+        lit=values.get((name, "leak_any", "rectified", on), NONE),
+        missed=values.get((name, "missed", "raw", "grid"), NONE),
     )
     return Standing(
         name,
@@ -146,20 +149,17 @@ def _standing(name: str, rows: pd.DataFrame, measure: str, flats: dict, failed: 
         flats.get(on),
         failed["count"] if failed else 0,
         failed["error"] if failed else "",
-        **{key: interval(values) for key, values in told.items() if len(values)},
+        **{key: interval(found) for key, found in told.items() if len(found)},
     )
 
 
-def values_of(rows: pd.DataFrame, metric: str, view: str, on: str) -> np.ndarray:
-    chosen = (rows["metric"] == metric) & (rows["view"] == view) & (rows["on"] == on)
-    return rows.loc[chosen, "value"].to_numpy()
-
-
-def _flats(rows: pd.DataFrame, measure: str, certificate: Certificate | None) -> dict[str, float]:
+def _flats(values: Values, measure: str, certificate: Certificate | None) -> dict[str, float]:
     """What a constant map scores, on "grid" and "image": measured, or on the grid counted, the unseen share of the cells."""
-    constant = rows[rows["method"] == "constant"]
-    measured = {on: values_of(constant, measure, "rectified", on) for on in ("grid", "image")}
-    found = {on: float(values.mean()) for on, values in measured.items() if len(values)}
+    found = {}
+    for on in ("grid", "image"):
+        measured = values.get(("constant", measure, "rectified", on), NONE)
+        if len(measured):
+            found[on] = float(measured.mean())
     if "grid" not in found and certificate is not None:
         share = float(certificate.unseen_cells.mean())
         found["grid"] = {"leak_mass": share, "leak_l2": share**0.5}.get(measure, 1.0)
