@@ -47,7 +47,7 @@ class Inputs:
         Manifest.load(Path(run))
         rows = open_rows(run)
         nets, sets = rows.unique("net"), rows.unique("images")
-        methods = [m for m in rows.unique("method") if m in PAPER or plots.look(m) is plots.FAMILY["control"]]
+        methods = [m for m in rows.unique("method") if m in PAPER or plots.family_of(m) == "control"]
         paper = rows.select(method=methods) if set(methods) & set(PAPER) else rows
         net = "walled" if "walled" in nets else nets[0]
         images = "stack_mix" if "stack_mix" in sets else sets[0]

@@ -44,6 +44,7 @@ from wallcheck.results import (
     rows_of,
     set_foreign_aside,
     summary,
+    typed,
     writable,
 )
 from wallcheck.writing import write_text
@@ -301,7 +302,7 @@ def _check_labels(study: Study, images: ImageSet | PhotoFolder) -> None:
 def _manifest(
     study: Study, certificates: dict[str, Certificate], pictures: dict[str, Pictures], device: torch.device
 ) -> Manifest:
-    config = study.config
+    config = study.config | dict(commands=[typed()])
     regions = {name: study.blind(name).graph.fingerprint for name in study.nets}
     sets = {images.name: pictures[images.name].identity(study.size(images)) for images in study.image_sets}
     return Manifest(

@@ -9,14 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import gaussian_kde
 
+from wallcheck.cams import called
 from wallcheck.plots._style import (
     BLACK,
-    GREY,
     MEASURES,
     NETS,
     SETS,
     WIDTH,
-    called,
     choose,
     emptiness,
     family_legend,
@@ -133,7 +132,6 @@ def _by_set(axes: Axes, means: pd.DataFrame, method: str, sets: Sequence[str]) -
     if "constant" in means.index:
         axes.axhline(means.loc["constant", "mean"].mean(), color=BLACK, lw=0.8, ls=":", zorder=0)
     of = means.loc[method].reindex(sets)
-    axes.plot(range(len(sets)), of["mean"], color=GREY, lw=0.7, zorder=1)
     axes.vlines(range(len(sets)), of["low"], of["high"], color=BLACK, lw=1.2, zorder=2)
     axes.plot(range(len(sets)), of["mean"], ls="", ms=4.5, zorder=3, gid=f"means:{method}", **look(method).mark)
     for place, (mean, empty) in enumerate(zip(of["mean"].fillna(0), of["empty"].fillna(0), strict=True)):

@@ -1,10 +1,13 @@
 """How long a run folder takes by the number of its images, and how much memory."""
 
+from itertools import cycle
+
 import pandas as pd
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, WIDTH, mark_of, need, styled
+from wallcheck.plots._style import BLACK, BLUE, GREEN, ORANGE, RED, WIDTH, Look, need, styled
 
+LOOKS = (Look(RED, "o"), Look(BLUE, "^"), Look(GREEN, "s"), Look(ORANGE, "v"))  # a step each
 MEASURED = {"processor": "processor seconds", "gib": "memory at its peak, GiB"}
 
 
@@ -18,8 +21,8 @@ def scale(table: pd.DataFrame, limit: float) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     panels = figure.subplots(1, len(MEASURED))
     for axes, (name, label) in zip(panels, MEASURED.items(), strict=True):
-        for place, (step, part) in enumerate(table.groupby("step", sort=False)):
-            axes.plot(part["images"], part[name], lw=0.8, ms=4, gid=f"{name}:{step}", label=step, **mark_of(place))
+        for look, (step, part) in zip(cycle(LOOKS), table.groupby("step", sort=False), strict=False):
+            axes.plot(part["images"], part[name], lw=0.8, ms=4, gid=f"{name}:{step}", label=step, **look.mark)
         axes.set(xscale="log", yscale="log", xlabel="images", ylabel=label)
     panels[-1].axhline(limit, color=BLACK, lw=0.6, ls=":", label=f"{limit:g} GiB")
     handles, labels = panels[-1].get_legend_handles_labels()

@@ -9,7 +9,7 @@ from wallcheck.results.compacting import compact
 from wallcheck.results.digests import digest, file_name
 from wallcheck.results.folder import EXAMPLES, MANIFEST, ROWS, examples_of, shards, writable
 from wallcheck.results.holdings import Holdings, done, set_foreign_aside
-from wallcheck.results.manifest import Manifest, versions
+from wallcheck.results.manifest import Manifest, typed, versions
 from wallcheck.results.means import grouped, split, split_means, summary
 from wallcheck.results.merging import merge
 from wallcheck.results.parquet import Block, Damaged, Header, read_shard, write_shard
@@ -63,6 +63,7 @@ __all__ = [
     "split_means",
     "summary",
     "told",
+    "typed",
     "unresolved",
     "versions",
     "writable",
