@@ -5,7 +5,7 @@ what each adds is known (`Evidence.truth`), and for every map how much of it is 
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from wallcheck.adapters import foreign
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, prove
 from wallcheck.evidence import BUDGET_MB, Evidence
@@ -39,7 +40,7 @@ class Measured(NamedTuple):
 def audit(
     net: BlindNet,
     images: Tensor,
-    methods: Sequence[str | Method] | str | Method | None = None,
+    methods: Sequence[object] | object | None = None,
     *,
     metrics: Sequence[str] | str | None = None,
     targets: Tensor | Sequence[int] | int | None = None,
@@ -55,8 +56,9 @@ def audit(
 ) -> pd.DataFrame:
     """Measure the leakage of methods on a blind net, and what they miss; one row per image x method x view x metric.
 
-    images (B, 3, H, W), normalised as the net was trained. methods: names, or Methods of your own made
-    with `cam_method`; None is all. metrics: names of leakage and truth, None is all that can be had.
+    images (B, 3, H, W), normalised as the net was trained. methods: names; Methods of your own made with `cam_method`; any
+    function (model, images, targets) -> maps; classes and objects of other libraries, as they are (`wallcheck.adapters`), or
+    "package.module:function"; None is all of ours. metrics: names of leakage and truth, None is all that can be had.
     targets: classes explained, one for each image or one for all, None the predicted ones. The net is proved anew, here,
     whatever was proved before; certificate: a record that it must agree with. contrast: the walled twin of a net without a
     wall; leakage is then counted in the
@@ -74,11 +76,12 @@ def audit(
     """
     net, contrast = unwrapped(net), unwrapped(contrast)
     blind = require_wall(net, contrast)
-    chosen, measured = applicable(net, methods), chosen_metrics(metrics)
+    measured = chosen_metrics(metrics)
     checked_settings(seed, batch_size, budget_mb)
+    targets, numbers = checked_targets(net, images, targets), checked_indices(indices, len(images))
+    chosen = applicable(net, methods, images)
     refused(net, chosen)
     answered(net, measured)
-    targets, numbers = checked_targets(net, images, targets), checked_indices(indices, len(images))
     proved = prove(blind)
     if certificate is not None:
         certificate.raise_if_broken().raise_if_unlike(proved)
@@ -199,20 +202,37 @@ def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:
     return contrast
 
 
-def applicable(net: BlindNet, wanted: Sequence[str | Method] | str | Method | None) -> list[Method]:
-    """The methods wanted; of all methods, those that are defined on this net. Raises ValueError for an empty list."""
+def applicable(
+    net: BlindNet, wanted: object | None, images: Tensor | Callable[[], Tensor] | None = None
+) -> list[Method]:
+    """The methods wanted; of all methods, those that are defined on this net. images: a few, or what gives them, on which it is
+    found out what maps explainers from elsewhere give; None is noise. Raises ValueError for an empty list and for what is no
+    method."""
     if wanted is None:
         return [method for method in METHODS.values() if not method.refuses(net)]
-    wanted = [wanted] if isinstance(wanted, (str, Method)) else list(wanted)
-    strange = [method for method in wanted if not isinstance(method, (str, Method))]
-    if strange or not wanted:
-        got = f"{strange[0]!r} is no method" if strange else "no methods were asked for"
+    many = isinstance(wanted, Iterable) and not (isinstance(wanted, (str, Method)) or callable(wanted))
+    wanted = list(wanted) if many else [wanted]
+    if not wanted:
         raise ValueError(
-            f"{got}; give names (wallcheck methods lists them), Methods made with cam_method, or None for all"
+            "no methods were asked for; give names (wallcheck methods lists them), Methods made with cam_method, or None for all"
         )
-    own = {method.name: method for method in wanted if isinstance(method, Method)}
-    names = [method.name if isinstance(method, Method) else method for method in wanted]
-    return [own.get(name) or METHODS[name] for name in unique(names)]
+    some = images if images is not None else lambda: _noise(net)
+    chosen = [_chosen(one, net, some) for one in wanted]
+    unique(method.name for method in chosen)
+    return chosen
+
+
+def _chosen(one: object, net: BlindNet, images: Tensor | Callable[[], Tensor]) -> Method:
+    if isinstance(one, Method):
+        return one
+    if isinstance(one, str) and (one in METHODS or not {":", "."} & set(one)):
+        return METHODS[one]
+    return foreign(one, net, images)
+
+
+def _noise(net: BlindNet) -> Tensor:
+    """Two images of noise, always the same."""
+    return torch.randn(2, net.colours, *net.image_size, generator=torch.Generator().manual_seed(0))
 
 
 def refused(net: BlindNet, methods: Sequence[Method]) -> None:

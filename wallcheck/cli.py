@@ -57,6 +57,9 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subcommands(required=False)
 
     methods = ArgumentParser(description="List the methods: family, cost, source, expected verdict.")
+    methods.add_argument(
+        "--peers", action="store_true", help="other libraries' explainers that are installed here, instead"
+    )
     methods.add_argument("--json", action="store_true", help="as JSON")
     commands.add_subcommand("methods", methods, help="list the methods")
 
@@ -92,7 +95,13 @@ def _add_study(audit: ArgumentParser) -> None:
     """What is audited, and where it is kept."""
     audit.add_argument("--images", type=str, required=True, help="a folder of photographs, or a generated image set")
     audit.add_argument("--out", type=str, required=True, help="run folder: manifest, rows, table")
-    audit.add_argument("--methods", type=str, default=None, nargs="+", help="names; all if not given")
+    audit.add_argument(
+        "--methods",
+        type=str,
+        default=None,
+        nargs="+",
+        help="names (wallcheck methods, wallcheck methods --peers) or package.module:function; all of ours if not given",
+    )
     audit.add_argument("--metrics", type=str, default=None, nargs="+", help="leakage metrics; all if not given")
     audit.add_argument("--count", type=int | None, default=None, help="audit the first COUNT images only")
     audit.add_argument(
@@ -166,12 +175,15 @@ def _called(model: str) -> str:
     return Path(model).stem if model.endswith(".safetensors") else model.rpartition(":")[2]
 
 
+def _from_here() -> None:
+    """A user's own package lies where the command is run, as for python -m."""
+    sys.path[:] = list(dict.fromkeys(["", *sys.path]))
+
+
 def _opened(options):
     from wallcheck import models
 
-    sys.path[:] = list(
-        dict.fromkeys(["", *sys.path])
-    )  # a user's own package lies where the command is run, as for python -m
+    _from_here()
     try:
         told = json.loads(options.model_args or "{}")
     except ValueError as error:
@@ -218,7 +230,18 @@ def _layers(options) -> int:
 def _methods(options) -> int:
     from wallcheck.cams import METHODS
 
+    if options.peers:
+        return _peers(options.json)
     return _listed("methods", METHODS.values(), ("name", "family", "cost", "verdict", "grid", "source"), options.json)
+
+
+def _peers(as_json: bool) -> int:
+    from wallcheck.adapters import PEERS, Peer, installed, peers
+
+    missing = [library.package for library in PEERS if library not in installed()]
+    if missing:
+        print(f"wallcheck: not installed: {', '.join(missing)}; pip install 'wallcheck[peers]'", file=sys.stderr)
+    return _listed("peers", [Peer.of(name) for name in peers()], ("name", "library", "version"), as_json)
 
 
 def _metrics(options) -> int:
@@ -267,6 +290,7 @@ def _audit(options) -> int:
     from wallcheck.running import Study, images_for, run
     from wallcheck.tables import print_leakage, progress_bar
 
+    _from_here()
     net = _net(options)
     if options.certificate:
         Certificate.load(at_home(options.certificate)).raise_if_broken().raise_if_other(net)

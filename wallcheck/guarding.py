@@ -4,25 +4,17 @@ wallcheck's own methods share one Evidence and are held to clean hands by their 
 own, and the net is given back as it was whatever the method did to it.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wallcheck.cams import METHODS, Method
 from wallcheck.evidence import Evidence
+from wallcheck.keeping import UncleanHands, same, untouched
 
 SHARED = ("activations", "logits", "targets", "gradient")
-# What a module consists of and what hangs on it.
-PARTS = (
-    "_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
-)  # fmt: skip
 LONGEST = 300  # letters of an error that are told
-
-
-class UncleanHands(ValueError):
-    """A method changed what it was only to look at."""
 
 
 Use = Callable[[Tensor, list[int]], list[Tensor]]  # raw maps and their places in the batch -> values (N,) of each
@@ -91,74 +83,6 @@ def own_copy(evidence: Evidence) -> Evidence:
         except RuntimeError:  # a head without derivative: the method may not ask for one
             continue
     return own
-
-
-@contextmanager
-def untouched(net: nn.Module) -> Iterator[list[str]]:
-    """Give net back as it was, bit by bit; yields a list that names what had to be put back.
-
-    Modes, gradients and requires_grad are put back without a word, since asking for a gradient may leave them.
-    """
-    modules = {name: (module, module.training, _parts(module)) for name, module in net.named_modules()}
-    tensors = dict([*net.named_parameters(), *net.named_buffers()])
-    values = {name: _held(value) for name, value in tensors.items()}
-    changes: list[str] = []
-    try:
-        yield changes
-    finally:
-        for name, (module, training, parts) in modules.items():
-            module.training = training
-            changes += [
-                f"{part} of {name or 'the net'}" for part in PARTS if _put_back(getattr(module, part), parts[part])
-            ]
-        for name, value in tensors.items():
-            changes += [name] if _restore(value, *values[name]) else []
-
-
-def _parts(module: nn.Module) -> dict[str, dict]:
-    return {part: dict(getattr(module, part)) for part in PARTS}
-
-
-def _held(value: Tensor) -> tuple[Tensor, bool, Tensor | None, Tensor | None]:
-    grad = value.grad
-    return value.detach().clone(), value.requires_grad, grad, None if grad is None else grad.detach().clone()
-
-
-def _put_back(now: dict, before: dict) -> bool:
-    if list(now) == list(before) and all(now[name] is before[name] for name in now):
-        return False
-    now.clear()
-    now.update(before)
-    return True
-
-
-def _restore(value: Tensor, before: Tensor, requires_grad: bool, grad: Tensor | None, slope: Tensor | None) -> bool:
-    """Put value, and then what goes with it, back; was it another one?"""
-    changed = not same(value.detach(), before)
-    value.grad = None  # of a type that may not be the value's
-    if changed:
-        _fill(value, before)
-    if value.requires_grad != requires_grad:
-        value.requires_grad_(requires_grad)
-    if grad is not None and not same(grad, slope):
-        _fill(grad, slope)
-    value.grad = grad
-    return changed
-
-
-def _fill(value: Tensor, before: Tensor) -> None:
-    if value.shape == before.shape and value.dtype == before.dtype:
-        with torch.no_grad():
-            value.copy_(before)
-    else:
-        value.data = before
-
-
-def same(one: Tensor, two: Tensor) -> bool:
-    """Equal in shape, type and every value; NaN is NaN."""
-    if one.shape != two.shape or one.dtype != two.dtype:
-        return False
-    return bool(((one == two) | ((one != one) & (two != two))).all())
 
 
 def described(error: BaseException) -> str:

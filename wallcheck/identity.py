@@ -64,11 +64,24 @@ def claim(out: Path, manifest: Manifest, pictures: dict[str, Pictures]) -> str:
                 f"{out} holds an audit of other nets, images or settings ({'; '.join(found[:3])}{more}); "
                 f"choose another --out or remove that folder"
             )
+        _same_explainers(kept, manifest, out)
         grown = kept.grown(manifest.config)
         if grown != kept:
             grown.save(out)
         manifest = kept
     return manifest.digest
+
+
+def _same_explainers(kept: Manifest, ours: Manifest, out: Path) -> None:
+    """Raise FileExistsError for a method from elsewhere that is another one than when the folder's rows were made: its source or its
+    library's version is."""
+    before = kept.config.get("foreign", {})
+    for name, digest_now in ours.config.get("foreign", {}).items():
+        if before.get(name, digest_now) != digest_now:
+            raise FileExistsError(
+                f"{out} holds rows of another version of {name} ({before[name]} there, {digest_now} here); choose another --out, or give "
+                f"the function another name"
+            )
 
 
 def _count(kept: Manifest, name: str, ours: dict) -> int:

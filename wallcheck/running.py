@@ -30,8 +30,8 @@ class Study:
     """What is audited, and how; all of it goes into the manifest.
 
     nets: name -> net. contrasts: name of a net without a wall -> name of its walled twin.
-    image_sets: each with a name of its own. methods: None is every method that applies; one that is defined on some of
-    the nets only is left out on the others. metrics: None is all.
+    image_sets: each with a name of its own. methods: as `wallcheck.audit` takes them; None is every method that applies; one that
+    is defined on some of the nets only is left out on the others. metrics: None is all.
     count: images of each set, from the first on; None is all. targets: "predicted", or "label" for
     the sets' labels. examples: images of each set whose maps are kept for the figures.
 
@@ -41,7 +41,7 @@ class Study:
 
     nets: dict[str, BlindNet]
     image_sets: Sequence[ImageSet | PhotoFolder]
-    methods: Sequence[str] | None = None
+    methods: Sequence[object] | None = None
     contrasts: dict[str, str] = field(default_factory=dict)
     count: int | None = 100
     targets: str = "predicted"
@@ -72,7 +72,7 @@ class Study:
         for name, net in self.nets.items():
             if len(self.nets) == 1:
                 answered(net, chosen_metrics(self.metrics))
-            for method in applicable(net, self.methods):
+            for method in self._applicable(net):
                 if len(self.nets) == 1 and (reason := method.refuses(net)):
                     raise ValueError(f"{method.name} is not defined on {name}: {reason}; leave it out")
             if not self.methods_for(name):
@@ -85,7 +85,10 @@ class Study:
     def methods_for(self, name: str) -> list[Method]:
         """The methods of the study that are defined on the net of this name."""
         net = self.nets[name]
-        return [method for method in applicable(net, self.methods) if not method.refuses(net)]
+        return [method for method in self._applicable(net) if not method.refuses(net)]
+
+    def _applicable(self, net: BlindNet) -> list[Method]:
+        return applicable(net, self.methods, lambda: self.image_sets[0].images(slice(0, 2)))
 
     def keys(self, name: str) -> frozenset:
         """(method, view, on, metric): what every image has on the net of this name."""
@@ -107,6 +110,7 @@ class Study:
         return dict(
             weights={name: net.graph.fingerprint for name, net in self.nets.items()},
             methods={name: [method.name for method in self.methods_for(name)] for name in self.nets},
+            foreign={m.name: m.digest for name in self.nets for m in self.methods_for(name) if m.digest},
             metrics=[metric.name for metric in chosen_metrics(self.metrics)],
             contrasts=self.contrasts,
             count=self.count,

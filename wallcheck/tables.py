@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,12 +12,12 @@ from rich.text import Text
 
 from wallcheck.cams import METHODS
 from wallcheck.models import WhereToCut
+from wallcheck.reading import nothing_said
 from wallcheck.results import told as told_failure
 from wallcheck.statistics import interval, percent, told
 from wallcheck.writing import say
 
 MISSED, BRIGHT = "missed", "bright_area"
-EVERYWHERE = 0.9  # of a map: what is left cannot point at anything
 NOT_TOLD = "missed: not known, because the head does not add up over cells, so that what each adds to the logit has no one answer"
 
 
@@ -103,17 +102,8 @@ def says_nothing(rows: pd.DataFrame) -> list[str]:
     test by saying nothing."""
     lines = []
     for name, part in rows[rows["metric"] == BRIGHT].groupby("method", observed=True):
-        values = part["value"].to_numpy()
-        if name in METHODS and METHODS[name].family == "control":
-            continue
-        empty, bright = int(np.isnan(values).sum()), int((values >= EVERYWHERE).sum())
-        if empty:
-            lines.append(f"{name}: {empty} of {len(values)} maps are empty; they leak nothing, and miss all there is")
-        if bright:
-            lines.append(
-                f"{name}: {bright} of {len(values)} maps are bright everywhere, above half the maximum on {EVERYWHERE:.0%} of "
-                f"their cells or more; they miss nothing, and tell nothing"
-            )
+        if name not in METHODS or METHODS[name].family != "control":
+            lines += nothing_said(name, part["value"].to_numpy())
     return lines
 
 

@@ -13,9 +13,10 @@ from experiments.benchmark.timing import Ratio, alternate, ratio, seconds_of
 from experiments.disagreements.comparisons import COMPARISONS, Comparison
 from experiments.disagreements.settling import gap
 from wallcheck import adapters
-from wallcheck.adapters._stand_in import stand_in, undisturbed
+from wallcheck.adapters._stand_in import stand_in
 from wallcheck.cams import METHODS, Method
 from wallcheck.evidence import Evidence
+from wallcheck.keeping import undisturbed
 from wallcheck.models import BlindNet
 
 CHEAP = ("1F", "1F+1b")  # costs of the methods that one forward and one backward through the head serve

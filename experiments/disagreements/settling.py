@@ -9,7 +9,7 @@ from torch.fx import GraphModule
 from torch.nn.functional import interpolate
 
 from wallcheck import adapters
-from wallcheck.adapters._stand_in import stand_in, undisturbed
+from wallcheck.adapters._stand_in import stand_in
 from wallcheck.cams import METHODS
 from wallcheck.cams._layers import stages
 from wallcheck.cams.pixel.gradients import guidedbp
@@ -19,6 +19,7 @@ from wallcheck.cams.pooled.paths import noise as image_noise
 from wallcheck.cams.rescoring.scores import noise as mask_noise
 from wallcheck.evidence import Evidence
 from wallcheck.graph._nodes import path_of
+from wallcheck.keeping import undisturbed
 from wallcheck.maps import displayed, rectify, upsample
 from wallcheck.numerics import unit_range
 

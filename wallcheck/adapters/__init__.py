@@ -1,12 +1,15 @@
-"""Other libraries' explainers as methods: for the disagreement table, the benchmark, and what only they have.
+"""Other libraries' explainers as methods: through one door, whatever they are; and by name, for tables and benchmarks.
 
     from wallcheck import adapters
-    theirs = adapters.pytorch_grad_cam("GradCAM")       # also adapters.torchcam(...), adapters.captum(...)
+    adapters.peers()                                     # every explainer of every library installed, by name
+    mine = adapters.foreign(explain, net, images)        # a function, a class, an object as it is, or a text -> Method
+    theirs = adapters.pytorch_grad_cam("GradCAM")        # also adapters.torchcam(...), adapters.captum(...)
     maps = theirs(evidence)
 
-Each runs on a stand-in for the net: an ordinary module that shares its weights and nothing else, so
-that hooks, modes and gradients of another library never touch the net under audit. Maps come in the
-library's own post-processed form. A library is imported when one of its methods is called.
+`wallcheck.leakage` and `wallcheck.audit` take all of these as they are. What comes through the door gets a clean copy of the net's
+`model`, its view is measured (`wallcheck.handed`) and what it leaves behind is told. The three makers by name run on a stand-in
+for the net that shares its weights and nothing else, and give maps in the library's own post-processed form, which is what timings
+and parity need. A library is imported when one of its methods is called.
 
 `CAPTUM` holds the methods that wallcheck takes from captum instead of writing them again; `methods()` is
 wallcheck's own and, where captum is installed, those.
@@ -15,12 +18,33 @@ wallcheck's own and, where captum is installed, those.
 from importlib.util import find_spec
 
 from wallcheck.adapters._captum import CAPTUM, captum
+from wallcheck.adapters._door import Door, LeftBehind
 from wallcheck.adapters._grad_cam import pytorch_grad_cam
+from wallcheck.adapters._methods import PEERS, Peer, foreign, installed, peers
+from wallcheck.adapters._quantus import quantus_leakage
+from wallcheck.adapters._stand_in import version
 from wallcheck.adapters._torchcam import torchcam
 from wallcheck.cams import METHODS, Method
 from wallcheck.registry import Registry
 
-__all__ = ["CAPTUM", "COUNTERPARTS", "captum", "counterparts", "methods", "pytorch_grad_cam", "torchcam"]
+__all__ = [
+    "CAPTUM",
+    "COUNTERPARTS",
+    "PEERS",
+    "Door",
+    "LeftBehind",
+    "Peer",
+    "captum",
+    "counterparts",
+    "foreign",
+    "installed",
+    "methods",
+    "peers",
+    "pytorch_grad_cam",
+    "quantus_leakage",
+    "torchcam",
+    "version",
+]
 
 LIBRARIES = {"pytorch_grad_cam": pytorch_grad_cam, "torchcam": torchcam, "captum": captum}
 

@@ -1,11 +1,18 @@
 """pytorch-grad-cam (package grad-cam): maps on the image in [0, 1], rectified, stretched and enlarged by it."""
 
-import torch
-from torch import Tensor
+import inspect
+from functools import partial
 
-from wallcheck.adapters._stand_in import class_of, library, stand_in, undisturbed
+import torch
+from torch import Tensor, nn
+
+from wallcheck.adapters._explainers import Library, alike, built_again, parameters, with_layer
+from wallcheck.adapters._stand_in import class_of, library, stand_in
 from wallcheck.cams import Method
 from wallcheck.evidence import Evidence
+from wallcheck.keeping import undisturbed
+
+LIGHT = {"SESS": dict(num_scales=3)}  # where a default takes minutes on a CPU
 
 
 def pytorch_grad_cam(explainer: str, batch_size: int | None = None, **options) -> Method:
@@ -15,10 +22,8 @@ def pytorch_grad_cam(explainer: str, batch_size: int | None = None, **options) -
     """
 
     def body(ev: Evidence) -> Tensor:
-        peer = library("pytorch_grad_cam", "grad-cam")
-        target = library("pytorch_grad_cam.utils.model_targets", "grad-cam").ClassifierOutputTarget
+        explain = class_of(library("pytorch_grad_cam", "grad-cam"), explainer)
         model = stand_in(ev.net)
-        explain = class_of(peer, explainer)
         with (
             undisturbed(ev.seed),
             torch.enable_grad(),
@@ -26,7 +31,7 @@ def pytorch_grad_cam(explainer: str, batch_size: int | None = None, **options) -
         ):
             if batch_size is not None:
                 cam.batch_size = batch_size
-            maps = cam(ev.images, [target(t) for t in ev.targets.tolist()])
+            maps = ask(cam, model, model.target, ev.images, ev.targets)
         return torch.as_tensor(maps).to(ev.images)
 
     return Method(
@@ -38,3 +43,37 @@ def pytorch_grad_cam(explainer: str, batch_size: int | None = None, **options) -
         verdict="not_stated",
         grid="pixels",
     )
+
+
+def ask(cam: object, model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> object:
+    target = library("pytorch_grad_cam.utils.model_targets", "grad-cam").ClassifierOutputTarget
+    return cam(images, [target(one) for one in targets.tolist()])
+
+
+def holds(cam: object) -> nn.Module | None:
+    """Those that are made of other CAMs (FinerCAM, RefineCAM) keep their model there."""
+    inner = getattr(cam, "base_cam", None) or next(iter(getattr(cam, "base_cam_per_layer", ())), cam)
+    return getattr(inner, "model", None)
+
+
+def again(cam: object, model: nn.Module, layer: nn.Module) -> object:
+    for name in ("base_cam", "base_cam_per_layer"):
+        if inner := getattr(cam, name, None):
+            base = type(inner[0] if isinstance(inner, list) else inner)
+            return alike(with_layer(partial(type(cam), base_method=base), model, layer), cam)
+    return built_again(cam, model, layer)
+
+
+def every() -> dict[str, object]:
+    """Every class that is built on a model and its target layers and gives maps of images."""
+    peer = library("pytorch_grad_cam", "grad-cam")
+    found = {}
+    for name, entry in vars(peer).items():
+        if not inspect.isclass(entry) or name in ("BaseCAM", "ActivationsAndGradients"):
+            continue
+        if "target_layers" in parameters(entry):
+            found[name] = partial(entry, **LIGHT[name]) if name in LIGHT else entry
+    return dict(sorted(found.items()))
+
+
+LIBRARY = Library("pytorch_grad_cam", "grad-cam", holds, with_layer, ask, again, every)

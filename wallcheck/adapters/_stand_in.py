@@ -1,14 +1,10 @@
-"""An ordinary module in the net's place, and calls that leave the process as they found it."""
+"""An ordinary module in the net's place, and what every adapter asks of its library."""
 
-import io
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
 from types import ModuleType
 
-import numpy as np
-import torch
 from torch import nn
 
 from wallcheck.evidence import Evidence
@@ -30,6 +26,14 @@ def library(name: str, package: str) -> ModuleType:
         raise ImportError(f"{package} is not installed ({error}); pip install 'wallcheck[peers]'") from error
 
 
+def version(package: str) -> str:
+    """The installed version of a package; "unknown" where it has none, as a module that lies beside a script."""
+    try:
+        return installed(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def class_of(module: ModuleType, name: str) -> type:
     """A class of a library by name; ValueError with the names there are."""
     if not isinstance(found := getattr(module, name, None), type):
@@ -41,18 +45,3 @@ def class_of(module: ModuleType, name: str) -> type:
 def resolved(options: dict, ev: Evidence) -> dict:
     """Options as they stand, or computed from the evidence where they are functions."""
     return {key: value(ev) if callable(value) else value for key, value in options.items()}
-
-
-@contextmanager
-def undisturbed(seed: int) -> Iterator[None]:
-    """Draws in the block come from the seed and leave every global generator as it was; progress bars are kept off."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)

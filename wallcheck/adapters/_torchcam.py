@@ -1,11 +1,18 @@
 """torchcam: maps on the cell grid, stretched to [0, 1] by it and, but for CAM, rectified."""
 
-import torch
-from torch import Tensor
+import inspect
+from functools import partial
 
-from wallcheck.adapters._stand_in import class_of, library, stand_in, undisturbed
+import torch
+from torch import Tensor, nn
+
+from wallcheck.adapters._explainers import Library, built_again, parameters, with_layer
+from wallcheck.adapters._stand_in import class_of, library, stand_in
 from wallcheck.cams import Method
 from wallcheck.evidence import Evidence
+from wallcheck.keeping import undisturbed
+
+LIGHT = {"SSCAM": dict(num_samples=4), "ISCAM": dict(num_samples=4)}  # where a default takes minutes on a CPU
 
 
 def torchcam(explainer: str, normalized: bool = True, **options) -> Method:
@@ -22,7 +29,7 @@ def torchcam(explainer: str, normalized: bool = True, **options) -> Method:
             torch.enable_grad(),
             extractor(model, model.target, **options) as cam,
         ):
-            (maps,) = cam(ev.targets.tolist(), model(ev.images), normalized=normalized)
+            maps = ask(cam, model, model.target, ev.images, ev.targets, normalized)
         return maps.detach().to(ev.images)
 
     return Method(
@@ -33,3 +40,24 @@ def torchcam(explainer: str, normalized: bool = True, **options) -> Method:
         cost="",
         verdict="not_stated",
     )
+
+
+def ask(
+    cam: object, model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, normalized: bool = True
+) -> Tensor:
+    (maps,) = cam(targets.tolist(), model(images), normalized=normalized)
+    return maps
+
+
+def every() -> dict[str, object]:
+    """Every public extractor that looks at a target layer."""
+    methods = library("torchcam.methods", "torchcam")
+    found = {
+        name: partial(entry, **LIGHT[name]) if name in LIGHT else entry
+        for name, entry in vars(methods).items()
+        if inspect.isclass(entry) and not name.startswith("_") and "target_layer" in parameters(entry)
+    }
+    return dict(sorted(found.items()))
+
+
+LIBRARY = Library("torchcam", "torchcam", lambda cam: getattr(cam, "model", None), with_layer, ask, built_again, every)

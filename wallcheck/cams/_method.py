@@ -56,6 +56,7 @@ class Method:
     verdict: a key of VERDICTS, what is expected on cells the model cannot see.
     refuses: net -> why the method is not defined on it, None where it is; calling it there is a ValueError.
     repairs: of a repair, the name of the method it repairs.
+    digest: of a method from elsewhere, what tells its versions apart; None where nothing does.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Method:
     grid: str = "cells"
     refuses: Callable[[BlindNet], str | None] = welcome
     repairs: str | None = None
+    digest: str | None = None
 
     def __call__(self, evidence: Evidence) -> Tensor:
         if reason := self.refuses(evidence.net):

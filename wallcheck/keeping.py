@@ -1,0 +1,177 @@
+"""What was handed in is given back as it was: modules bit by bit, and the state that every package of a process shares.
+
+`untouched` and `undisturbed` put back, `traces` tells what a stranger left: hooks, modes, flags, gradients, random state.
+"""
+
+import io
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# What hangs on a module: a stranger's litter, which changes no weight.
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+PARTS = ("_parameters", "_buffers", "_modules", *HOOKS)
+
+
+class UncleanHands(ValueError):
+    """A method changed what it was only to look at."""
+
+
+@contextmanager
+def untouched(net: nn.Module) -> Iterator[list[str]]:
+    """Give net back as it was, bit by bit; yields a list that names what had to be put back.
+
+    Modes, gradients and requires_grad are put back without a word, since asking for a gradient may leave them.
+    """
+    modules = {name: (module, module.training, _parts(module)) for name, module in net.named_modules()}
+    tensors = dict([*net.named_parameters(), *net.named_buffers()])
+    values = {name: _held(value) for name, value in tensors.items()}
+    changes: list[str] = []
+    try:
+        yield changes
+    finally:
+        for name, (module, training, parts) in modules.items():
+            module.training = training
+            changes += [
+                f"{part} of {name or 'the net'}" for part in PARTS if _put_back(getattr(module, part), parts[part])
+            ]
+        for name, value in tensors.items():
+            changes += [name] if _restore(value, *values[name]) else []
+
+
+def _parts(module: nn.Module) -> dict[str, dict]:
+    return {part: dict(getattr(module, part)) for part in PARTS}
+
+
+def _held(value: Tensor) -> tuple[Tensor, bool, Tensor | None, Tensor | None]:
+    grad = value.grad
+    return value.detach().clone(), value.requires_grad, grad, None if grad is None else grad.detach().clone()
+
+
+def _put_back(now: dict, before: dict) -> bool:
+    if list(now) == list(before) and all(now[name] is before[name] for name in now):
+        return False
+    now.clear()
+    now.update(before)
+    return True
+
+
+def _restore(value: Tensor, before: Tensor, requires_grad: bool, grad: Tensor | None, slope: Tensor | None) -> bool:
+    """Put value, and then what goes with it, back; was it another one?"""
+    changed = not same(value.detach(), before)
+    value.grad = None  # of a type that may not be the value's
+    if changed:
+        _fill(value, before)
+    if value.requires_grad != requires_grad:
+        value.requires_grad_(requires_grad)
+    if grad is not None and not same(grad, slope):
+        _fill(grad, slope)
+    value.grad = grad
+    return changed
+
+
+def _fill(value: Tensor, before: Tensor) -> None:
+    if value.shape == before.shape and value.dtype == before.dtype:
+        with torch.no_grad():
+            value.copy_(before)
+    else:
+        value.data = before
+
+
+def same(one: Tensor, two: Tensor) -> bool:
+    """Equal in shape, type and every value; NaN is NaN."""
+    if one.shape != two.shape or one.dtype != two.dtype:
+        return False
+    return bool(((one == two) | ((one != one) & (two != two))).all())
+
+
+# -- what is left behind --------------------------------------------------------------------------
+
+
+def traces(model: nn.Module) -> Callable[[], list[str]]:
+    """Look at model now; asked later, name what is otherwise: hooks, training modes, requires_grad, gradients."""
+    modules = {name: (module, module.training, _hooks(module)) for name, module in model.named_modules()}
+    flags = {name: (value, value.requires_grad, value.grad) for name, value in model.named_parameters()}
+
+    def left() -> list[str]:
+        hooked = [name or "the model" for name, (module, _, hooks) in modules.items() if _hooks(module) != hooks]
+        moded = [name for name, (module, training, _) in modules.items() if module.training != training]
+        asked = [name for name, (value, flag, _) in flags.items() if value.requires_grad != flag]
+        sloped = [name for name, (value, _, grad) in flags.items() if value.grad is not grad]
+        found = [("hooks on", hooked), ("another mode of", moded), ("requires_grad of", asked)]
+        return [f"{what} {_some(names)}" for what, names in [*found, ("gradients on", sloped)] if names]
+
+    return left
+
+
+def _hooks(module: nn.Module) -> list[tuple[int, int]]:
+    return [(key, id(hook)) for part in HOOKS for key, hook in getattr(module, part).items()]
+
+
+def _some(names: list[str]) -> str:
+    """
+    >>> _some(["a"]), _some(["a", "b", "c"])
+    ('a', 'a and 2 more')
+    """
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+SWITCHES: dict[str, tuple[Callable[[], object], Callable[[object], object]]] = {
+    "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "torch.backends.cudnn.benchmark": (
+        lambda: torch.backends.cudnn.benchmark,
+        lambda value: setattr(torch.backends.cudnn, "benchmark", value),
+    ),
+    "torch.backends.cudnn.deterministic": (
+        lambda: torch.backends.cudnn.deterministic,
+        lambda value: setattr(torch.backends.cudnn, "deterministic", value),
+    ),
+}
+
+
+@contextmanager
+def switches() -> Iterator[list[str]]:
+    """What the whole process shares is put back; yields a list that names what had to be."""
+    before = {name: read() for name, (read, _) in SWITCHES.items()}
+    changed: list[str] = []
+    try:
+        yield changed
+    finally:
+        for name, (read, write) in SWITCHES.items():
+            if read() != before[name]:
+                changed.append(name)
+                write(before[name])
+
+
+@contextmanager
+def undisturbed(seed: int) -> Iterator[list[str]]:
+    """Draws in the block come from the seed and leave every global generator as it was; progress bars are kept off. Yields a
+    list that names, once the block is left, the generators that it drew from or seeded."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    drawn: list[str] = []
+    with torch.random.fork_rng(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        started = _generators()
+        try:
+            yield drawn
+        finally:
+            drawn += [name for name, state in _generators().items() if state != started[name]]
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
+def _generators() -> dict[str, object]:
+    _, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.random.get_rng_state().numpy().tobytes(),
+        "numpy": (keys.tobytes(), *rest),
+        "python": random.getstate(),
+    }
