@@ -7,9 +7,10 @@ import wallcheck
 
 PARTS = {
     "Build and prove": ["blind", "layers", "certify", "BlindNet", "Wall", "Certificate", "BrokenWall"],
-    "Audit": ["audit", "Evidence", "cam_method", "predict_leakage"],
+    "Ask and audit": ["leakage", "Reading", "LeakageMetric", "audit", "Evidence", "cam_method", "predict_leakage"],
 }
 MODULES = {
+    "adapters": "other libraries' explainers",
     "maps": "how a raw map is altered, and what that is called",
     "data": "image sets and folders of photographs",
     "models": "presets, files and models by name",

@@ -24,7 +24,7 @@ def gallery_pages(methods: dict[str, list[Method]], pictures: dict[str, Picture]
     """All pictures on one page, and one page for each family. usual: the net that goes without saying."""
     pages = {"gallery/index.md": _all_pictures(methods, pictures, usual)}
     for family, each in methods.items():
-        told = f"{FAMILIES[family][0].upper()}{FAMILIES[family][1:]}. {len(each)} methods, drawn on {usual} unless said otherwise."
+        told = f"{_sentence(FAMILIES[family])} {len(each)} methods, drawn on {usual} unless said otherwise."
         entries = [_entry(method, pictures[method.name], usual) for method in each]
         pages[f"gallery/{family}.md"] = "\n\n".join([f"# {family.capitalize()}", told, *entries]) + "\n"
     return pages
@@ -33,10 +33,16 @@ def gallery_pages(methods: dict[str, list[Method]], pictures: dict[str, Picture]
 def _all_pictures(methods: dict[str, list[Method]], pictures: dict[str, Picture], usual: str) -> str:
     count = sum(map(len, methods.values()))
     parts = ["# Every method, drawn", f"{count} methods on {usual}, or on another net where they need one. {INTRO}"]
-    parts.append('![The image, its unseen part hatched](image.png){ .map }')
+    parts.append("![The image, its unseen part hatched](image.png){ .map }")
     for family, each in methods.items():
         tiles = [_tile(method, pictures[method.name], family) for method in each]
-        parts += [f"## [{family.capitalize()}]({family}.md)", f"{FAMILIES[family]}.", '<div class="maps" markdown>', *tiles, "</div>"]
+        parts += [
+            f"## [{family.capitalize()}]({family}.md)",
+            _sentence(FAMILIES[family]),
+            '<div class="maps" markdown>',
+            *tiles,
+            "</div>",
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -55,7 +61,13 @@ def _entry(method: Method, picture: Picture, usual: str) -> str:
         "source": escape(method.source, quote=False),
     }
     image = f"![{_alternative(method, picture)}]({picture.path}){{ .map loading=lazy }}"
-    return f"## {method.name} {{ #{method.name} }}\n\n{image}\n\n{preformatted(method.body.__doc__)}{listed_facts(facts)}"
+    return (
+        f"## {method.name} {{ #{method.name} }}\n\n{image}\n\n{preformatted(method.body.__doc__)}{listed_facts(facts)}"
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _alternative(method: Method, picture: Picture) -> str:
@@ -96,4 +108,3 @@ def preformatted(text: str | None) -> str:
 
 def listed_facts(facts: dict[str, str]) -> str:
     return "\n".join(f"* {name}: {fact}" for name, fact in facts.items() if fact)
-
