@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from wallcheck.cams import METHODS, Method
+from wallcheck.cams import Method
 from wallcheck.data import to_display
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import maps_of

@@ -5,6 +5,7 @@ from html import escape
 from experiments.site.pictures import Picture
 from wallcheck.cams import FAMILIES, METHODS, VERDICTS, Method
 from wallcheck.metrics import KINDS, Metric
+from wallcheck.plots.pictures import called
 
 INTRO = (
     "The image is one that the wheel ships; its hatched part is what the net provably cannot see. Each picture shows the positive part of "
@@ -47,11 +48,12 @@ def _all_pictures(methods: dict[str, list[Method]], pictures: dict[str, Picture]
 
 
 def _tile(method: Method, picture: Picture, family: str) -> str:
-    return f"[![{_alternative(method, picture)}]({picture.path}){{ loading=lazy }}<br>{method.name}<br>{picture.unseen}]({family}.md#{method.name})"
+    return f"[![{_alternative(method, picture)}]({picture.path}){{ loading=lazy }}<br>{called(method.name)}<br>{picture.unseen}]({family}.md#{method.name})"
 
 
 def _entry(method: Method, picture: Picture, usual: str) -> str:
     facts = {
+        "name": f"`{method.name}`",
         "verdict": f"`{method.verdict}`: {VERDICTS[method.verdict]}",
         "unseen in the picture": picture.unseen,
         "drawn on": "" if picture.net == usual else picture.net,
@@ -71,7 +73,7 @@ def _sentence(text: str) -> str:
 
 
 def _alternative(method: Method, picture: Picture) -> str:
-    return f"Map of {method.name}, unseen: {picture.unseen}"
+    return f"Map of {called(method.name)}, unseen: {picture.unseen}"
 
 
 def metrics_page() -> str:

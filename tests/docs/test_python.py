@@ -9,7 +9,6 @@ import torch
 from tests.docs.collecting import PAGES, ROOT, Block, blocks
 from wallcheck.cams import METHODS
 
-
 pytest_plugins = "pytester"
 
 WITH_CODE = [page for page in PAGES if blocks(page)]

@@ -91,8 +91,13 @@ def test_every_method_has_its_entry_with_verdict_source_and_formula():
     for family, each in methods.items():
         for method in each:
             assert f"({family}.md#{method.name})" in pages["gallery/index.md"]
-    pooled = pages["gallery/pooled.md"].split("## gradcam {")[1].split("\n## ")[0]
-    assert "```text\nsum_k mean_u G_k(u) A_k." in pooled and "`may_leak`" in pooled and "`1F+1b`" in pooled
+    pooled = pages["gallery/pooled.md"].split("## Grad-CAM { #gradcam }")[1].split("\n## ")[0]
+    assert (
+        "```text\nsum_k mean_u G_k(u) A_k." in pooled
+        and "name: `gradcam`" in pooled
+        and "`may_leak`" in pooled
+        and "`1F+1b`" in pooled
+    )
     assert "](gradcam.png)" in pooled and METHODS["gradcam"].source in pooled
 
 
