@@ -63,9 +63,7 @@ def _entry(method: Method, picture: Picture, usual: str) -> str:
         "source": escape(method.source, quote=False),
     }
     image = f"![{_alternative(method, picture)}]({picture.path}){{ .map loading=lazy }}"
-    return (
-        f"## {method.name} {{ #{method.name} }}\n\n{image}\n\n{preformatted(method.body.__doc__)}{listed_facts(facts)}"
-    )
+    return f"## {called(method.name)} {{ #{method.name} }}\n\n{image}\n\n{preformatted(method.body.__doc__)}{listed_facts(facts)}"
 
 
 def _sentence(text: str) -> str:

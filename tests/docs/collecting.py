@@ -42,6 +42,13 @@ def blocks(page: Path) -> list[Block]:
     return [Block(page, line, m[2], m[3]) for m, line in found if not m[3].startswith(">>>")]
 
 
+def settings() -> dict[str, str]:
+    """The files of settings that pages show, by name."""
+    return {
+        m[2]: m[3] for page in PAGES for m in FENCE.finditer(page.read_text()) if m[1] == "yaml" and m[2] is not None
+    }
+
+
 def commands(page: Path) -> Iterator[str]:
     """The commands of a page: each line of a block of shell, and each in the text that begins as one."""
     text = page.read_text()

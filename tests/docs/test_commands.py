@@ -8,9 +8,10 @@ from contextlib import redirect_stdout
 from io import StringIO
 
 import pytest
+import yaml
 
 from experiments import flags
-from tests.docs.collecting import EVERY, ROOT, commands
+from tests.docs.collecting import EVERY, ROOT, commands, settings
 
 FOUND = sorted({command for page in EVERY for command in commands(page)})
 # Run, in this order, in one empty folder; each must end with status 0.
@@ -28,10 +29,18 @@ def test_commands_are_found():
 
 
 @pytest.mark.parametrize("command", FOUND)
-def test_the_flags_are_those_of_the_program(command, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_the_flags_are_those_of_the_program(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in settings().items():
+        (tmp_path / name).write_text(text)
     program, *given = shlex.split(command)
     CHECKS[program](given)
+
+
+def test_the_workflow_hands_the_action_what_it_takes():
+    steps = yaml.safe_load(settings()["workflow.yml"])["jobs"]["saliency"]["steps"]
+    ours = [step for step in steps if step["uses"] == "./wallcheck"]
+    assert ours and set(ours[0]["with"]) <= set(yaml.safe_load((ROOT / "action.yml").read_text())["inputs"])
 
 
 @pytest.mark.filterwarnings("ignore")
