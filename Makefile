@@ -1,12 +1,12 @@
 # reproduce: the whole study; reproduce-paper: the paper's network, on a GPU; test: the full suite; coverage: which lines it runs;
-# test-matrix: a selection of it under other versions. All but the last make their own environment in .venv first, the last one for
-# each combination of versions.
+# docs: the site; test-matrix: a selection of tests under other versions. All but the last make their own environment in .venv
+# first, the last one for each combination of versions.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: reproduce reproduce-paper test coverage test-matrix lint clean
+.PHONY: reproduce reproduce-paper test coverage test-matrix lint docs clean
 
 reproduce: $(VENV)/.ready
 	$(BIN)/python -m experiments.reproduce
@@ -32,15 +32,20 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, in build/site; a warning is an error.
+docs: $(VENV)/.ready
+	$(BIN)/python -m experiments.site
+	$(BIN)/python -m zensical build --clean --strict
+
 clean:
 	rm -rf $(VENV) runs data build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv venv --clear --python $(PYTHON) $(VENV) && \
-	  uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev,peers,train,theory]'; \
+	  uv pip install --python $(BIN)/python -c constraints.txt -e '.[dev,docs,peers,train,theory]'; \
 	else \
 	  $(PYTHON) -m venv --clear $(VENV) && \
-	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,peers,train,theory]'; \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,docs,peers,train,theory]'; \
 	fi
 	@touch $@

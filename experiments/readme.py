@@ -1,11 +1,11 @@
-"""Bring the README's figures, the page of methods and docs/results up to date from finished runs.
+"""Bring the README's table, the page of methods, figures and docs/results up to date from finished runs.
 
     python -m experiments.readme --seeds runs/over_seeds --run runs/reproduce
     python -m experiments.readme --benchmark runs/benchmark
 
 --seeds: what several trained nets say (python -m experiments.over_seeds) is kept in docs/results/over_seeds.json, with what
 it was made by, and the tables of README.md and docs/methods.md are made of that file alone. --run: figures of a finished
-python -m experiments.reproduce. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written
+python -m experiments.reproduce. --benchmark: its page and figure, and the lines on speed of docs/results/index.md. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written
 by hand.
 """
 
@@ -34,7 +34,7 @@ TOLD = {
     "scorecam_torchcam": ["torchcam.ScoreCAM"],
 }
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
-KEPT = "results/over_seeds.json"
+KEPT, SPEED = "results/over_seeds.json", "results/index.md"
 NOT_KNOWN: dict[str, float] = {}
 
 
@@ -68,7 +68,8 @@ def main(options: Update) -> None:
         copies += [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
     if options.benchmark:
         found = json.loads(Path(options.benchmark, "benchmark.json").read_text())
-        text = replaced(text, "speed", "\n".join(speed(one) for one in found["measured"]))
+        lines = "\n".join(speed(one) for one in found["measured"])
+        pages[SPEED] = replaced((docs / SPEED).read_text(), "speed", lines)
         copies += [Path(options.benchmark, f"benchmark.{kind}") for kind in ("md", "png")]
     missing = [path for path in copies if not path.is_file()]
     if missing:  # told before anything is replaced
@@ -232,7 +233,7 @@ def replaced(text: str, name: str, content: str) -> str:
     """text with what stands between the two marks of this name replaced; raises ValueError without them."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"the README has no marks <!-- {name} --> ... <!-- /{name} -->; put them where the table goes")
+        raise ValueError(f"there are no marks <!-- {name} --> ... <!-- /{name} -->; put them where the table goes")
     return pattern.sub(lambda marks: f"{marks[1]}{content}\n{marks[2]}", text)
 
 
