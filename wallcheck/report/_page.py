@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from wallcheck import __version__
 from wallcheck.cams import FAMILIES, called
 from wallcheck.cams import VERDICTS as EXPECTED
 from wallcheck.maps import VIEWS
@@ -16,6 +15,7 @@ from wallcheck.report._pictures import how_many, marker, overlay, photograph, re
 from wallcheck.report._reading import Contents
 from wallcheck.report._verdicts import SHORT, VERDICTS, Pair, Standing, by_family, pairs_of
 from wallcheck.statistics import percent
+from wallcheck.version import __version__
 from wallcheck.wall_words import place
 
 DOTS = 200  # of one method: more images than that are shown by as many quantiles

@@ -3,8 +3,8 @@
 Every function takes a table, or the rows of a run folder as `open_rows` gives them; the answers are equal to the last bit.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,17 @@ import pandas as pd
 from wallcheck.results.rows import TEXT
 from wallcheck.statistics import interval
 
-if TYPE_CHECKING:
-    from wallcheck.results.asking import Rows
-
 OF_MAP = ["net", "images", "method"]
 PARTS = ["method_leakage", "bleed", "artefact"]
 
 
-def grouped(table: "pd.DataFrame | Rows", by: list[str]) -> Iterator[tuple[tuple, np.ndarray]]:
+class Grouped(Protocol):
+    """What can be asked for its values by group: the rows of a run folder."""
+
+    def grouped(self, by: Sequence[str]) -> Iterator[tuple[tuple, np.ndarray]]: ...
+
+
+def grouped(table: pd.DataFrame | Grouped, by: list[str]) -> Iterator[tuple[tuple, np.ndarray]]:
     """(key, values) of each group of rows, in the order of keys; values in the order of the rows."""
     if not isinstance(table, pd.DataFrame):
         yield from table.grouped(by)
@@ -28,7 +31,7 @@ def grouped(table: "pd.DataFrame | Rows", by: list[str]) -> Iterator[tuple[tuple
         yield key if isinstance(key, tuple) else (key,), values.to_numpy()
 
 
-def summary(table: "pd.DataFrame | Rows", by: list[str] | None = None) -> pd.DataFrame:
+def summary(table: pd.DataFrame | Grouped, by: list[str] | None = None) -> pd.DataFrame:
     """Mean over images with its 95 % interval (`wallcheck.statistics.interval`), per group of rows.
 
     A value of NaN means that the map was empty and the metric is not defined: such images are left
