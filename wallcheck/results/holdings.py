@@ -14,7 +14,6 @@ from wallcheck.results.parquet import Damaged, Header, described, read_arrow, wr
 from wallcheck.results.rows import COLUMNS, PER_IMAGE, Failure
 from wallcheck.writing import at_home
 
-
 NOTHING: frozenset = frozenset()
 
 
