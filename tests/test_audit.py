@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -319,3 +320,44 @@ def test_two_ranks_give_the_same_table(walled, tmp_path):
     parts = [set(pd.read_parquet(path)["image"]) for path in shards(tmp_path / "two")]
     assert sum(map(len, parts)) == 11
     assert len(parts) == 4  # 6 and 5 images in threes
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the second process in /proc")
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_rank_ends_the_other_within_seconds_and_the_audit_goes_on(walled, tmp_path, lost):
+    photographs = write_photographs(tmp_path / "photographs", 60)
+    model, out = models.save(walled, tmp_path / "model.safetensors"), tmp_path / "two"
+    command = [sys.executable, "-m", "experiments.audit", "--walled", str(model), "--untrained", "false", "--images"]
+    command += [str(photographs), "--methods", *SOME, "--batch_size", "1", "--out", str(out), "--devices", "2"]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    first = subprocess.Popen(
+        [*command, "--accelerator", "cpu"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    while not shards(out) and first.poll() is None:
+        time.sleep(0.02)
+    (second,) = map(int, Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split())
+    os.kill((first.pid, second)[lost], signal.SIGKILL)
+    begun = time.monotonic()
+    while any(runs(process) for process in (first.pid, second)):
+        first.poll()
+        assert time.monotonic() - begun < 20  # a second where nothing else runs
+        time.sleep(0.1)
+    told = first.communicate()[0]
+    why = "local rank 1 has ended with status -9" if lost else "rank 0 cannot be reached any more"
+    assert f"wallcheck: {why}, so rank {1 - lost} ends too; all rows so far are kept" in told
+    assert 1 <= len({image for path in shards(out) for image in pd.read_parquet(path)["image"]}) < 60
+    study = Study({"walled": walled}, [PhotoFolder(photographs, 24)], SOME, batch_size=20)
+    same(run(study, out), run(study, tmp_path / "one"))
+
+
+def runs(process: int) -> bool:
+    """Whether it is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

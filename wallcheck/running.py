@@ -19,18 +19,8 @@ from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images, size
 from wallcheck.evidence import Evidence
 from wallcheck.examples import keep_examples
 from wallcheck.identity import Pictures, claim, identity
-from wallcheck.lit.auditing import (
-    BARE,
-    Auditor,
-    Numbered,
-    ShardWriter,
-    device_of,
-    interruptible,
-    is_first_rank,
-    on_device,
-    quiet,
-    wait_for_ranks,
-)
+from wallcheck.lit.auditing import BARE, Auditor, Numbered, ShardWriter, device_of, interruptible, on_device, quiet
+from wallcheck.lit.ranks import Ranks, is_first_rank, wait_for_ranks
 from wallcheck.memory import told_of
 from wallcheck.metrics import TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
@@ -227,11 +217,33 @@ def _run(
     progress: Callable[[int, int, str], None] | None,
     pictures: dict[str, Pictures],
     device: torch.device,
-) -> pd.DataFrame:
+) -> Rows:
     certified = {blind: certify(blind).raise_if_broken() for blind in dict.fromkeys(map(study.blind, study.nets))}
     certificates = {name: certified[study.blind(name)] for name in study.nets}
     digest = claim(out, _manifest(study, certificates, pictures, device), pictures)
     set_foreign_aside(out, digest)
+    with Ranks() as ranks:
+        _measure(study, pictures, out, digest, trainer, ranks, progress)
+        wait_for_ranks()
+        if is_first_rank():
+            _finish(study, out)
+        wait_for_ranks()
+    rows = open_rows(out)
+    rows.failures = _missed(study, rows)
+    warn_of(rows.failures, stacklevel=4)
+    return rows
+
+
+def _measure(
+    study: Study,
+    pictures: dict[str, Pictures],
+    out: Path,
+    digest: str,
+    trainer: dict,
+    ranks: Ranks,
+    progress: Callable[[int, int, str], None] | None,
+) -> None:
+    """What the folder does not hold yet, net by net and image set by image set."""
     jobs = [(name, images) for name in study.nets for images in study.sets_for(name)]
     total, finished = sum(study.size(images) for _, images in jobs), 0
     for name, images in jobs:
@@ -243,17 +255,9 @@ def _run(
         tell = _counter(progress, finished, total, f"{name} on {images.name}")
         tell(0)
         for work in works:
-            _predict(study, name, images, work, out, held, trainer, tell)
+            _predict(study, name, images, work, ShardWriter(held, ranks, tell), trainer)
         finished += todo
         keep_examples(study, name, images, out, digest)
-    wait_for_ranks()
-    if is_first_rank():
-        _finish(study, out)
-    wait_for_ranks()
-    rows = open_rows(out)
-    rows.failures = _missed(study, rows)
-    warn_of(rows.failures, stacklevel=4)
-    return rows
 
 
 def _finish(study: Study, out: Path) -> None:
@@ -334,23 +338,15 @@ def _works(study: Study, name: str, images: ImageSet | PhotoFolder, held: Holdin
 
 
 def _predict(
-    study: Study,
-    name: str,
-    images: ImageSet | PhotoFolder,
-    work: Work,
-    out: Path,
-    held: Holdings,
-    trainer: dict,
-    tell: Callable[[int], None],
+    study: Study, name: str, images: ImageSet | PhotoFolder, work: Work, writer: ShardWriter, trainer: dict
 ) -> None:
     numbers, methods, metrics = work
     settings = dict(seed=study.seed, budget_mb=study.budget_mb, precision=study.precision)
     names, labels = (name, images.name), study.labels(images)
     net, blind = study.nets[name], study.blind(name)
-    module = Auditor(net, blind, (methods, metrics), names, settings, labels, study.keys(name), held)
+    module = Auditor(net, blind, (methods, metrics), names, settings, labels, study.keys(name), writer.held)
     loader = DataLoader(Numbered(images, numbers), batch_size=study.batch_size)
     with quiet(), interruptible():
-        writer = ShardWriter(held, tell)
         predictor = L.Trainer(**BARE, inference_mode=False, callbacks=[writer], **trainer)
         predictor.predict(module, loader, return_predictions=False)
 

@@ -18,6 +18,7 @@ from wallcheck.auditing import Measured, measure
 from wallcheck.cams import Method
 from wallcheck.data import ImageSet, PhotoFolder
 from wallcheck.evidence import Evidence
+from wallcheck.lit.ranks import Ranks
 from wallcheck.metrics import Metric
 from wallcheck.models import BlindNet
 from wallcheck.results import Holdings
@@ -78,21 +79,6 @@ def on_device(nets: Iterable[nn.Module], device: torch.device) -> Iterator[None]
                 net.to(place)
 
 
-def wait_for_ranks() -> None:
-    """Wait until every process of a distributed run has come this far; nothing in a run of one process."""
-    if _distributed():
-        torch.distributed.barrier()
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the one that does what is to be done once; true in a run of one process."""
-    return not _distributed() or torch.distributed.get_rank() == 0
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
 class Numbered(Dataset):
     """(image (3, H, W), its number) for the images of a set that are still to be audited."""
 
@@ -147,17 +133,18 @@ class Auditor(L.LightningModule):
 class ShardWriter(BasePredictionWriter):
     """Keeps each batch's rows as soon as they are made: an interrupted audit loses one batch.
 
-    held: what the folder holds; nothing is written twice.
+    held: what the folder holds; nothing is written twice. ranks: watched from the first batch on.
     """
 
-    def __init__(self, held: Holdings, progress: Callable[[int], None] | None = None):
+    def __init__(self, held: Holdings, ranks: Ranks, progress: Callable[[int], None] | None = None):
         super().__init__(write_interval="batch")
-        self.held, self.progress = held, progress
+        self.held, self.ranks, self.progress = held, ranks, progress
 
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Lightning only notes a SIGTERM, for checkpoints; here nothing is lost by ending at once.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.ranks.watch(trainer)
 
     def write_on_batch_end(self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx) -> None:
         if prediction is not None:

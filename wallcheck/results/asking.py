@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 
 from wallcheck.results.arrow import key_codes
-from wallcheck.results.means import OF_MAP, split, split_means, summary
+from wallcheck.results.means import OF_MAP, PARTS, part_means, parts_of, summary
 from wallcheck.results.merging import Shelf, merge
 from wallcheck.results.parquet import pieces
 from wallcheck.results.rows import PER_IMAGE, TEXT, unresolved_of
@@ -55,6 +55,10 @@ class Rows(ABC):
         """(key, values (N,)) by some of net, images, method, view, on, metric; in the order of keys, values by image."""
 
     @abstractmethod
+    def values(self, measures: Sequence[Measure]) -> dict[Measure, pd.Series]:
+        """The values of each measure, by image."""
+
+    @abstractmethod
     def table(self) -> pd.DataFrame:
         """All of these rows in memory, sorted by key."""
 
@@ -83,14 +87,14 @@ class Rows(ABC):
     def split(self, metric: str = "leak_mass") -> pd.DataFrame:
         """`wallcheck.results.split_means`: where the leakage on the image comes from, a row per net, image set and method."""
         chosen = self.select(metric=metric, on="image", view=["rectified", "confined", "stretched"])
-        maps = sorted({(one.net, one.images, one.method) for one in chosen.measures})
-        parts = [
-            split_means(split(chosen.select(**dict(zip(OF_MAP, key, strict=True))).table(), metric)) for key in maps
-        ]
-        return pd.concat(parts, ignore_index=True) if parts else split_means(split(_NONE, metric))
-
-
-_NONE = pd.DataFrame({name: [] for name in (*OF_MAP, "image", "view", "on", "metric", "value")})
+        maps: dict[tuple, list[Measure]] = {}
+        for one in chosen.measures:
+            maps.setdefault((one.net, one.images, one.method), []).append(one)
+        found = []
+        for key, measures in maps.items():
+            views = pd.DataFrame({one.view: values for one, values in chosen.values(measures).items()})
+            found.append(dict(zip(OF_MAP, key, strict=True)) | part_means(parts_of(views)))
+        return pd.DataFrame(found, columns=[*OF_MAP, *PARTS, "count", "empty"])
 
 
 def checked(columns: Sequence[str]) -> None:
@@ -130,6 +134,10 @@ class Table(Rows):
         for key, values in self.rows.groupby(list(by), observed=True)["value"]:
             yield tuple(map(str, key)), values.to_numpy()
 
+    def values(self, measures: Sequence[Measure]) -> dict[Measure, pd.Series]:
+        some = self.where(set(measures).__contains__).rows.groupby(TEXT, observed=True)
+        return {Measure(*map(str, key)): part.set_index("image")["value"] for key, part in some}
+
     def table(self) -> pd.DataFrame:
         return self.rows
 
@@ -166,6 +174,10 @@ class Folder(Rows):
             found = self._values({measure for _, measures in some for measure in measures})
             for key, measures in some:
                 yield key, _in_order_of_images(measures, found)
+
+    def values(self, measures: Sequence[Measure]) -> dict[Measure, pd.Series]:
+        found = self._values(set(measures))
+        return {measure: pd.Series(values, images) for measure, (images, values) in found.items()}
 
     def _passes(self, groups: list[tuple[tuple, list[Measure]]]) -> Iterator[list]:
         """Neighbouring groups, as many as fit into memory at once."""

@@ -52,22 +52,33 @@ def split(table: pd.DataFrame, metric: str = "leak_mass") -> pd.DataFrame:
     where stretching brightens the seen part more. An empty map has no parts: NaN.
     """
     keys = [*OF_MAP[:2], "image", "method", "view"]
-    wide = table[(table["metric"] == metric) & (table["on"] == "image")].set_index(keys)["value"].unstack("view")
-    wide = wide.reindex(columns=["rectified", "confined", "stretched"])
-    parts = pd.DataFrame(
+    of = table[(table["metric"] == metric) & (table["on"] == "image")]
+    return parts_of(of.set_index(keys)["value"].unstack("view")).reset_index()
+
+
+def parts_of(views: pd.DataFrame) -> pd.DataFrame:
+    """The parts of `split` from leakage on the image, a column per view; a map on pixels has nothing to confine."""
+    views = views.reindex(columns=["rectified", "confined", "stretched"])
+    return pd.DataFrame(
         {
-            "method_leakage": wide["rectified"] - wide["confined"].fillna(0),
-            "bleed": wide["confined"].fillna(0),
-            "artefact": wide["stretched"] - wide["rectified"],
+            "method_leakage": views["rectified"] - views["confined"].fillna(0),
+            "bleed": views["confined"].fillna(0),
+            "artefact": views["stretched"] - views["rectified"],
         }
     )
-    return parts.reset_index()
 
 
 def split_means(parts: pd.DataFrame) -> pd.DataFrame:
     """Of `split`, the means over images whose maps are not empty; columns net, images, method, the parts, count, empty (share)."""
-    empty = parts[PARTS].isna().any(axis=1)
-    means = parts[~empty].groupby(OF_MAP, observed=True)[PARTS].mean()
-    of_map = empty.groupby([parts[name] for name in OF_MAP], observed=True)
-    counts = pd.DataFrame({"count": of_map.size(), "empty": of_map.mean()})
-    return counts.join(means)[[*PARTS, "count", "empty"]].reset_index()
+    found = [
+        dict(zip(OF_MAP, map(str, key), strict=True)) | part_means(part)
+        for key, part in parts.groupby(OF_MAP, observed=True)
+    ]
+    return pd.DataFrame(found, columns=[*OF_MAP, *PARTS, "count", "empty"])
+
+
+def part_means(parts: pd.DataFrame) -> dict[str, float]:
+    """The means of one map's parts."""
+    kept = parts[PARTS].dropna()
+    means = {name: np.array(kept[name]).mean() if len(kept) else np.nan for name in PARTS}
+    return means | dict(count=len(parts), empty=1 - len(kept) / max(len(parts), 1))

@@ -1,6 +1,6 @@
 """Which shards of a run folder count, and all of their rows as one table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -50,6 +50,14 @@ class Shelf:
                 if not left:
                     raise
 
+    def of(self, wanted: Mapping[str, object]) -> list[Path]:
+        """The shards whose net and image set are wanted; at least one, so that there is a table."""
+        found = list(self.headers)
+        for name in {"net", "images"} & wanted.keys():
+            some = wanted[name] if isinstance(wanted[name], (list, tuple)) else [wanted[name]]
+            found = [path for path in found if getattr(self.headers[path], name) in some]
+        return found or list(self.headers)[:1]
+
     @cached_property
     def failures(self) -> list[Failure]:
         return [one for header in self.headers.values() for one in header.failures]
@@ -87,7 +95,7 @@ def merge(run: str | Path, **wanted: object) -> pd.DataFrame:
     """
     shelf = Shelf(run)
     try:
-        table = shelf.reading(lambda shelf: sorted_rows(read_shard(path, **wanted) for path in shelf.headers))
+        table = shelf.reading(lambda shelf: sorted_rows(read_shard(path, **wanted) for path in shelf.of(wanted)))
     except MeasuredTwice as error:
         raise ValueError(f"{error} Remove one of {', '.join(_holding(shelf.headers, error.key))}") from None
     table.attrs["failures"] = [] if wanted else unresolved(shelf.failures, table)
