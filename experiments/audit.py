@@ -24,7 +24,6 @@ from experiments import flags
 from wallcheck import models
 from wallcheck.cams import CONTROLS, PAPER
 from wallcheck.cli import INCOMPLETE
-from wallcheck.evidence import BUDGET_MB
 from wallcheck.running import Study, images_for, run
 from wallcheck.tables import print_leakage, progress_bar
 from wallcheck.writing import say
@@ -51,7 +50,8 @@ class AuditRun:
         classes: names of the net's classes, if its description has none: a tree TREE/CLASS/IMAGE, an image set, or a text file.
         seed: of every draw by chance.
         batch_size: images at once; changes results in float32 rounding at most.
-        budget_mb: memory that one chunk of rescoring may take.
+        budget_mb: memory that one chunk may take; what the device suggests if not given.
+        precision: exact, or fast (TF32 on a GPU, bfloat16 for rescored images); kept in the manifest.
         out: run folder.
         devices: for lightning.Trainer.
         num_nodes: for lightning.Trainer.
@@ -72,7 +72,8 @@ class AuditRun:
     classes: str | None = None
     seed: int = 0
     batch_size: int = 20
-    budget_mb: float = BUDGET_MB
+    budget_mb: float | None = None
+    precision: str = "exact"
     out: str = "runs/audit"
     devices: str | int = "auto"
     num_nodes: int = 1
@@ -101,6 +102,7 @@ def study_of(options: AuditRun) -> Study:
         options.batch_size,
         options.budget_mb,
         metrics=options.metrics or None,
+        precision=options.precision,
     )
 
 

@@ -110,6 +110,9 @@ def _add_study(audit: ArgumentParser) -> None:
     audit.add_argument("--seed", type=int, default=0, help="of every draw by chance")
     audit.add_argument("--batch_size", type=int, default=20, help="images at once")
     audit.add_argument(
+        "--precision", type=str, default="exact", help="exact, or fast: TF32 on a GPU, bfloat16 for rescored images"
+    )
+    audit.add_argument(
         "--certificate", type=str, default=None, help="refuse the model unless it is the one certified here"
     )
 
@@ -280,6 +283,7 @@ def _audit(options) -> int:
         seed=options.seed,
         batch_size=options.batch_size,
         metrics=options.metrics,
+        precision=options.precision,
     )
     with progress_bar() as tell:
         rows = run(study, options.out, progress=tell)
