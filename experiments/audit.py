@@ -23,7 +23,6 @@ from experiments import flags
 from wallcheck import models
 from wallcheck.cams import CONTROLS, PAPER
 from wallcheck.cli import INCOMPLETE
-from wallcheck.evidence import BUDGET_MB
 from wallcheck.results import Rows
 from wallcheck.running import Study, images_for, run_folder
 from wallcheck.tables import print_leakage, progress_bar
@@ -53,7 +52,8 @@ class AuditRun:
         classes: names of the net's classes, if its description has none: a tree TREE/CLASS/IMAGE, an image set, or a text file.
         seed: of every draw by chance.
         batch_size: images at once; changes results in float32 rounding at most.
-        budget_mb: memory that one chunk of rescoring may take.
+        budget_mb: memory that one chunk may take; what the device suggests if not given.
+        precision: exact, or fast (TF32 on a GPU, bfloat16 for rescored images); kept in the manifest.
         out: run folder.
         devices: for lightning.Trainer.
         num_nodes: for lightning.Trainer.
@@ -76,7 +76,8 @@ class AuditRun:
     classes: str | None = None
     seed: int = 0
     batch_size: int = 20
-    budget_mb: float = BUDGET_MB
+    budget_mb: float | None = None
+    precision: str = "exact"
     out: str = "runs/audit"
     devices: str | int = "auto"
     num_nodes: int = 1
@@ -107,6 +108,7 @@ def study_of(options: AuditRun) -> Study:
         options.examples,
         metrics=options.metrics or None,
         only={name: options.contrast_sets for name in nets if name != "walled" and options.contrast_sets},
+        precision=options.precision,
     )
 
 

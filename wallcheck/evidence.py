@@ -174,7 +174,8 @@ class Evidence:
         start, stop, _ = which.indices(len(self.images))
         other = self._asking(self.images[which])
         if self._target is None:
-            other._given = self.targets[which]
+            known = self._given is not None or "targets" in vars(self) or "logits" in vars(self)
+            other._given = self.targets[which] if known else None  # its own forward will tell
         else:  # a function of all images' logits
             before, after, target = self.logits[:start], self.logits[stop:], self._target
             other._target = lambda logits: target(torch.cat([before, logits, after]))[which]

@@ -32,13 +32,13 @@ def stages(ev: Evidence) -> tuple[Traced, ...]:
 
 
 def by_portion(body: Callable[[Evidence], Tensor]) -> Callable[[Evidence], Tensor]:
-    """A method that goes through several layers, of as many images at a time as the budget allows their values and slopes for."""
+    """A method that goes through `stages`, of as many images at a time as the budget allows their values and slopes for."""
+    return wraps(body)(lambda ev: ev.in_portions(body, ev.graph.staged_whole))
 
-    @wraps(body)
-    def portioned(ev: Evidence) -> Tensor:
-        return ev.in_portions(body, 2 * ev.graph.kept_whole)
 
-    return portioned
+def by_portion_of_all(body: Callable[[Evidence], Tensor]) -> Callable[[Evidence], Tensor]:
+    """The same of a method that goes through every layer."""
+    return wraps(body)(lambda ev: ev.in_portions(body, ev.graph.traced_whole))
 
 
 def on_image(maps: Tensor, ev: Evidence) -> Tensor:

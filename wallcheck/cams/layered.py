@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from wallcheck.cams._layers import by_portion, needs_convolutions, on_image, stages
+from wallcheck.cams._layers import by_portion, by_portion_of_all, needs_convolutions, on_image, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.pooled.gradients import gradcam, plusplus_weights
 from wallcheck.cams.subspace.entropy import smoe_scale
@@ -34,7 +34,7 @@ def needs_any_size(net: BlindNet) -> str | None:
 def winsorised_sum(importance_of: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Tensor]:
     """Winsor-CAM with importance_of(channel weights (B, K)) -> (B,) as a layer's importance."""
 
-    @by_portion
+    @by_portion_of_all
     def summed(ev: Evidence) -> Tensor:
         """sum over convolutions of w_l U(N(relu(sum_k a_k A_k))), a = mean_u G, A before the ReLU.
 

@@ -36,6 +36,7 @@ def audit(options: Namespace) -> int:
         seed=options.seed,
         batch_size=options.batch_size,
         metrics=options.metrics,
+        precision=options.precision,
     )
     with progress_bar() as tell:
         rows = run_folder(study, options.out, progress=tell)

@@ -277,8 +277,22 @@ class BlindGraph:
 
     @cached_property
     def kept_whole(self) -> int:
-        """The same of a whole image."""
-        return self.widest_whole + sum(self._sizes) // 3
+        """The same of a whole image: half of all values (what a rectifier is given is not kept), and one layer at work."""
+        return self.widest_whole + sum(self._sizes) // 6
+
+    @cached_property
+    def traced_whole(self) -> int:
+        """Values that `Evidence.traced` takes of one image, in the same units, and that are there at the end: two for each."""
+        return self.kept_whole + 2 * sum(self._sizes) // 3
+
+    @cached_property
+    def staged_whole(self) -> int:
+        """The same of the last layer of each resolution alone."""
+        held = sum(
+            step.form.channels * step.form.grid[0] * step.form.grid[1]
+            for step in map(self.steps.__getitem__, self.last_steps)
+        )
+        return self.kept_whole + 2 * held // 3
 
     @cached_property
     def _sizes(self) -> list[int]:

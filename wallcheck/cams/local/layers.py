@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wallcheck.cams._layers import by_portion, needs_known_terms, on_image, stages
+from wallcheck.cams._layers import by_portion, by_portion_of_all, needs_known_terms, on_image, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio, unit_range
@@ -98,7 +98,7 @@ def enlarged(maps: Tensor, ev: Evidence) -> Tensor:
     **TERMS,
     source="Srinivas and Fleuret 2019, eq. 4 and the authors' code: rescaled per image and layer, no head terms",
 )
-@by_portion
+@by_portion_of_all
 def fullgrad(ev: Evidence) -> Tensor:
     """psi(x G_x) + sum over layers of U(psi(b_l G_l)). A layer whose terms are all equal adds 0."""
     image, *biases = [share(term) for term in full_gradient(ev)]
@@ -109,7 +109,7 @@ def fullgrad(ev: Evidence) -> Tensor:
     **TERMS,
     source="grad-cam 1.5.7, FullGrad: every channel is rescaled by itself and enlarged with half-pixel centres",
 )
-@by_portion
+@by_portion_of_all
 def fullgrad_by_channel(ev: Evidence) -> Tensor:
     """sum_c N(|x_c G_c|) + sum over layers and channels of U(N(|b_k G_k|)): a faint channel counts as much as a strong
     one. A channel without any slope adds 0."""
@@ -120,7 +120,7 @@ def fullgrad_by_channel(ev: Evidence) -> Tensor:
 @cam_method(
     **TERMS, source="Srinivas and Fleuret, authors' SimpleFullGrad: gradients before each ReLU, biases left out"
 )
-@by_portion
+@by_portion_of_all
 def simple_fullgrad(ev: Evidence) -> Tensor:
     """psi(x G_x) + sum over layers with a bias of U(psi(G_l))."""
     image, *layers = ev.trace
