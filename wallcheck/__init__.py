@@ -41,6 +41,7 @@ _MODULES = {
     "photos",
     "plots",
     "registry",
+    "report",
     "results",
     "testing",
 }

@@ -33,7 +33,8 @@ def keep_examples(study, name: str, images: ImageSet | PhotoFolder, out: Path, d
     labels = study.labels(images)
     targets = None if labels is None else torch.from_numpy(np.array(labels[:count]))
     net = study.nets[name]
-    evidence = Evidence(net, images.images(slice(0, count)), targets, seed=study.seed, budget_mb=study.budget_mb)
+    settings = dict(seed=study.seed, budget_mb=study.budget_mb, precision=study.precision)
+    evidence = Evidence(net, images.images(slice(0, count)), targets, **settings)
     kept |= _surroundings(evidence, study.blind(name), images) | dict(study=np.array(digest))
     kept |= {MAP + method.name: raw for method in missing if (raw := _maps(method, evidence)) is not None}
     with beside(path) as partial, partial.open("wb") as file:
@@ -66,6 +67,6 @@ def _surroundings(evidence: Evidence, blind, images: ImageSet | PhotoFolder) -> 
 
 def _maps(method: Method, evidence: Evidence) -> np.ndarray | None:
     try:
-        return finite(method, maps_of(method, evidence)).cpu().numpy()
+        return finite(method, maps_of(method, evidence).cpu()).numpy()
     except Exception:  # told, image by image, where its rows are missing
         return None

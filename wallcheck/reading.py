@@ -18,7 +18,7 @@ from wallcheck.adapters import Door, LeftBehind
 from wallcheck.auditing import applicable, checked_settings, checked_targets, refused, require_wall
 from wallcheck.cams import Method
 from wallcheck.certificate import prove
-from wallcheck.evidence import BUDGET_MB, Evidence
+from wallcheck.evidence import Evidence
 from wallcheck.guarding import each
 from wallcheck.handed import Handed, seen
 from wallcheck.metrics import LEAKAGE, TRUTH, Metric
@@ -146,7 +146,7 @@ def leakage(
     net_name: str | None = None,
     batch_size: int = 16,
     seed: int = 0,
-    budget_mb: float = BUDGET_MB,
+    budget_mb: float | None = None,
     progress: Callable[[int], None] | bool | None = None,
 ) -> Reading:
     """How much positive attribution a method puts where the net provably cannot see.
@@ -225,6 +225,9 @@ class _Taken:
             warnings.simplefilter("always")
             _, _, wrong = each(self.method, ev, lambda raw, places: self._use(raw, places, ev, start))
         self.failures |= {start + place: error for place, error in wrong.items()}
+        for found in self.parts.values():  # a map that is NaN is used as 0 before that is known
+            for place in wrong:
+                found.pop(start + place, None)
         for one in caught:
             if not issubclass(one.category, LeftBehind):
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

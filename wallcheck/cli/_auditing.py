@@ -5,15 +5,15 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from jsonargparse import Namespace
 
 from wallcheck.cams import METHODS
 from wallcheck.certificate import Certificate
 from wallcheck.cli._nets import called, net_of, own_modules_first
 from wallcheck.cli._status import BROKEN, INCOMPLETE
-from wallcheck.running import Study, images_for, leakage_table, run
-from wallcheck.tables import leakage_markdown, measured, print_leakage
+from wallcheck.results import Rows
+from wallcheck.running import Study, images_for, leakage_table, run_folder
+from wallcheck.tables import leakage_markdown, masses, print_leakage
 from wallcheck.terminal import progress_bar
 from wallcheck.writing import at_home, say
 
@@ -35,23 +35,24 @@ def audit(options: Namespace) -> int:
         seed=options.seed,
         batch_size=options.batch_size,
         metrics=options.metrics,
+        precision=options.precision,
     )
     with progress_bar() as tell:
-        rows = run(study, options.out, progress=tell)
+        rows = run_folder(study, options.out, progress=tell)
     broken = [] if limit is None else exceeding(rows, limit, options.methods or ())
     answer(rows, options, broken)
     if not options.json and not options.markdown:
         say(f"rows, manifest and table are in {options.out}")
     for line in broken:
         print(f"wallcheck audit: {line}", file=sys.stderr)
-    return BROKEN if broken else INCOMPLETE if rows.attrs["failures"] else 0
+    return BROKEN if broken else INCOMPLETE if rows.failures else 0
 
 
-def answer(rows: pd.DataFrame, options: Namespace, broken: Sequence[str] = ()) -> None:
+def answer(rows: Rows, options: Namespace, broken: Sequence[str] = ()) -> None:
     """The table, as it was asked for."""
     if options.json:
         table = json.loads(leakage_table(rows).to_json(orient="records"))
-        told = {"out": options.out, "leakage": table, "failures": rows.attrs["failures"], "broken": list(broken)}
+        told = {"out": options.out, "leakage": table, "failures": rows.failures, "broken": list(broken)}
         say(json.dumps(told, indent=1))
     elif options.markdown:
         say("\n\n".join([leakage_markdown(rows), *(f"> **{line}**" for line in broken)]))
@@ -66,17 +67,16 @@ def checked_limit(limit: float | None) -> float | None:
     return limit
 
 
-def exceeding(rows: pd.DataFrame, limit: float, named: Sequence[str]) -> list[str]:
+def exceeding(rows: Rows, limit: float, named: Sequence[str]) -> list[str]:
     """A line for each method, net and set whose mean share of positive attribution on unseen cells is above the limit, or whose
     maps are all empty. named: what was asked for; where nothing was, all methods but the controls count."""
-    if "leak_mass" not in set(rows["metric"].unique()):
+    if "leak_mass" not in rows.unique("metric"):
         raise ValueError("max_leakage is held against leak_mass, which was not measured; add it to --metrics")
     lines = []
-    for (net, images, method), part in rows.groupby(["net", "images", "method"], observed=True):
+    for (net, images, method), values in masses(rows):
         control = method in METHODS and METHODS[method].family == "control"
         if method not in named if named else control:  # the folder may hold more than was asked for
             continue
-        values = measured(part, "leak_mass")
         where = f"{method} on {images} ({net})"
         if np.isnan(values).all():
             lines.append(f"{where}: all {len(values)} maps are empty; they leak nothing, and say nothing")

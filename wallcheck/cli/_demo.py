@@ -10,7 +10,7 @@ from wallcheck.cli._auditing import answer
 from wallcheck.cli._status import INCOMPLETE
 from wallcheck.plots import Examples
 from wallcheck.results import examples_of
-from wallcheck.running import Study, images_for, run
+from wallcheck.running import Study, images_for, run_folder
 from wallcheck.terminal import progress_bar
 from wallcheck.writing import at_home, say
 
@@ -29,7 +29,7 @@ def demo(options: Namespace) -> int:
     images = images_for(net, options.images)
     study = Study({shipped[0]: net}, [images], METHODS, examples=EXAMPLES)
     with progress_bar() as tell:
-        rows = run(study, out, progress=tell)
+        rows = run_folder(study, out, progress=tell)
     picture = _picture(out, shipped[0], images.name)
     answer(rows, options)
     if not options.json and not options.markdown:
@@ -39,7 +39,7 @@ def demo(options: Namespace) -> int:
             f"map scores that share of cells; a method that shows only what the net uses scores 0.\n"
             f"picture: {picture}\nrun folder: {out}\nnext: wallcheck report {out}"
         )
-    return INCOMPLETE if rows.attrs["failures"] else 0
+    return INCOMPLETE if rows.failures else 0
 
 
 def _picture(out: Path, net: str, images: str) -> Path:

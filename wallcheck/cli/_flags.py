@@ -153,6 +153,9 @@ def _add_study(flags: ArgumentParser) -> None:
     flags.add_argument("--seed", type=int, default=0, help="of every draw by chance")
     flags.add_argument("--batch_size", type=int, default=20, help="images at once")
     flags.add_argument(
+        "--precision", type=str, default="exact", help="exact, or fast: TF32 on a GPU, bfloat16 for rescored images"
+    )
+    flags.add_argument(
         "--certificate", type=str | None, default=None, help="refuse the model unless it is the one certified here"
     )
 

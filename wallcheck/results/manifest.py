@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shlex
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -97,6 +99,14 @@ class Manifest:
 def versions() -> dict[str, str]:
     """Installed versions of the packages that decide numbers."""
     return dict(_looked_up())
+
+
+def typed() -> str:
+    """The command that started this process, to be typed again."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    script = sys.argv[0] if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name
+    started = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else ["python", script]
+    return shlex.join([*(started if spec or script.endswith(".py") else [script or "python"]), *sys.argv[1:]])
 
 
 def _union(before: object, now: object) -> object:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wallcheck.cams._layers import stages
+from wallcheck.cams._layers import by_portion, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import chances_through, stretched, upsample
 from wallcheck.evidence import Evidence
@@ -19,6 +19,7 @@ SOURCE = "Sattarzadeh et al. 2021 (SISE); last layer of each resolution, Otsu's 
 def fused_with(chosen: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Tensor]:
     """SISE with chosen(mean gradients (B, K)) -> (B, K) Boolean, the channels that make masks."""
 
+    @by_portion
     def fused(ev: Evidence) -> Tensor:
         """F_1 = V_1, F_l = (F_{l-1} + V_l) * [V_l > its Otsu threshold], V_l = N(sum_k p(x * M_k) M_k), M_k = N(U(A_k)).
 
