@@ -189,7 +189,7 @@ def _empty(maps: Tensor, down: Tensor, across: Tensor) -> Tensor:
     has, which is what stretching leaves of a minimum."""
     zero = maps == 0
     many = zero.sum((1, 2)) > _of_one_cell(maps.shape[-2:], (down.shape[1], across.shape[1]))
-    weighs = [(each > 0).to(maps.device, torch.float32) for each in (down, across)]
+    weighs = [(each != 0).to(maps.device, torch.float32) for each in (down, across)]
     hit = (weighs[0].T @ zero.float() @ weighs[1]) > 0
     return hit & many[:, None, None]
 

@@ -184,6 +184,16 @@ def leakage(
     return taken.reading(net_name, len(images))
 
 
+def reading_on(evidence: Evidence, explain: object, *, metric: str = "leak_mass", net_name: str = "net") -> Reading:
+    """`leakage` of one batch whose evidence is made already, so that several methods share one proof of its net."""
+    blind, measured = require_wall(evidence.net, None), LEAKAGE[metric]
+    (method,) = applicable(evidence.net, [explain], evidence.images)
+    refused(evidence.net, [method])
+    taken = _Taken(method, measured, blind)
+    taken.take(evidence, 0)
+    return taken.reading(net_name, len(evidence.images))
+
+
 def _shipped(net: Any, images: Any, name: str | None) -> tuple[BlindNet, Tensor, str]:
     """Net, images and the net's name, those of the wheel where none are given."""
     if net is None or isinstance(net, str) or images is None:

@@ -14,6 +14,7 @@ from wallcheck.plots.distributions import controls, leakage
 from wallcheck.plots.gradients import gradients
 from wallcheck.plots.overview import families, sources
 from wallcheck.plots.pareto import PARETO, pareto, undominated
+from wallcheck.plots.peers import peers
 from wallcheck.plots.pictures import HEAT, Examples, gallery, main_figure
 from wallcheck.plots.prediction import prediction
 from wallcheck.plots.quadrants import aggregated
@@ -50,6 +51,7 @@ __all__ = [
     "marks",
     "paired_changes",
     "pareto",
+    "peers",
     "prediction",
     "randomisation",
     "ranks",
