@@ -1,8 +1,10 @@
 """Tables on narrow terminals: columns go, lines are stacked, and no name and no number is cut."""
 
+from contextlib import contextmanager
+
 import pytest
 
-from wallcheck.terminal import Column, Listing, fitting, progress_bar, show_listing, width_or
+from wallcheck.terminal import Column, Listing, fitting, progress_bar, show_listing, told_to, width_or
 
 COLUMNS = [
     Column("method"),
@@ -59,3 +61,23 @@ def test_a_bar_is_silent_where_there_is_no_terminal(capsys):
     with progress_bar() as tell:
         tell(1, 2, "something")
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_of_the_api_is_a_function_a_bar_or_nothing(capsys, monkeypatch):
+    heard, shown = [], []
+    with told_to(heard.append, 10, "images") as tell:
+        tell(4)
+    for nothing in (None, False):
+        with told_to(nothing, 10, "images") as tell:
+            tell(4)
+    assert heard == [4] and capsys.readouterr() == ("", "")
+
+    @contextmanager
+    def bar():
+        yield lambda *told: shown.append(told)
+
+    monkeypatch.setattr("wallcheck.terminal.progress_bar", bar)
+    with told_to(True, 10, "images") as tell:
+        tell(4)
+        tell(6)
+    assert shown == [(0, 10, "images"), (4, 10, "images"), (10, 10, "images")]

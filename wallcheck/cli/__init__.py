@@ -18,8 +18,9 @@ from importlib import import_module
 from jsonargparse import ArgumentParser, Namespace
 
 from wallcheck.cli._flags import parser
+from wallcheck.cli._status import INCOMPLETE, INTERRUPTED, WRONG
 
-BROKEN, WRONG, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130
+__all__ = ["INCOMPLETE", "main", "plain_warnings"]
 
 # Where each command is; imported when it is called.
 _COMMANDS = {

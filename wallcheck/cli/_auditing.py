@@ -10,13 +10,12 @@ from jsonargparse import Namespace
 from wallcheck.cams import METHODS
 from wallcheck.certificate import Certificate
 from wallcheck.cli._nets import called, net_of, own_modules_first
+from wallcheck.cli._status import BROKEN, INCOMPLETE
 from wallcheck.results import Rows
 from wallcheck.running import Study, images_for, leakage_table, run_folder
 from wallcheck.tables import leakage_markdown, masses, print_leakage
 from wallcheck.terminal import progress_bar
 from wallcheck.writing import at_home, say
-
-INCOMPLETE, BROKEN = 3, 1
 
 
 def audit(options: Namespace) -> int:

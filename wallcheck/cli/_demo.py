@@ -6,7 +6,8 @@ from jsonargparse import Namespace
 from numpy import argsort
 
 from wallcheck import assets, plots
-from wallcheck.cli._auditing import INCOMPLETE, answer
+from wallcheck.cli._auditing import answer
+from wallcheck.cli._status import INCOMPLETE
 from wallcheck.plots import Examples
 from wallcheck.results import examples_of
 from wallcheck.running import Study, images_for, run_folder

@@ -11,6 +11,7 @@ from torch import nn
 from wallcheck import assets, models
 from wallcheck.certificate import Certificate
 from wallcheck.certificate import certify as certified
+from wallcheck.cli._status import BROKEN
 from wallcheck.models import BlindNet
 from wallcheck.tables import layers_listing
 from wallcheck.terminal import show_listing
@@ -53,7 +54,7 @@ def certify(options: Namespace) -> int:
         say(_as_markdown(certificate) if options.markdown else certificate.summary())
     if not certificate.holds:
         print(f"wallcheck certify: the wall is broken: {'; '.join(certificate.problems)}", file=sys.stderr)
-    return 0 if certificate.holds else 1
+    return 0 if certificate.holds else BROKEN
 
 
 def _as_markdown(certificate: Certificate) -> str:

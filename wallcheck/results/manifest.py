@@ -19,6 +19,17 @@ PACKAGES = ("wallcheck", "torch", "torchvision", "lightning", "numpy", "scipy", 
 FORMAT = 2
 
 
+@cache
+def _looked_up() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
 @dataclass(frozen=True)
 class Manifest:
     """How a run was made: what to repeat to get its rows again.
@@ -31,7 +42,7 @@ class Manifest:
     config: dict
     study: dict = field(default_factory=dict)
     certificates: dict = field(default_factory=dict)
-    versions: dict = field(default_factory=lambda: dict(_looked_up()))
+    versions: dict[str, str] = field(default_factory=lambda: dict(_looked_up()))
     machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
     device: str = "cpu"
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -88,17 +99,6 @@ class Manifest:
 def versions() -> dict[str, str]:
     """Installed versions of the packages that decide numbers."""
     return dict(_looked_up())
-
-
-@cache
-def _looked_up() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def typed() -> str:
