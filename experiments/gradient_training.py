@@ -19,13 +19,12 @@ import pandas as pd
 from experiments import flags, small_nets, study
 from experiments.measured_maps import long, measure, seen_object
 from experiments.small_nets import Recipe
-from experiments.study import markdown
+from experiments.study import arrowed, markdown
 from wallcheck import plots
 from wallcheck.auditing import finite
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
-from wallcheck.metrics import named
 from wallcheck.statistics import compare
 from wallcheck.tables import progress_bar
 
@@ -175,7 +174,7 @@ def lines_of(table: pd.DataFrame) -> list[list[str]]:
     return [
         [
             line["method"],
-            f"{line['metric']} {'↓' if named(line['metric']).better == 'low' else '↑'}",
+            arrowed(line["metric"]),
             f"{line['without']:.3f}",
             f"{line['with']:.3f}",
             study.span(line["change"], line["low"], line["high"]),

@@ -18,7 +18,8 @@ import pandas as pd
 from rich.console import Console
 
 from experiments import flags
-from experiments.reproduce import Stages, Training, call, latest, train_both
+from experiments.stages import Stages, call
+from experiments.twins import Training, latest, train_both
 from wallcheck.metrics import LEAKAGE
 from wallcheck.results import Manifest, merge, versions, writable
 from wallcheck.writing import write_text

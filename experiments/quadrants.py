@@ -27,7 +27,7 @@ from experiments.quadrant_nets import SURE, behind, cuts, stacked
 from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import plots
-from wallcheck.cams import METHODS, PAPER
+from wallcheck.cams import METHODS, PAPER, called
 from wallcheck.certificate import certify
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import each
@@ -268,7 +268,7 @@ def verdict(table: pd.DataFrame) -> str:
     """Who is exactly inside at every cut, and who gains or loses most from shallow to deep."""
     wide = table.pivot(index="method", columns="depth", values="mean")
     exact, rest = wide[(wide == 1).all(axis=1)], wide[~(wide == 1).all(axis=1)].dropna()
-    told = f"Exactly inside at every cut: {', '.join(plots.in_order(exact.index)) or 'none'}."
+    told = f"Exactly inside at every cut: {', '.join(map(called, plots.in_order(exact.index))) or 'none'}."
     if len(rest):
         change = rest[rest.columns[-1]] - rest[rest.columns[0]]
         told += (

@@ -23,7 +23,7 @@ from experiments.benchmark.duels import Duel
 from experiments.over_seeds import EVERY, PAPER, rows_of
 from experiments.study import markdown
 from wallcheck import cams
-from wallcheck.cams import METHODS
+from wallcheck.cams import METHODS, called
 from wallcheck.statistics import over_nets, told
 from wallcheck.writing import beside, write_text
 
@@ -108,16 +108,23 @@ def _paper_cells(rows: pd.DataFrame, name: str) -> dict[str, dict]:
         f"{label}: mass on unseen cells": ("walled", s, "rectified", "grid", "leak_mass") for s, label in SETS.items()
     }
     cells |= {
-        f"{label}: L2 share, displayed": ("walled", s, "displayed", "image", "leak_l2") for s, label in SETS.items()
+        f"{label}: L2 share on unseen pixels, displayed": ("walled", s, "displayed", "image", "leak_l2")
+        for s, label in SETS.items()
     }
-    cells["twin without a wall: mass there (STACK-MIX)"] = ("unwalled", "stack_mix", "rectified", "grid", "leak_mass")
+    cells["twin without a wall: mass on those cells (STACK-MIX)"] = (
+        "unwalled",
+        "stack_mix",
+        "rectified",
+        "grid",
+        "leak_mass",
+    )
     cells["missed (STACK-MIX)"] = ("walled", "stack_mix", "raw", "grid", "missed")
     return {title: over(rows, name, *where) for title, where in cells.items()}
 
 
 def _every_cells(rows: pd.DataFrame, name: str) -> dict[str, dict]:
     on = "grid" if METHODS[name].grid == "cells" else "image"
-    cells = {f"{label}: mass, unseen": ("walled", s, "rectified", on, "leak_mass") for s, label in SETS.items()}
+    cells = {f"{label}: mass on them": ("walled", s, "rectified", on, "leak_mass") for s, label in SETS.items()}
     cells |= {
         f"maps with any, {label}": (net, "stack_mix", "rectified", on, "leak_any")
         for net, label in {"walled": "trained", "untrained": "untrained"}.items()
@@ -158,14 +165,14 @@ def paper_table(kept: dict) -> str:
 def all_table(kept: dict) -> str:
     """Every method on the trained walled nets and on the same nets before training."""
     titles = told_in(kept["every"])
-    heads = ["method", "family", "cost", "expected", *titles]
+    heads = ["method", "name", "family", "cost", "expected", "unseen", *titles]
     lines = []
     for name, cells in kept["every"].items():
         method = METHODS[name]
         shown = [cell(cells[title], ".0%" if title.startswith("maps with any") else ".3f") for title in titles]
-        lines.append([name, method.family, method.cost, method.verdict, *shown])
+        lines.append([name, f"`{name}`", method.family, method.cost, method.verdict, method.grid, *shown])
     missing = sorted(set(METHODS) - set(kept["every"]))
-    rest = f"\n\nNot defined on this net, and tested on others: {', '.join(missing)}." if missing else ""
+    rest = f"\n\nNot defined on this net, and tested on others: {', '.join(map(called, missing))}." if missing else ""
     return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'every')} {_of_truth(kept['every'])}{rest}"
 
 

@@ -22,7 +22,7 @@ from experiments import flags, small_nets, study
 from experiments.blind_metrics import cheap
 from experiments.measured_maps import long, measure, seen_object
 from experiments.small_nets import Recipe
-from experiments.study import markdown
+from experiments.study import arrowed, markdown
 from wallcheck import plots
 from wallcheck.auditing import finite
 from wallcheck.cams.repairs import sealed
@@ -185,10 +185,6 @@ def changes_table(changes: pd.DataFrame) -> str:
 
 def clear(of: pd.DataFrame) -> pd.Series:
     return (of["low"] > 0) | (of["high"] < 0)
-
-
-def arrowed(metric: str) -> str:
-    return f"{metric} {'↓' if named(metric).better == 'low' else '↑'}"
 
 
 def front_lines(table: pd.DataFrame) -> str:

@@ -12,6 +12,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from wallcheck import plots
+from wallcheck.cams import METHODS, called
+from wallcheck.metrics import LEAKAGE, named
 from wallcheck.results import Manifest, writable
 from wallcheck.statistics import over_nets, percent
 from wallcheck.writing import beside, write_text
@@ -109,8 +111,25 @@ def made_by(name: str, options: Options) -> str:
 
 
 def markdown(heads: list[str], lines: list[list[str]]) -> str:
+    """A table; a cell that is a method's registered name is written as the method is called, `name` in code stays to be typed.
+
+    >>> print(markdown(["", "gradcam"], [["hirescam", "`hirescam`"]]))
+    |  | Grad-CAM |
+    | --- | --- |
+    | HiResCAM | `hirescam` |
+    """
     rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join(f"| {' | '.join(called(cell) if cell in METHODS else cell for cell in row)} |" for row in rows)
+
+
+def arrowed(metric: str, on: str = "pixels") -> str:
+    """The heading of a column: the metric, of leakage on which positions, and which way is better.
+
+    >>> arrowed("leak_mass"), arrowed("insertion")
+    ('leak_mass (pixels) ↓', 'insertion ↑')
+    """
+    where = f" ({on})" if metric in LEAKAGE else ""
+    return f"{metric}{where} {'↓' if named(metric).better == 'low' else '↑'}"
 
 
 # -- intervals over images and nets ---------------------------------------------------------------

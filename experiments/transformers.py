@@ -16,7 +16,8 @@ import pandas as pd
 from rich.console import Console
 
 from experiments import flags, study
-from experiments.reproduce import Stages, Training, call, latest, train_both
+from experiments.stages import Stages, call
+from experiments.twins import Training, latest, train_both
 from wallcheck import models, plots
 from wallcheck.cams import METHODS
 from wallcheck.results import Manifest, merge, summary, writable

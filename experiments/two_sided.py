@@ -22,7 +22,7 @@ from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import plots
 from wallcheck.auditing import Incomplete, audit
-from wallcheck.cams import METHODS
+from wallcheck.cams import METHODS, called
 from wallcheck.metrics import TRUTH
 from wallcheck.models import BlindNet
 from wallcheck.tables import EVERYWHERE, progress_bar
@@ -168,7 +168,7 @@ def table_of(table: pd.DataFrame, head: str) -> str:
         before = study.said(part.loc["untrained", method, "missed"], ".2f")
         family = METHODS[method].family if method in METHODS else "own"
         lines.append([method, family, *cells, before])
-    return markdown(["method", "family", *MEASURES, "missed, untrained"], lines)
+    return markdown(["method", "family", "leak_mass (cells)", *MEASURES[1:], "missed, untrained"], lines)
 
 
 def page(table: pd.DataFrame, nets: pd.DataFrame, options: TwoSidedRun) -> str:
@@ -220,7 +220,7 @@ def verdict(table: pd.DataFrame) -> str:
 
 
 def _named(of: pd.DataFrame) -> str:
-    return ", ".join(f"{name} ({of.loc[name, 'missed']:.2f})" for name in plots.in_order(of.index)) or "none"
+    return ", ".join(f"{called(name)} ({of.loc[name, 'missed']:.2f})" for name in plots.in_order(of.index)) or "none"
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ class Check:
     passed: bool
     detail: str
 
+    @property
+    def word(self) -> str:
+        """FAIL is what breaks the certificate; what is only reported is told in small letters."""
+        return "pass" if self.passed else "FAIL" if (self.name, self.mode) in DEMANDED else "not so"
+
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
@@ -102,7 +107,7 @@ class Certificate:
         head = (
             f"{int(self.unseen_pixels.sum())} of {self.unseen_pixels.size} pixels unseen, graph {self.fingerprint[:12]}"
         )
-        lines = [f"{_word(c)}  {c.name:<16}{c.mode:<6} {c.detail}" for c in self.checks]
+        lines = [f"{c.word}  {c.name:<16}{c.mode:<6} {c.detail}" for c in self.checks]
         return "\n".join([head, *lines])
 
     def to_dict(self) -> dict:
@@ -118,15 +123,19 @@ class Certificate:
         write_text(Path(path), json.dumps(self.to_dict(), indent=1) + "\n")
 
     @classmethod
+    def from_dict(cls, kept: dict) -> "Certificate":
+        """Of what `to_dict` gave; raises ValueError, KeyError or TypeError for anything else."""
+        masks = _mask(kept["unseen_pixels"]), _mask(kept["unseen_cells"])
+        checks = tuple(Check(**check) for check in kept["checks"])
+        if not all(isinstance(check.passed, bool) for check in checks):
+            raise TypeError("`passed` is true or false")
+        return cls(kept["fingerprint"], *masks, checks)
+
+    @classmethod
     def load(cls, path: str | Path) -> "Certificate":
         """The certificate kept at path; raises ValueError where there is none or it is damaged."""
         try:
-            raw = json.loads(Path(path).read_text())
-            masks = _mask(raw["unseen_pixels"]), _mask(raw["unseen_cells"])
-            checks = tuple(Check(**check) for check in raw["checks"])
-            if not all(isinstance(check.passed, bool) for check in checks):
-                raise TypeError("`passed` is true or false")
-            return cls(raw["fingerprint"], *masks, checks)
+            return cls.from_dict(json.loads(Path(path).read_text()))
         except (ValueError, KeyError, TypeError) as error:
             what = f"{path} is no whole certificate ({error!r})"
             raise ValueError(f"{what}; write it again with wallcheck certify --out") from None
@@ -201,11 +210,6 @@ def _checks(net: BlindNet, graph: BlindGraph, seeds: int, images: int) -> Iterat
         for test in (_bits, _gradient):
             found = test(noise, lambda images: net(images.to(as_trained)))
             yield Check(test.__name__[1:], "train", *_verdict(found))
-
-
-def _word(check: Check) -> str:
-    """FAIL is what breaks the certificate; what is only reported is told in small letters."""
-    return "pass" if check.passed else "FAIL" if (check.name, check.mode) in DEMANDED else "not so"
 
 
 def _verdict(problems: Iterator[str]) -> tuple[bool, str]:

@@ -7,6 +7,7 @@ import io
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def _restore(value: Tensor, before: Tensor, requires_grad: bool, grad: Tensor | 
         _fill(value, before)
     if value.requires_grad != requires_grad:
         value.requires_grad_(requires_grad)
-    if grad is not None and not same(grad, slope):
+    if grad is not None and slope is not None and not same(grad, slope):
         _fill(grad, slope)
     value.grad = grad
     return changed
@@ -120,7 +121,7 @@ def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-SWITCHES: dict[str, tuple[Callable[[], object], Callable[[object], object]]] = {
+SWITCHES: dict[str, tuple[Callable[[], object], Callable[[Any], object]]] = {
     "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
@@ -169,9 +170,9 @@ def undisturbed(seed: int) -> Iterator[list[str]]:
 
 
 def _generators() -> dict[str, object]:
-    _, keys, *rest = np.random.get_state()
+    _, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.random.get_rng_state().numpy().tobytes(),
-        "numpy": (keys.tobytes(), *rest),
+        "numpy": (np.asarray(keys).tobytes(), *rest),
         "python": random.getstate(),
     }

@@ -12,7 +12,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from experiments import audit, figures, flags, prediction, readme, repairs, reproduce, train
+from experiments import audit, figures, flags, prediction, presets, readme, repairs, stages, train
 from tests.nets import trained_tiny
 from tests.sets import write_set
 from wallcheck import guarding, models
@@ -30,7 +30,7 @@ def settings_of(*arguments) -> dict:
 
 
 def test_what_training_writes_is_what_the_others_read_and_what_reproduce_makes():
-    made = Path(reproduce.Reproduction().out)
+    made = Path(presets.PRESETS["vgg_small"].out)
     assert made == train.DEFAULT_OUT
     assert Path(audit.AuditRun().walled) == made / "walled" / "model.safetensors" == Path(repairs.RepairRun().model)
     assert Path(prediction.PredictionRun().snapshots) == made / "walled" / "snapshots"
@@ -58,18 +58,18 @@ def test_reproduce_leaves_a_net_trained_by_hand_alone(tmp_path):
     with pytest.raises(
         FileExistsError, match="walled holds a net that this command did not train; choose another --out"
     ):
-        reproduce.Stages(tmp_path, {"seed": 0}, Console(quiet=True))
+        stages.Stages(tmp_path, {"seed": 0}, Console(quiet=True))
     (tmp_path / "stages.json").write_text('{"settings": {"seed": 0}}')
-    assert reproduce.Stages(tmp_path, {"seed": 0}, Console(quiet=True)).seconds == {}
+    assert stages.Stages(tmp_path, {"seed": 0}, Console(quiet=True)).seconds == {}
     (tmp_path / "stages.json").write_text('{"settings"')
     with pytest.raises(ValueError, match=r"stages\.json is damaged"):
-        reproduce.Stages(tmp_path, {"seed": 0}, Console(quiet=True))
+        stages.Stages(tmp_path, {"seed": 0}, Console(quiet=True))
 
 
 def test_a_stage_that_misses_something_is_tried_again(tmp_path):
-    stages, told = reproduce.Stages(tmp_path, {}, Console(quiet=True)), []
+    kept, told = stages.Stages(tmp_path, {}, Console(quiet=True)), []
     for status in (3, 0, 0):
-        stages.run("audit", lambda status=status: told.append(status) or status)
+        kept.run("audit", lambda status=status: told.append(status) or status)
     assert told == [3, 0]
 
 

@@ -121,21 +121,24 @@ def ask(explain: object, model: nn.Module, layer: nn.Module, images: Tensor, tar
         warnings.simplefilter("ignore")  # that hooks are set and will be removed again
         if "layer_mask" in taken:
             given["layer_mask"] = cell_mask(model, layer, images)
-        with rule_for(layer, explain):
+        with rules_for(model, explain):
             return explain.attribute(images, **{name: value for name, value in given.items() if name in taken})
 
 
 @contextmanager
-def rule_for(layer: nn.Module, explain: object) -> Iterator[None]:
-    """captum's LRP knows no rule for nn.Identity, which our target layer is: what comes in goes out."""
+def rules_for(model: nn.Module, explain: object) -> Iterator[None]:
+    """captum's LRP knows no rule for what only hands on its values, as our target layer does: they get the one that does that."""
     if not type(explain).__name__.endswith("LRP"):
         yield
         return
-    layer.rule = library("captum.attr._utils.lrp_rules", "captum").EpsilonRule()
+    handing_on = [module for module in model.modules() if isinstance(module, (nn.Identity, nn.Flatten))]
+    for module in handing_on:
+        module.rule = library("captum.attr._utils.lrp_rules", "captum").EpsilonRule()
     try:
         yield
     finally:
-        vars(layer).pop("rule", None)  # captum takes it away itself where it gets that far
+        for module in handing_on:
+            vars(module).pop("rule", None)  # captum takes them away itself where it gets that far
 
 
 def needs(explain: object, images: Tensor) -> dict[str, object]:

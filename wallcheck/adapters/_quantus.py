@@ -3,7 +3,9 @@
 An explanation function takes (model, inputs, targets) as arrays and gives attributions summed over colours, (B, 1, H, W).
 """
 
+from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -55,7 +57,8 @@ def quantus_leakage() -> type:
     without Quantus.
     """
     library("quantus", "quantus")
-    base, enums = library("quantus.metrics.base", "quantus").Metric, library("quantus.helpers.enums", "quantus")
+    base: Any = library("quantus.metrics.base", "quantus").Metric
+    enums = library("quantus.helpers.enums", "quantus")
 
     class Leakage(base):
         """Positive attribution where the model provably cannot see: 0 is clean."""
@@ -75,6 +78,24 @@ def quantus_leakage() -> type:
                 aggregate_func=np.mean, default_plot_func=None, **more,
             )  # fmt: skip
             self.net, self.metric = unwrapped(net), named(metric)
+
+        def __call__(
+            self,
+            model: nn.Module,
+            x_batch: np.ndarray,
+            y_batch: np.ndarray,
+            a_batch: np.ndarray | None = None,
+            explain_func: Callable | None = None,
+            explain_func_kwargs: dict | None = None,
+            device: str | None = None,
+            batch_size: int = 64,
+            **more,
+        ) -> list[float]:
+            nothing = dict(s_batch=None, channel_first=True, model_predict_kwargs=None, softmax=False)
+            given = dict(explain_func=explain_func, explain_func_kwargs=explain_func_kwargs, device=device)
+            return super().__call__(
+                model, x_batch, y_batch, a_batch=a_batch, batch_size=batch_size, **(nothing | given | more)
+            )
 
         def evaluate_batch(self, x_batch, y_batch, a_batch, **_) -> list[float]:
             maps, _ = one_value(np.asarray(a_batch), len(x_batch), self.net.image_size)

@@ -1,0 +1,295 @@
+"""Any explainer through one door: what it takes, what it is given, what it leaves behind; bad ones cost themselves alone."""
+
+import copy
+import random
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from tests.nets import photos, tiny, trained_tiny
+from wallcheck.adapters import LeftBehind, foreign
+from wallcheck.auditing import Incomplete, audit
+from wallcheck.cams import METHODS
+from wallcheck.evidence import Evidence
+
+GOOD = ["gradcam", "hirescam"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return photos(12, seed=9)[0]
+
+
+@pytest.fixture(scope="module")
+def evidence(images):
+    return Evidence(trained_tiny(), images[:3])
+
+
+def through(explain, evidence):
+    return foreign(explain, evidence.net, evidence.images)
+
+
+def gradient(model, images, targets):
+    images = images.clone().requires_grad_()
+    score = model(images).gather(1, targets[:, None]).sum()
+    return torch.autograd.grad(score, images)[0]
+
+
+# -- what it takes --------------------------------------------------------------------------------
+
+
+class Held:
+    """An explainer that keeps its model."""
+
+    def __init__(self, model, target_layer=None):
+        self.model, self.layer = model, target_layer
+
+    def __call__(self, inputs, target):
+        return gradient(self.model, inputs, target)
+
+
+def by_name(*, x, y, network):
+    return gradient(network, x, y)
+
+
+def of_arrays(model, inputs, targets, **kwargs):
+    return gradient(model, inputs, targets).sum(1, keepdim=True).numpy()
+
+
+def with_layer(model, target_layers, images, targets):
+    (layer,) = target_layers
+    kept = []
+    with layer.register_forward_hook(lambda module, given, out: kept.append(out)):
+        score = model(images).gather(1, targets[:, None]).sum()
+    return kept[0] * torch.autograd.grad(score, kept[0])[0]
+
+
+TAKEN = {
+    "function": gradient,
+    "other names, by keyword": by_name,
+    "arrays, one channel": of_arrays,
+    "positions alone": lambda a, b, c: gradient(a, b, c),
+    "partial": partial(lambda scale, model, images, targets: scale * gradient(model, images, targets), 1.0),
+    "class": Held,
+    "factory": lambda model, layer: Held(model, layer),
+    "text": f"{__name__}:gradient",
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_what_an_explainer_may_take(kind, evidence):
+    method = through(TAKEN[kind], evidence)
+    assert method.grid == "pixels"
+    torch.testing.assert_close(method(evidence), METHODS["gradient"](evidence), rtol=1e-4, atol=1e-6)
+
+
+def test_an_object_that_keeps_a_model_of_its_own(evidence):
+    torch.testing.assert_close(through(Held(evidence.net.model), evidence)(evidence), METHODS["gradient"](evidence))
+
+
+def test_a_function_of_the_target_layer(evidence):
+    method = through(with_layer, evidence)
+    assert method.grid == "cells"
+    torch.testing.assert_close(method(evidence), METHODS["hirescam"](evidence), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("explain", "error"),
+    [
+        (3, "3 is no method; give names"),
+        (lambda a, b: 0, r"lambda\(a, b\) takes what cannot be told from these names; give a function \(model, images"),
+        ("no.such:module", r"no module no\.such for 'no\.such:module'"),
+        (f"{__name__}:none", "has no 'none'; it has .*gradient"),
+        ("captum.Salience", "captum .* has no explainer 'Salience'; it has .*Saliency"),
+        ("captun.Saliency", "no method named 'captun.Saliency'; nearest"),
+    ],
+)
+def test_what_explains_nothing_is_refused_before_any_work(explain, error, evidence):
+    with pytest.raises((ValueError, LookupError), match=error):
+        through(explain, evidence)
+
+
+def test_ours_keep_their_names(evidence):
+    def gradcam(model, images, targets):
+        return images
+
+    assert through(gradcam, evidence).name == "own.gradcam"
+
+
+def test_the_same_source_has_the_same_digest_and_another_has_another(evidence):
+    def made(number):
+        scope = {}
+        exec(f"def explain(model, images, targets):\n    return images * {number}", scope)
+        return scope["explain"]
+
+    one = through(gradient, evidence).digest
+    assert one == foreign(gradient, tiny(), evidence.images).digest is not None
+    assert through(by_name, evidence).digest != one
+    assert through(partial(gradient), evidence).digest != through(partial(gradient, targets=0), evidence).digest
+    assert through(made(1), evidence).digest is None  # no source to be had, so nothing is claimed
+
+
+# -- what it leaves behind ------------------------------------------------------------------------
+
+
+def unit(model, images, targets):
+    """A sound map: 1 on every cell."""
+    return torch.ones(len(images), 12, 12)
+
+
+def after(change):
+    def explain(model, images, targets):
+        change(model, images)
+        return unit(model, images, targets)
+
+    return explain
+
+
+def leave_a_gradient(model, images):
+    model(images).sum().backward()
+
+
+def leave_a_hook(model, images):
+    model.target.register_forward_hook(lambda module, given, out: None)
+
+
+LEFT = {
+    "hook": (leave_a_hook, "hooks on target"),
+    "mode": (lambda model, images: model.train(), "another mode of "),
+    "requires_grad": (lambda model, images: model.requires_grad_(False), "requires_grad of "),
+    "gradients": (leave_a_gradient, "gradients on "),
+    "gradients of images": (lambda model, images: images.requires_grad_(), "requires_grad or gradients on the images"),
+    "torch's generator": (lambda model, images: torch.rand(3), "the global random state of torch moved on"),
+    "numpy's generator": (lambda model, images: np.random.seed(1), "the global random state of numpy moved on"),
+    "python's generator": (lambda model, images: random.random(), "the global random state of python moved on"),
+    "grad mode": (lambda model, images: torch.set_default_dtype(torch.float64), "torch's default dtype"),
+}
+
+
+def state_of(net):
+    generators = torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+    flags = [(module.training, len(module._forward_hooks)) for module in [*net.modules(), *net.model.modules()]]
+    slopes = [(p.requires_grad, p.grad is None) for p in [*net.parameters(), *net.model.parameters()]]
+    return generators, flags, slopes, torch.get_default_dtype()
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_is_left_behind_is_told_and_put_back(what, evidence):
+    change, told = LEFT[what]
+    method, before = through(after(change), evidence), state_of(evidence.net)
+    for _ in range(2):  # each time anew: what one call left, the next does not find
+        with pytest.warns(LeftBehind, match=told):
+            assert torch.equal(method(evidence), torch.ones(3, 12, 12))
+    assert state_of(evidence.net) == before
+
+
+def test_a_clean_explainer_is_told_nothing(evidence):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        through(gradient, evidence)(evidence)
+
+
+# -- bad ones among good ones ---------------------------------------------------------------------
+
+
+class ThirdBatch:
+    """Raises from its fourth call on: the first is the one that finds out what maps it gives."""
+
+    calls = 0
+
+    def __call__(self, model, images, targets):
+        self.calls += 1
+        if self.calls > 3:
+            raise RuntimeError("out of luck")
+        return unit(model, images, targets)
+
+
+def mutates(model, images, targets):
+    next(model.parameters()).data.zero_()
+    return unit(model, images, targets)
+
+
+def leaves_a_hook(model, images, targets):
+    leave_a_hook(model, images)
+    return unit(model, images, targets)
+
+
+def nan(model, images, targets):
+    return unit(model, images, targets) * torch.nan
+
+
+def wrong_shape(model, images, targets):
+    return torch.ones(len(images) + 1, 12, 12)
+
+
+def constant_map(model, images, targets):
+    return unit(model, images, targets)
+
+
+BAD = [mutates, leaves_a_hook, nan, wrong_shape, constant_map, ThirdBatch()]
+
+
+@pytest.fixture(scope="module")
+def audited(images):
+    net = tiny()
+    before = copy.deepcopy(net.state_dict())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = audit(net, images, [*GOOD, *BAD], batch_size=4)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert not any(module._forward_hooks for module in [*net.modules(), *net.model.modules()])
+    failures = {one["method"]: one for one in table.attrs["failures"]}
+    return table, failures, caught
+
+
+def test_the_others_results_are_kept(audited, images):
+    table = audited[0]
+    alone = audit(tiny(), images, GOOD, batch_size=4)
+    kept = table[table["method"].isin(GOOD)].reset_index(drop=True)
+    assert kept["value"].equals(alone["value"])
+    (told,) = [one for one in audited[2] if one.category is Incomplete]
+    assert all(name in str(told.message) for name in audited[1])
+
+
+def rows_of(audited, name):
+    return audited[0][audited[0]["method"] == name]
+
+
+def test_a_method_that_mutates_the_model(audited):
+    failure = audited[1]["mutates"]
+    assert failure["count"] == 12
+    assert failure["error"] == "mutates changed features_0.weight; work on copies, x.clone()"
+    assert rows_of(audited, "mutates").empty
+
+
+def test_a_method_that_leaves_a_hook(audited):
+    told = {str(one.message) for one in audited[2] if one.category is LeftBehind}
+    assert told == {"leaves_a_hook left behind: hooks on target. All was put back"}
+    assert rows_of(audited, "leaves_a_hook")["image"].nunique() == 12
+
+
+def test_a_method_that_returns_nan(audited):
+    failure = audited[1]["nan"]
+    assert (failure["count"], failure["error"]) == (12, "nan gave NaN or infinity; are the weights finite?")
+    assert rows_of(audited, "nan").empty
+
+
+def test_a_method_that_returns_a_wrong_shape(audited):
+    failure = audited[1]["wrong_shape"]
+    assert failure["count"] == 12 and "got (5, 12, 12) for 4 images" in failure["error"]
+
+
+def test_a_method_that_returns_a_constant(audited):
+    found = rows_of(audited, "constant_map")
+    assert set(found.loc[found["metric"] == "bright_area", "value"]) == {1}  # bright everywhere: the table says it
+    mass = found[(found["metric"] == "leak_mass") & (found["on"] == "grid") & (found["view"] == "raw")]["value"]
+    assert np.allclose(mass, 7 / 12)
+
+
+def test_a_method_that_raises_on_the_third_batch(audited):
+    failure = audited[1]["ThirdBatch"]
+    assert (failure["image"], failure["count"], failure["error"]) == (8, 4, "RuntimeError: out of luck")
+    assert set(rows_of(audited, "ThirdBatch")["image"]) == set(range(8))
