@@ -108,7 +108,7 @@ def test_the_whole_flow_in_small(tmp_path, monkeypatch, in_small, capsys):
     page, found = (tmp_path / "docs" / f"vgg16_walls.{kind}" for kind in ("md", "json"))
     text, kept = page.read_text(), json.loads(found.read_text())
     assert "| gradcam, STACK-GEN, walled, L2 share as displayed | 0.22 ± 0.12 | 0." in text
-    assert "| normgrad | local | zero | 1F+1b | 1 | 0.000" in text
+    assert "| NormGrad | local | zero | 1F+1b | 1 | 0.000" in text
     assert "75.0% walled, 75.0% unwalled" in text
     table = kept["found"]["table"]
     assert {"walled", "unwalled"} == set(table["net"])

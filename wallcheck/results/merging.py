@@ -31,7 +31,9 @@ class Shelf:
     def look(self) -> None:
         found = shards(self.run)
         if not found:
-            raise FileNotFoundError(f"{self.run} holds no rows; run python -m experiments.audit --out {self.run} first")
+            raise FileNotFoundError(
+                f"{self.run} holds no rows; audit into it first: wallcheck audit MODEL --images FOLDER --out {self.run}"
+            )
         study = Manifest.load(self.run).digest if (self.run / MANIFEST).is_file() else ""
         headers = {path: self.headers.get(path) or _of_study(path, study) for path in found}
         gone = {name for header in headers.values() for name in header.replaces}
