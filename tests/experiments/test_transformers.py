@@ -34,5 +34,5 @@ def test_a_net_is_trained_and_audited_and_told(tmp_path):
     assert (table[:, :, "legrad"] > 0).all() and (table[:, :, "constant"] == 0.5).all()
     assert found["proof"]["unseen"] == 48 * 96 and set(found["accuracies"]) == {"walled", "unwalled"}
     page = (tmp_path / "docs" / "transformers.md").read_text()
-    assert "| generic_attention | attention | zero | 0.000 " in page and "Not defined on this net" in page
+    assert "| generic attention | attention | zero | 0.000 " in page and "Not defined on this net" in page
     study.main(options)  # everything is kept
