@@ -253,7 +253,7 @@ def page(found: pd.DataFrame, options: ScaleRun) -> str:
             "rows. An answer is equal to that of the merged table to the last bit, intervals too.",
             "",
             "How: shards are put together to some thousands of images each, the values of a measure side by side; a question reads the "
-            "row groups of its methods alone, some 24 million values at once, and the intervals are those of `wallcheck.statistics.interval` on the "
+            "row groups of its methods alone, some 12 million values at once, and the intervals are those of `wallcheck.statistics.interval` on the "
             "values of one measure at a time. Read by pyarrow's Parquet reader: on 55 million rows in 30 shards the values of every measure took 1.4 s "
             "of processor time and 116 MiB, by DuckDB 2.0.1 3.7 s and 206 MiB, by pyarrow.dataset with a filter 23 s and 263 MiB; and DuckDB gave another sum, "
             "without a word, for a shard with a flipped bit, where pyarrow's page checksums tell.",
