@@ -16,7 +16,6 @@ from wallcheck.report._reading import Contents
 from wallcheck.report._verdicts import SHORT, VERDICTS, Pair, Standing, by_family, pairs_of
 from wallcheck.results import versions
 from wallcheck.statistics import percent
-from wallcheck.version import __version__
 from wallcheck.wall_words import place
 
 DOTS = 200  # of one method: more images than that are shown by as many quantiles
