@@ -234,7 +234,7 @@ class Folder(Rows):
 
 def _holds(header: Header, wanted: set[Measure]) -> bool:
     methods = {one.method for one in wanted if (one.net, one.images) == (header.net, header.images)}
-    return any(methods.intersection(block.methods) for block in header.blocks)
+    return any(methods.intersection(block.methods) for block in header.blocks or ())
 
 
 def _values_in(path: Path, header: Header, wanted: set[Measure]) -> list[tuple[Measure, np.ndarray, np.ndarray]]:
