@@ -7,7 +7,7 @@
     python -m experiments.reproduce --preset vgg16_walls --train_count 64 --val_count 64 --epochs 1 --count 1   its path on a CPU
 
 Leaves one folder. vgg_small: manifest.json, rows/, examples/, leakage.csv (the audit); walled/ and unwalled/ (nets, logs);
-theory/; figures/; data/ (image sets); stages.json (seconds of each stage). vgg16_walls: paper/, every/, costly/, tenfold/
+theory/; figures/; report.html; data/ (image sets); stages.json (seconds of each stage). vgg16_walls: paper/, every/, costly/, tenfold/
 (audits), walled/, unwalled/, figures/, data/, stages.json and page/ (what came out, with figures and manifest, beside the value that the
 paper gives). Started again, it keeps what is finished and goes on with what is not.
 """
@@ -22,7 +22,7 @@ from experiments.presets import Preset, defaults, device_for, preset_of
 from experiments.stages import Job, Stages, call, command_of
 from experiments.study import settings_of
 from experiments.twins import TWINS, Training, latest, train_both
-from wallcheck import models
+from wallcheck import models, report
 from wallcheck.cli import INCOMPLETE
 from wallcheck.results import open_rows, writable
 from wallcheck.tables import print_leakage
@@ -117,9 +117,14 @@ def small_net(options: Reproduction, out: Path, stages: Stages, device: str) -> 
     drawn = dict(run=out, training=[out / name for name in TWINS], theory=out / "theory", out=out / "figures")
     stages.run("audit", lambda: call("experiments.audit", quiet=True, **nets, **audited))
     stages.run("figures", lambda: call("experiments.figures", **drawn))
+    stages.run("report", lambda: told_where(report.write(out)))
     rows = open_rows(out)
     print_leakage(rows.select(images=SHOWN))
     return INCOMPLETE if rows.failures else 0
+
+
+def told_where(page: Path) -> None:
+    print(f"a page of it all is {page}")
 
 
 def paper_net(options: Reproduction, out: Path, stages: Stages, device: str) -> int:
