@@ -84,7 +84,7 @@ def rebuilt(weights: dict[str, Tensor], description: dict, complaint: str, own_c
     """The net that a description names with these weights, in eval mode; raises ValueError with the complaint where they do not
     fit it."""
     if description.get("builder") == "blind":
-        return _walled(description, weights, complaint, own_code)
+        return _walled(description, weights, complaint, own_code).eval()
     net = _fill(_empty(description), weights, complaint)
     net.features.to(memory_format=torch.channels_last)
     return net.requires_grad_(True).eval()

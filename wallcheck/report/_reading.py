@@ -95,4 +95,6 @@ def _predicted(path: Path) -> pd.DataFrame | None:
     try:
         return pd.read_parquet(path, columns=["step", "image", "method", "metric", "measured", "predicted"])
     except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}); write it again with python -m experiments.prediction") from None
+        raise ValueError(
+            f"{path} is damaged ({error}); remove it, or write it again with python -m experiments.prediction of the source repository"
+        ) from None
