@@ -1,6 +1,6 @@
 """Make what the wheel ships: small trained nets, a few images of both sets, and their manifest (wallcheck/assets).
 
-    python -m experiments.assets                    # renders, trains six nets, writes: about 15 minutes on two idle cores
+    python -m experiments.assets                    # renders, trains six nets, writes: about 7 minutes of one core
     python -m experiments.assets --into elsewhere   # and leaves the package alone
 
 Images have 64 px, so that all of it stays below 1.5 MB. A net starts from the convolutions of the one before it where it has the

@@ -6,7 +6,7 @@ what each adds is known (`Evidence.truth`), and for every map how much of it is 
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -89,7 +89,7 @@ def audit(
     if certificate is not None:
         certificate.raise_if_broken().raise_if_unlike(proved)
     graph, found = proved if blind is net else net.graph, []
-    settings = dict(seed=seed, budget_mb=budget_mb, graph=graph, precision=precision)
+    settings: dict[str, Any] = dict(seed=seed, budget_mb=budget_mb, graph=graph, precision=precision)
     with told_to(progress, len(images), f"{net_name} on {image_set}") as tell:
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
@@ -134,10 +134,15 @@ def measure(
         if where:
             made.append((method, where, tried(method, evidence, _answers(method, metrics, regions, evidence))))
     tables, failures = [], []
-    told = [torch.stack([*map(in_double, found.values), in_double(found.bad)]) for *_, found in made if found.places]
+    told = [
+        torch.stack([*map(in_double, found.values), in_double(found.bad)])
+        for *_, found in made
+        if found.places and found.bad is not None
+    ]
     (targets,), *read = _read([targets[None], *told])
     for method, where, found in made:
-        *values, bad = read.pop(0) if found.places else [()]
+        answered_here: Any = read.pop(0) if found.places else [()]
+        *values, bad = answered_here
         kept, wrong = found.read(method, [value > 0 for value in bad])
         if kept:
             places = np.array(found.places)[kept]

@@ -37,11 +37,11 @@ def taken(
         *values, logits = finish(*([images] if starts else []), *leaves)
         asked = [*(leaves if starts or with_images else []), *values]
         slopes = torch.autograd.grad(explained(logits).sum(), asked, allow_unused=True)
-    slopes = [torch.zeros_like(v) if g is None else g for v, g in zip(asked, slopes, strict=True)]
+    filled = [torch.zeros_like(v) if g is None else g for v, g in zip(asked, slopes, strict=True)]
     values = [value.detach() for value in asked]
     own = 0 if starts else int(with_images)
-    layers = [Traced(None, images, slope) for slope in slopes[:own]]
-    return (*layers, *_layers(graph, steps, values[own:], slopes[own:]))
+    layers = [Traced(None, images, slope) for slope in filled[:own]]
+    return (*layers, *_layers(graph, steps, values[own:], filled[own:]))
 
 
 def _layers(graph: BlindGraph, steps: list[Step], values: list[Tensor], slopes: list[Tensor]) -> list[Traced]:

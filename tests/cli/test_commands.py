@@ -2,8 +2,6 @@
 
 import json
 import shlex
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -132,15 +130,14 @@ def test_compare_two_runs_and_two_nets(wallcheck, place, tmp_path):
     assert status == 2 and "name two with --nets, or give two runs" in errors
 
 
-def test_report_calls_the_library_and_says_where(wallcheck, place, monkeypatch):
-    asked = []
-    stand_in = types.ModuleType("wallcheck.report")
-    stand_in.write = lambda run, out: asked.append((run, out)) or out
-    monkeypatch.setitem(sys.modules, "wallcheck.report", stand_in)
-    monkeypatch.setattr("wallcheck.report", stand_in, raising=False)
+def test_report_writes_one_page_and_says_where(wallcheck, place, tmp_path):
     status, printed, _ = wallcheck("report", place / "run")
-    assert (status, asked) == (0, [(place / "run", place / "run" / "report.html")])
-    assert printed.strip() == f"the report is {place / 'run' / 'report.html'}"
+    path = place / "run" / "report.html"
+    assert status == 0 and printed.strip() == f"the report is {path}"
+    assert "hirescam" in path.read_text() and path.read_text().lower().startswith("<!doctype html>")
+    assert json.loads(wallcheck("report", place / "run", "--out", tmp_path / "r.html", "--json")[1]) == {
+        "report": str(tmp_path / "r.html")
+    }
 
 
 def test_what_comes_with_wallcheck_goes_by_name(wallcheck, tmp_path):

@@ -45,7 +45,7 @@ def demo(options: Namespace) -> int:
 def _picture(out: Path, net: str, images: str) -> Path:
     """The image of those kept on which Grad-CAM leaks as it does on half of them."""
     examples = Examples.load(examples_of(out, net, images))
-    leaks = [examples.leaked("gradcam", image) for image in range(len(examples.pixels))]
+    leaks = [examples.leaked_pixels("gradcam", image) for image in range(len(examples.pixels))]
     shown = [name for name in METHODS if name in examples.maps and name != "constant"]
     figure = plots.main_figure(examples, int(argsort(leaks)[len(leaks) // 2]), shown)
     return next(path for path in plots.save(figure, out / "demo") if path.suffix == ".png")

@@ -4,12 +4,11 @@ import json
 
 from jsonargparse import Namespace
 
-from wallcheck import report as reports
-from wallcheck.writing import at_home, say
+from wallcheck.report import write
+from wallcheck.writing import say
 
 
 def report(options: Namespace) -> int:
-    run = at_home(options.run)
-    path = reports.write(run, at_home(options.out) if options.out else run / "report.html")
+    path = write(options.run, options.out)
     say(json.dumps({"report": str(path)}) if options.json else f"the report is {path}")
     return 0

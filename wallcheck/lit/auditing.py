@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -54,7 +55,9 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from ended
 
 
-BARE = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+BARE: dict[str, Any] = dict(
+    logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
+)
 
 
 def device_of(trainer: dict) -> torch.device:

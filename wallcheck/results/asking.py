@@ -72,7 +72,7 @@ class Rows(ABC):
 
         Raises ValueError for a column that is not a text: ask `table()` then.
         """
-        checked(wanted)
+        checked(list(wanted))
         some = {name: [value] if isinstance(value, str) else list(value) for name, value in wanted.items()}
         return self.where(lambda measure: all(getattr(measure, name) in some[name] for name in some))
 
@@ -136,7 +136,7 @@ class Table(Rows):
             yield tuple(map(str, key)), values.to_numpy()
 
     def values(self, measures: Sequence[Measure]) -> dict[Measure, pd.Series]:
-        some = self.where(set(measures).__contains__).rows.groupby(TEXT, observed=True)
+        some = self.where(set(measures).__contains__).table().groupby(TEXT, observed=True)
         return {Measure(*map(str, key)): part.set_index("image")["value"] for key, part in some}
 
     def table(self) -> pd.DataFrame:
@@ -153,7 +153,7 @@ class Folder(Rows):
         self.run, self.shelf = run, Shelf(run)
         self.counts: dict[Measure, int] = {}
         for header in self.shelf.headers.values():
-            for block in header.blocks:
+            for block in header.blocks or ():
                 for key in block.keys:
                     one = Measure(header.net, header.images, *key)
                     self.counts[one] = self.counts.get(one, 0) + len(block.images)
@@ -185,7 +185,8 @@ class Folder(Rows):
 
     def _passes(self, groups: list[tuple[tuple, list[Measure]]]) -> Iterator[list]:
         """Neighbouring groups, as many as fit into memory at once."""
-        some, size = [], 0
+        some: list = []
+        size = 0
         for key, measures in groups:
             count = sum(self.counts[measure] for measure in measures)
             if some and size + count > AT_ONCE:
@@ -239,7 +240,7 @@ def _holds(header: Header, wanted: set[Measure]) -> bool:
 def _values_in(path: Path, header: Header, wanted: set[Measure]) -> list[tuple[Measure, np.ndarray, np.ndarray]]:
     """(measure, images, values) of each wanted measure in a shard, by image where the shard is in order."""
     here = {measure[2:]: measure for measure in wanted if measure[:2] == (header.net, header.images)}
-    found = []
+    found: list[tuple[Measure, np.ndarray, np.ndarray]] = []
     for piece in pieces(path, [*PER_IMAGE, "image", "value"], {method for method, *_ in here}):
         found += _runs(piece, here)
     return found

@@ -138,8 +138,8 @@ def _write(rows: pa.Table, header: Header, path: Path) -> None:
     with path.open("wb") as file, pq.ParquetWriter(file, rows.schema, **ENCODED) as writer:
         for start, stop in _groups(rows):
             writer.write_table(rows.slice(start, stop - start), row_group_size=max(1, stop - start))
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    with path.open("rb+") as written:
+        os.fsync(written.fileno())
 
 
 def _groups(rows: pa.Table) -> Iterator[tuple[int, int]]:

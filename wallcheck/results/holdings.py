@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,14 @@ class Holdings:
     pointer for each image, for images of equal keys share one set.
     """
 
-    def __init__(self, run: str | Path, net: str, images: str, study: str = "", pictures: Mapping[int, str] = ()):
+    def __init__(
+        self,
+        run: str | Path,
+        net: str,
+        images: str,
+        study: str = "",
+        pictures: Mapping[int, str] = MappingProxyType({}),
+    ):
         self.run, self.folder = at_home(run), at_home(run) / ROWS
         self.study, self.pictures = study, dict(pictures)
         self.pattern = f"{file_name(net)}--{file_name(images)}--*.parquet"
@@ -60,7 +68,7 @@ class Holdings:
             return put_away(path, "is damaged")
         if is_small(header):
             self.small[path.name] = len(header.numbers)
-        for block in header.blocks:
+        for block in header.blocks or ():
             keys = block.keys
             for number in block.images:
                 self.held[number] = self._joined(self.held.get(number, NOTHING), keys)

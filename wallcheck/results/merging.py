@@ -56,7 +56,8 @@ class Shelf:
         """The shards whose net and image set are wanted; at least one, so that there is a table."""
         found = list(self.headers)
         for name in {"net", "images"} & wanted.keys():
-            some = wanted[name] if isinstance(wanted[name], (list, tuple)) else [wanted[name]]
+            one = wanted[name]
+            some = one if isinstance(one, (list, tuple)) else [one]
             found = [path for path in found if getattr(self.headers[path], name) in some]
         return found or list(self.headers)[:1]
 
@@ -71,7 +72,7 @@ class Shelf:
         return {
             (header.net, header.images, image, method, metric)
             for header in self.headers.values()
-            for block in header.blocks
+            for block in header.blocks or ()
             for method in block.methods
             for image in block.images
             if (header.net, header.images, image, method) in asked

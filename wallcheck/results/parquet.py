@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -189,7 +189,7 @@ def _may_hold(group: pq.RowGroupMetaData, methods: Iterable[str] | None) -> bool
 
 def read_shard(path: Path, **wanted: object) -> pd.DataFrame:
     """The rows of a shard, or of them those with column=value (or one of several); raises Damaged."""
-    methods = wanted.get("method")
+    methods: Any = wanted.get("method")
     found = pieces(path, COLUMNS, [methods] if isinstance(methods, str) else methods)
     table = pa.concat_tables(found or [_EMPTY]).to_pandas()
     for name, value in wanted.items():
