@@ -132,7 +132,7 @@ def paper_net(options: Reproduction, out: Path, stages: Stages, device: str) -> 
     drawn = dict(run=out / "paper", training=[out / name for name in TWINS], out=out / "figures")
     stages.run("audits", lambda: paper.audit_all(parts, out, out / "data", options.seed, device))
     stages.run("figures", lambda: call("experiments.figures", **drawn))
-    folder = paper.publish(options, parts, stages.spent, device)
+    folder = paper.publish(options, parts, stages.spent)
     failures = [one for part in parts for one in open_rows(out / part.name).failures]
     print_leakage(open_rows(out / "paper"))
     print(f"what came out is told in {folder / paper.NAME}.md")
