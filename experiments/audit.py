@@ -3,7 +3,7 @@
     python -m experiments.audit                      the net that python -m experiments.reproduce or .train left
     python -m experiments.audit --unwalled runs/reproduce/unwalled/model.safetensors --out runs/with_twin
     python -m experiments.audit --walled my/model.safetensors --images ~/photographs --out runs/photographs
-    several GPUs:  add --devices 8;  nodes: --num_nodes 2, started by srun or torchrun
+    several GPUs:  add --devices 8;  nodes: --num_nodes 2, started by srun or torchrun (docs/clusters.md)
 
 The walled net is audited in the region it cannot see; the untrained net is the same network before training; the
 twin without a wall is a contrast, measured in the walled net's unseen region, which it does see. By default the

@@ -121,16 +121,16 @@ def measured(rows: pd.DataFrame) -> pd.DataFrame:
     return summary(rows[displayed | mass], ["net", "images", "method", "metric"])
 
 
-def publish(options: study.Options, parts: list[Part], seconds: dict[str, float], device: str) -> Path:
+def publish(options: study.Options, parts: list[Part], seconds: dict[str, float]) -> Path:
     """The page, its figures and its manifest in OUT/page, and in --docs too where that is given; returns OUT/page."""
     out = Path(options.out)
     rows, manifest = rows_of(out, parts), Manifest.load(out / "paper")
-    manifest = replace(manifest, config=study.settings_of(options), device=device)
+    manifest = replace(manifest, config=study.settings_of(options))
     table = measured(rows)
     accuracies = {name: latest(out / name)[1] for name in ("walled", "unwalled")}
     audited = {part.name: dict(count=part.count, methods=part.methods) for part in parts}
     found = dict(table=table, accuracies=accuracies, seconds=seconds, audited=audited, known=KNOWN)
-    text = page(options, table, parts, accuracies, seconds, device)
+    text = page(options, table, parts, accuracies, seconds, manifest.device)
     folder = out / "page"
     study.publish(NAME, replace(options, docs=str(folder)), manifest, plots.families(rows), text, found)
     (folder / NAME).mkdir(exist_ok=True)

@@ -7,7 +7,7 @@
     python -m experiments.reproduce --preset vgg16_walls --train_count 64 --val_count 64 --epochs 1 --count 1   its path on a CPU
 
 Leaves one folder. vgg_small: manifest.json, rows/, examples/, leakage.csv (the audit); walled/ and unwalled/ (nets, logs);
-theory/; figures/; data/ (image sets); stages.json (seconds of each stage). vgg16_walls: paper/, every/, costly/, tenfold/
+theory/; figures/; report.html; data/ (image sets); stages.json (seconds of each stage). vgg16_walls: paper/, every/, costly/, tenfold/
 (audits), walled/, unwalled/, figures/, data/, stages.json and page/ (what came out, with figures and manifest, beside the value that the
 paper gives). Started again, it keeps what is finished and goes on with what is not.
 """
@@ -19,10 +19,10 @@ from rich.console import Console
 
 from experiments import flags, paper
 from experiments.presets import Preset, defaults, device_for, preset_of
-from experiments.stages import Stages, call
+from experiments.stages import Job, Stages, call, command_of
 from experiments.study import settings_of
 from experiments.twins import TWINS, Training, latest, train_both
-from wallcheck import models
+from wallcheck import models, report
 from wallcheck.cli import INCOMPLETE
 from wallcheck.results import open_rows, writable
 from wallcheck.tables import print_leakage
@@ -72,14 +72,16 @@ def main(given: Reproduction) -> int:
     drawn = {"size": preset.size, "wall-row": preset.wall_row, "sets": preset.sets or None}
     stages.run("data", lambda: call("data_gen", out=out / "data", seed=options.seed, **counts, **drawn))
     training = training_for(preset, options, device)
-    stages.run("training", lambda: train_both(training, out, console))
+    beside = beside_training(options, out) if options.preset == "vgg_small" else {}
+    stages.run(", ".join(["training", *beside]), lambda: train_both(training, out, console, beside=beside))
     status = {"vgg_small": small_net, "vgg16_walls": paper_net}[options.preset](options, out, stages, device)
     stages.report({name: latest(out / name)[1] for name in TWINS})
     return status
 
 
 def training_for(preset: Preset, options: Reproduction, device: str) -> Training:
-    """On a GPU convolutions run in bfloat16; a checkpoint of the paper's network is 1.2 GB, so one in four epochs has to do."""
+    """On a GPU convolutions run in bfloat16. The paper's network: a checkpoint is 1.2 GB, so one in four epochs has to do, and
+    two trainings in float32 take 10 GB each, so a CPU does one after the other."""
     precision = "bf16-mixed" if device == "gpu" else "32-true"
     more = {"trainer.accelerator": device, "trainer.devices": 1, "trainer.precision": precision}
     if preset.wants_gpu:
@@ -90,24 +92,39 @@ def training_for(preset: Preset, options: Reproduction, device: str) -> Training
             preset.config,
             snapshots=(),
             more=tuple({**more, "checkpoint_every": 4}.items()),
+            together=device == "gpu",
         )
     return Training(options.seed, options.train_count, options.epochs, preset.config, more=tuple(more.items()))
 
 
+def beside_training(options: Reproduction, out: Path) -> dict[str, Job]:
+    """What needs no audit: it runs on the core that the walled net's training leaves before its twin's is done."""
+    predicted = dict(snapshots=out / "walled/snapshots", images=out / "data/stack_mix", count=options.count, out=out)
+    proved = dict(out=out / "theory", seed=options.seed, quick=options.quick_theory)
+    one = {"OMP_NUM_THREADS": "1"}
+    prediction = Job(
+        command_of("experiments.prediction", **predicted), out / "logs/prediction.txt", one, "training walled"
+    )
+    theory = Job(command_of("theory", **proved), out / "logs/theory.txt", one, "prediction")
+    return {"prediction": prediction, "theory": theory}
+
+
 def small_net(options: Reproduction, out: Path, stages: Stages, device: str) -> int:
     nets = {name: out / name / "model.safetensors" for name in TWINS}
-    shared = dict(quiet=True, count=options.count, out=out)
     # The controls ask what the walled net's leakage depends on; the other two nets stand beside it where they are shown.
     audited = dict(data=out / "data", contrast_sets=SHOWN, seed=options.seed, accelerator=device, devices=1)
-    predicted = dict(snapshots=out / "walled/snapshots", images=out / "data/stack_mix")
+    audited |= dict(count=options.count, out=out)
     drawn = dict(run=out, training=[out / name for name in TWINS], theory=out / "theory", out=out / "figures")
-    stages.run("audit", lambda: call("experiments.audit", **nets, **audited, **shared))
-    stages.run("prediction", lambda: call("experiments.prediction", **predicted, **shared))
-    stages.run("theory", lambda: call("theory", out=out / "theory", seed=options.seed, quick=options.quick_theory))
+    stages.run("audit", lambda: call("experiments.audit", quiet=True, **nets, **audited))
     stages.run("figures", lambda: call("experiments.figures", **drawn))
+    stages.run("report", lambda: told_where(report.write(out)))
     rows = open_rows(out)
     print_leakage(rows.select(images=SHOWN))
     return INCOMPLETE if rows.failures else 0
+
+
+def told_where(page: Path) -> None:
+    print(f"a page of it all is {page}")
 
 
 def paper_net(options: Reproduction, out: Path, stages: Stages, device: str) -> int:
@@ -115,7 +132,7 @@ def paper_net(options: Reproduction, out: Path, stages: Stages, device: str) -> 
     drawn = dict(run=out / "paper", training=[out / name for name in TWINS], out=out / "figures")
     stages.run("audits", lambda: paper.audit_all(parts, out, out / "data", options.seed, device))
     stages.run("figures", lambda: call("experiments.figures", **drawn))
-    folder = paper.publish(options, parts, stages.spent, device)
+    folder = paper.publish(options, parts, stages.spent)
     failures = [one for part in parts for one in open_rows(out / part.name).failures]
     print_leakage(open_rows(out / "paper"))
     print(f"what came out is told in {folder / paper.NAME}.md")

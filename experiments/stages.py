@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from wallcheck.writing import write_text
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 # OpenMP's threads wait for each other busily: beside other work an audit of 20 images took 6 to 29 processor seconds in place of 1.4.
 WAIT_ASLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+GRACE = 10  # seconds
 
 
 class Stages:
@@ -124,34 +125,36 @@ def command_of(module: str, **flags: object) -> list[str]:
 
 @dataclass(frozen=True)
 class Job:
-    """A command that runs beside others: what it prints goes to a log of its own."""
+    """A command that runs beside others: what it prints goes to a log of its own. after: the name of a job that
+    must have ended, if it is among them."""
 
     command: list[str]
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
+    after: str | None = None
 
 
 def at_once(jobs: dict[str, Job], watch: Callable[[], None] = lambda: None) -> int:
-    """Run all jobs at the same time; 0, or INCOMPLETE if one of them ended so.
+    """Run all jobs, each as soon as it may; 0, or INCOMPLETE if one of them ended so.
 
-    `watch` is called about once a second. If one fails the others are ended, and RuntimeError tells the end of its log.
+    `watch` is called about twice a second. If one fails the others are ended, and RuntimeError tells the end of its log.
     """
     running: dict[str, subprocess.Popen] = {}
     try:
-        for name, job in jobs.items():
-            running[name] = _started(job)
-        while any(process.poll() is None for process in running.values()) and not _failed(running):
+        while True:
+            ended = {name: process.returncode for name, process in running.items() if process.poll() is not None}
+            if failed := [name for name, status in ended.items() if status not in (0, INCOMPLETE)]:
+                log = jobs[failed[0]].log
+                raise RuntimeError(f"{failed[0]} failed; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
+            if len(ended) == len(jobs):
+                return max(ended.values(), default=0)
+            for name, job in jobs.items():
+                if name not in running and (job.after not in jobs or job.after in ended):
+                    running[name] = _started(job)
             time.sleep(0.5)
             watch()
-        failed = _failed(running)
     finally:
-        for process in running.values():
-            process.terminate()
-            process.wait()
-    for name in failed:
-        log = jobs[name].log.read_text(errors="replace")
-        raise RuntimeError(f"{name} failed; the end of {jobs[name].log}:\n{log[-2000:]}")
-    return max(process.returncode for process in running.values())
+        _end(running.values())
 
 
 def _started(job: Job) -> subprocess.Popen:
@@ -160,5 +163,13 @@ def _started(job: Job) -> subprocess.Popen:
         return subprocess.Popen(job.command, stdout=log, stderr=log, env=environment() | job.environment)
 
 
-def _failed(running: dict[str, subprocess.Popen]) -> list[str]:
-    return [name for name, process in running.items() if process.poll() not in (None, 0, INCOMPLETE)]
+def _end(processes: Iterable[subprocess.Popen]) -> None:
+    """Ask them to end, and do not wait for long: Lightning goes on to the end of its batch."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

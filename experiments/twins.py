@@ -20,7 +20,8 @@ SNAPSHOTS = (0, 1, 3, 10, 30, 100, 200, 300, 500, 700, 900)
 @dataclass(frozen=True)
 class Training:
     """A training by a configuration: seed of weights and order, images of the training set, epochs, snapshots of the walled net
-    at these steps, and more flags of python -m experiments.train, such as the device's."""
+    at these steps, and more flags of python -m experiments.train, such as the device's. together: both nets at once, for which the
+    memory must do."""
 
     seed: int
     train_count: int
@@ -28,18 +29,23 @@ class Training:
     config: str = CONFIG
     snapshots: tuple[int, ...] = SNAPSHOTS
     more: tuple[tuple[str, object], ...] = ()
+    together: bool = True
 
     @property
     def steps(self) -> int:
         return self.epochs * (self.train_count // BATCH)
 
 
-def train_both(options: Training, out: Path, console: Console, data: Path | None = None) -> None:
-    """Both nets at once, each on half of the cores: small batches of small images do not fill two of them, nor one net a GPU.
+def train_both(
+    options: Training, out: Path, console: Console, data: Path | None = None, beside: dict[str, Job] | None = None
+) -> int:
+    """Both nets at once, each on half of the cores: small batches of small images do not fill two of them, nor one net a GPU. One
+    after the other on all cores where options.together says no.
 
-    data: where the image sets are; out/data if None.
+    data: where the image sets are; out/data if None. beside: more jobs; those that come after "training walled", which looks at less
+    of each image and is done sooner, use the core that it leaves. A net that is there is not trained again. Returns as `at_once`.
     """
-    threads = str(max(1, (os.cpu_count() or 2) // 2))
+    threads = str(max(1, (os.cpu_count() or 2) // (2 if options.together else 1)))
     jobs = {
         f"training {name}": Job(
             training_of(options, out / name, data or out / "data"),
@@ -47,6 +53,7 @@ def train_both(options: Training, out: Path, console: Console, data: Path | None
             {"OMP_NUM_THREADS": threads},
         )
         for name in TWINS
+        if not (out / name / "model.safetensors").is_file()
     }
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}")
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
@@ -57,7 +64,13 @@ def train_both(options: Training, out: Path, console: Console, data: Path | None
                 step, accuracy = latest(out / name)
                 bar.update(task, completed=step, note=f"validation accuracy {accuracy:.1%}" if accuracy else "")
 
-        at_once(jobs, watch)
+        jobs |= beside or {}
+        return max(at_once(some, watch) for some in ([jobs] if options.together else apart(jobs)))
+
+
+def apart(jobs: dict[str, Job]) -> list[dict[str, Job]]:
+    """Each by itself."""
+    return [{name: job} for name, job in jobs.items()] or [{}]
 
 
 def training_of(options: Training, folder: Path, data: Path) -> list[str]:

@@ -126,10 +126,13 @@ def measure(
 ) -> Measured:
     """The rows of one batch; leakage is counted in the unseen region of `blind`."""
     numbers, targets, made = np.asarray(indices), evidence.targets, []
+    masks = blind.wall.unseen, blind.regions.unseen, blind.regions.halo
+    cells, pixels, halo = (torch.from_numpy(mask.copy()).to(evidence.images.device) for mask in masks)
+    regions = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
     for method in methods:
         where = questions(evidence.net, method, metrics)
         if where:
-            made.append((method, where, tried(method, evidence, _answers(method, metrics, blind, evidence))))
+            made.append((method, where, tried(method, evidence, _answers(method, metrics, regions, evidence))))
     tables, failures = [], []
     told = [
         torch.stack([*map(in_double, found.values), in_double(found.bad)])
@@ -182,13 +185,11 @@ def questions(net: BlindNet, method: Method, metrics: Sequence[Metric]) -> list[
     return found
 
 
-def _answers(method: Method, metrics: Sequence[Metric], blind: BlindNet, evidence: Evidence) -> Use:
-    """The values (N,) of raw maps, in the order of `questions`."""
-    cells, pixels, halo = (
-        torch.from_numpy(mask.copy()).to(evidence.images.device)
-        for mask in (blind.wall.unseen, blind.regions.unseen, blind.regions.halo)
-    )
-    regions = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
+def _answers(
+    method: Method, metrics: Sequence[Metric], regions: dict[str, tuple[Tensor, Tensor]], evidence: Evidence
+) -> Use:
+    """The values (N,) of raw maps, in the order of `questions`. regions: what is unseen and what counts, on "grid" and "image"."""
+    cells = regions["grid"][0]
     truths = [metric for metric in metrics if metric.kind == "truth"]
     known = method.grid == "cells" and evidence.net.graph.adds_up
 

@@ -172,6 +172,8 @@ def _shrunk(maps: Tensor, shape: tuple[int, int], flat_too: bool) -> tuple[Tenso
         if (missed <= FITS * widest).all():
             cells = torch.linalg.pinv(down) @ maps.double().cpu() @ torch.linalg.pinv(across).T
             cells = cells.to(maps.device, maps.dtype).masked_fill(_empty(maps, down, across), 0)
+            if name != "bicubic":  # means of cells: none was negative, so no cell was either
+                cells = cells.clamp(min=0).where((maps.amin((1, 2)) >= 0)[:, None, None], cells)
             return cells, f"enlarged from the {shape[0]} x {shape[1]} cells ({name}), undone here"
     return None
 

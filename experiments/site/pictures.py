@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -14,6 +15,7 @@ from wallcheck.cams import Method
 from wallcheck.data import to_display
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import maps_of
+from wallcheck.metrics import LEAKAGE
 from wallcheck.models import BlindNet
 from wallcheck.plots import Examples
 from wallcheck.plots.pictures import overlay, share
@@ -53,7 +55,7 @@ def draw(shown: Sequence[Shown], methods: Sequence[Method], out: Path) -> dict[s
         examples = _examples(evidence, mine)
         for method in mine:
             _save(_tile(examples, method.name), out / f"{method.name}.png")
-            found[method.name] = Picture(f"{method.name}.png", one.told, share(examples.leaked(method.name, 0)))
+            found[method.name] = Picture(f"{method.name}.png", one.told, share(_unseen(examples, method.name)))
         if number == 0:
             _save(_tile(examples, None), out / "image.png")
     missing = sorted({m.name for m in methods} - set(found))
@@ -72,6 +74,15 @@ def _examples(evidence: Evidence, methods: Sequence[Method]) -> Examples:
         halo=regions.halo,
         maps={method.name: maps_of(method, evidence).numpy() for method in methods},
     )
+
+
+def _unseen(examples: Examples, method: str) -> float:
+    """leak_mass of the positive part: of cells where the map has them, else of pixels without the halo."""
+    raw = torch.from_numpy(examples.maps[method]).double()
+    on_cells = raw.shape[1:] == examples.unseen_cells.shape
+    unseen = examples.unseen_cells if on_cells else examples.unseen_pixels
+    counted = np.ones_like(unseen) if on_cells else ~examples.halo
+    return float(LEAKAGE["leak_mass"](raw, torch.from_numpy(unseen), torch.from_numpy(counted)))
 
 
 def _tile(examples: Examples, method: str | None) -> Figure:

@@ -17,7 +17,7 @@ EVERY = [*PAGES, ROOT / "theory/README.md", *sorted((ROOT / "docs/results").glob
 
 FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
-COMMANDS = re.compile(r"(python -m|wallcheck|make|pip|pytest) \S")
+COMMANDS = re.compile(r"(python -m|wallcheck|make|pip|pytest|torchrun|srun) \S")
 NOT_RUN = re.compile(r"# Not run: .{10,}")
 
 

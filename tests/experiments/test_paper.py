@@ -81,7 +81,7 @@ def in_small(monkeypatch):
         else:
             figures.main(stages.command_of(module, **given)[3:])
 
-    def train_both(options, out, console):
+    def train_both(options, out, console, beside):
         called.append("training")
         nets = {"walled": trained_tiny(), "unwalled": tiny(seed=3, wall=None)}
         for name, net in nets.items():
@@ -108,7 +108,7 @@ def test_the_whole_flow_in_small(tmp_path, monkeypatch, in_small, capsys):
     page, found = (tmp_path / "docs" / f"vgg16_walls.{kind}" for kind in ("md", "json"))
     text, kept = page.read_text(), json.loads(found.read_text())
     assert "| gradcam, STACK-GEN, walled, L2 share as displayed | 0.22 ± 0.12 | 0." in text
-    assert "| normgrad | local | zero | 1F+1b | 1 | 0.000" in text
+    assert "| NormGrad | local | zero | 1F+1b | 1 | 0.000" in text
     assert "75.0% walled, 75.0% unwalled" in text
     table = kept["found"]["table"]
     assert {"walled", "unwalled"} == set(table["net"])
@@ -129,6 +129,11 @@ def test_jobs_at_once_end_together_and_the_one_that_failed_is_named(tmp_path):
 
     assert stages.at_once({"one": job("one", "print(1)"), "two": job("two", "raise SystemExit(3)")}) == 3
     assert (tmp_path / "one.log").read_text() == "1\n"
+    later = stages.Job(
+        [sys.executable, "-c", f"print(open(r'{tmp_path / 'one.log'}').read())"], tmp_path / "later.log", after="one"
+    )
+    assert stages.at_once({"later": later, "one": job("one", "print(7)")}) == 0
+    assert (tmp_path / "later.log").read_text() == "7\n\n"
     jobs = {"long": job("long", "import time; time.sleep(60)"), "bad": job("bad", "raise SystemExit('no room')")}
     with pytest.raises(RuntimeError, match=r"bad failed; the end of .*bad.log:\nno room"):
         stages.at_once(jobs)

@@ -134,7 +134,7 @@ def test_rows_are_asked_by_texts_alone(run):
 
 
 def test_a_folder_without_rows_and_a_damaged_shard_are_told(run):
-    with pytest.raises(FileNotFoundError, match=r"holds no rows; run python -m experiments\.audit"):
+    with pytest.raises(FileNotFoundError, match="holds no rows; audit into it first"):
         open_rows(run)
     path = write_shard(run, rows())
     opened, data = open_rows(run), bytearray(path.read_bytes())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from wallcheck.adapters._captum import rules_for
 from wallcheck.adapters._explainers import Library
 from wallcheck.adapters._stand_in import library
 from wallcheck.handed import one_value, seen
@@ -24,7 +25,9 @@ OF_LAYERS = (
 def ask(explain: object, model: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> np.ndarray:
     given = explain.keywords if isinstance(explain, partial) else {}
     more = {"gc_layer": layer} if given.get("method") in OF_LAYERS and "gc_layer" not in given else {}
-    return explain(model, images.detach().cpu().numpy(), targets.cpu().numpy(), device=str(images.device), **more)
+    arrays = images.detach().cpu().numpy(), targets.cpu().numpy()
+    with rules_for(model, str(given.get("method"))):
+        return explain(model, *arrays, device=str(images.device), **more)
 
 
 def every() -> dict[str, object]:

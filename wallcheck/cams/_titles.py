@@ -23,14 +23,14 @@ PUBLISHED = {
     "eigengradcam": "Eigen-Grad-CAM",
     "excitationbp": "excitation backprop",
     "expected_gradcam": "Expected Grad-CAM",
-    "extremal_soft": "extremal perturbation, soft",
+    "extremal_soft": "extremal perturbation (soft)",
     "fastcam": "FastCAM",
     "faster_scorecam": "Faster-Score-CAM",
     "fdcam": "FD-CAM",
     "fem": "FEM",
     "fgcam": "FG-CAM",
-    "finer_hirescam": "Finer-CAM, HiResCAM",
-    "finer_layercam": "Finer-CAM, Layer-CAM",
+    "finer_hirescam": "Finer-CAM on HiResCAM",
+    "finer_layercam": "Finer-CAM on Layer-CAM",
     "finercam": "Finer-CAM",
     "fullgrad": "FullGrad",
     "generic_attention": "generic attention",
@@ -59,14 +59,14 @@ PUBLISHED = {
     "layercam": "Layer-CAM",
     "legrad": "LeGrad",
     "legrad_times_attention": "LeGrad × attention",
-    "lift_elementwise": "LIFT-CAM, elementwise",
+    "lift_elementwise": "LIFT-CAM (elementwise)",
     "liftcam": "LIFT-CAM",
     "lime": "LIME",
     "limecam": "LIME-CAM",
-    "lrp_alpha1_beta0": "LRP, α1 β0",
-    "lrp_alpha_beta": "LRP, α2 β1",
-    "lrp_epsilon": "LRP, ε",
-    "lrp_gamma": "LRP, γ",
+    "lrp_alpha1_beta0": "LRP-α1β0",
+    "lrp_alpha_beta": "LRP-α2β1",
+    "lrp_epsilon": "LRP-ε",
+    "lrp_gamma": "LRP-γ",
     "lrpcam": "LRP-CAM",
     "normgrad": "NormGrad",
     "occlusion": "occlusion",
@@ -113,14 +113,14 @@ PUBLISHED = {
     "zoomcam": "Zoom-CAM",
 }
 WORDS = {"code": "as released", "l1": "L1", "l2": "L2", "rest": "ReST", "torchcam": "as in torchcam"}
-FILTERS = {"sealed": "{}, sealed", "conceptor": "Conceptor-{}"}
+FILTERS = {"sealed": "sealed {}", "conceptor": "Conceptor-{}"}
 
 
 def called(name: str) -> str:
     """The published spelling of a registered name and its variant; a name that is not ours stays as it is.
 
     >>> called("gradcampp_authors"), called("sealed_rise_centred"), called("sess_hirescam"), called("mine.method")
-    ('Grad-CAM++, authors', 'RISE, centred, sealed', 'SESS, HiResCAM', 'mine.method')
+    ('Grad-CAM++ (authors)', 'sealed RISE (centred)', 'SESS on HiResCAM', 'mine.method')
     """
     first, _, rest = name.partition("_")
     if first in FILTERS and rest:
@@ -129,7 +129,7 @@ def called(name: str) -> str:
     for length in range(len(parts), 0, -1):
         if published := PUBLISHED.get("_".join(parts[:length])):
             more = "_".join(parts[length:])
-            return (
-                f"{published}, {PUBLISHED.get(more) or WORDS.get(more, more.replace('_', ' '))}" if more else published
-            )
+            if more in PUBLISHED:
+                return f"{published} on {PUBLISHED[more]}"
+            return f"{published} ({WORDS.get(more, more.replace('_', ' '))})" if more else published
     return name

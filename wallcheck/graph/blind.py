@@ -22,7 +22,7 @@ from wallcheck.graph.channels import Split, split_head
 from wallcheck.graph.cut import Form
 from wallcheck.graph.proof import Proof, prove
 from wallcheck.graph.quick import Quick, Values, close, noise, quick_of, tupled
-from wallcheck.graph.walls import Walled, in_float64
+from wallcheck.graph.walls import Walled, in_float64, on_cpu
 
 
 class BlindGraph:
@@ -44,6 +44,10 @@ class BlindGraph:
         if self._exact is None or not self._exact.is_double_of(self):
             self._exact = BlindGraph(in_float64(self.walled), self.proof)
         return self._exact
+
+    def on_cpu(self) -> "BlindGraph":
+        """The same graph in main memory."""
+        return BlindGraph(on_cpu(self.walled), self.proof)
 
     def is_double_of(self, other: "BlindGraph") -> bool:
         """Do its tensors hold the other's values?"""

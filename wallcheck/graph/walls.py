@@ -90,6 +90,17 @@ def detached(walled: Walled) -> Walled:
     return _on(walled, Tensor.detach)
 
 
+@without_texts()
+def on_cpu(walled: Walled) -> Walled:
+    """The same graph on a copy of its tensors in main memory."""
+    made, cpu = _on(walled, Tensor.cpu), torch.device("cpu")
+    for node in made.graph.fx.nodes:
+        node.args = tuple(cpu if isinstance(each, torch.device) else each for each in node.args)
+        node.kwargs = {key: cpu if isinstance(value, torch.device) else value for key, value in node.kwargs.items()}
+    made.graph.run.recompile()
+    return made
+
+
 def _on(walled: Walled, change: Callable[[Tensor], Tensor]) -> Walled:
     made, known = walled.graph, {}
     root, fx = nn.Module(), FxGraph()

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from wallcheck.plots._style import BLACK, GREY, RED, SKY, WIDTH, need, styled
 
 ROW = 0.155  # inches a method
+_LEAKS = dict(marker="D", s=14, color=RED, label="the method's own leakage")
+_BLIND = dict(marker="s", s=14, color=SKY, edgecolor=BLACK, lw=0.5, label="exactly 0")
 
 
 @styled
@@ -18,7 +20,7 @@ def peers(table: pd.DataFrame) -> Figure:
     table: library, name, value, low, high, came, constant; NaN where an explainer does not apply. Libraries fill two columns.
     """
     need(table, ["library", "name", "value", "low", "high", "came", "constant"])
-    parts = {name: part.dropna(subset=["value"]) for name, part in table.groupby("library", sort=False)}
+    parts = dict(list(table.dropna(subset=["value"]).groupby("library", sort=False)))
     columns = _columns({name: len(part) for name, part in parts.items()})
     tallest = max(sum(len(parts[name]) + 3 for name in column) for column in columns)
     figure = Figure(figsize=(WIDTH, ROW * tallest + 0.5), layout="constrained")
@@ -32,7 +34,8 @@ def peers(table: pd.DataFrame) -> Figure:
         for axes in panels[len(column) :]:
             axes.set_axis_off()
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    figure.supxlabel("share of positive attribution that is unseen", fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -40,7 +43,7 @@ def _columns(counts: dict[str, int]) -> list[list[str]]:
     """Libraries in two columns of much the same height, in their order.
 
     >>> _columns(dict(a=19, b=9, c=29, d=12, e=20))
-    [['a', 'b', 'd'], ['c', 'e']]
+    [['a', 'b', 'e'], ['c', 'd']]
     """
     columns: list[list[str]] = [[], []]
     heights = [0, 0]
@@ -60,10 +63,11 @@ def _panel(axes: Axes, part: pd.DataFrame, library: str) -> None:
     axes.scatter(
         part["came"], places, marker="o", s=22, facecolor="white", edgecolor=BLACK, lw=0.6, label="as handed over"
     )
-    axes.errorbar(value, places, xerr=np.clip(ends, 0, None), ls="", color=RED, elinewidth=0.7, zorder=3)
-    leaks = value > 0
-    axes.scatter(value[leaks], places[leaks], marker="D", s=14, color=RED, zorder=4, label="the method's own leakage")
-    axes.scatter(value[~leaks], places[~leaks], marker="s", s=14, color=SKY, edgecolor=BLACK, lw=0.5, zorder=4)
+    leaks, ends = value > 0, np.clip(ends, 0, None)
+    for some, look in ((leaks, _LEAKS), (~leaks, _BLIND)):
+        bar = dict(ls="", color=look["color"], elinewidth=0.7, zorder=3)
+        axes.errorbar(value[some], places[some], xerr=ends[:, some], **bar)
+        axes.scatter(value[some], places[some], zorder=4, **look)
     axes.set_yticks(places, part["name"], fontsize=6.5)
     axes.set_ylim(len(part) - 0.4, -0.6)
     axes.set_xlim(-0.03, 1.03)

@@ -14,8 +14,8 @@ from wallcheck.plots import SETS, Examples, in_order, look
 from wallcheck.report._pictures import how_many, marker, overlay, photograph, region
 from wallcheck.report._reading import Contents
 from wallcheck.report._verdicts import SHORT, VERDICTS, Pair, Standing, by_family, pairs_of
+from wallcheck.results import versions
 from wallcheck.statistics import percent
-from wallcheck.version import __version__
 from wallcheck.wall_words import place
 
 DOTS = 200  # of one method: more images than that are shown by as many quantiles
@@ -62,7 +62,7 @@ def page(contents: Contents) -> str:
             certificates={net: contents.certificates[net] for net in nets if net in contents.certificates},
             metrics=_metrics(contents),
             theory=_theory(contents),
-            version=__version__,
+            version=versions()["wallcheck"],
         )
     )
 

@@ -11,6 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -22,10 +23,10 @@ import pyarrow as pa
 from wallcheck.results.arrow import key_codes
 from wallcheck.results.means import OF_MAP, PARTS, part_means, parts_of, summary
 from wallcheck.results.merging import Shelf, merge
-from wallcheck.results.parquet import pieces
+from wallcheck.results.parquet import Header, pieces
 from wallcheck.results.rows import PER_IMAGE, TEXT, unresolved_of
 
-AT_ONCE = 24_000_000  # values in memory at once, with their images 12 bytes each: 290 MB
+AT_ONCE = 12_000_000  # values in memory at once, with their images 12 bytes each, and again while they are put together: 290 MB
 Values = dict["Measure", tuple[np.ndarray, np.ndarray]]  # -> images (N,), values (N,)
 
 
@@ -148,19 +149,21 @@ class Table(Rows):
 class Folder(Rows):
     """Rows of a run folder. A shard that a compaction removed meanwhile is looked for anew in what took its place."""
 
-    def __init__(self, run: str | Path, shelf: Shelf | None = None, measures: Sequence[Measure] | None = None):
-        self.run, self.shelf = run, shelf or Shelf(run)
+    def __init__(self, run: str | Path):
+        self.run, self.shelf = run, Shelf(run)
         self.counts: dict[Measure, int] = {}
         for header in self.shelf.headers.values():
             for block in header.blocks or ():
                 for key in block.keys:
                     one = Measure(header.net, header.images, *key)
                     self.counts[one] = self.counts.get(one, 0) + len(block.images)
-        self.measures = tuple(sorted(self.counts) if measures is None else measures)
+        self.measures = tuple(sorted(self.counts))
         self.failures = unresolved_of(self.shelf.failures, self.shelf.held)
 
     def where(self, keep: Callable[[Measure], bool]) -> Rows:
-        return Folder(self.run, self.shelf, [measure for measure in self.measures if keep(measure)])
+        some = copy(self)
+        some.measures = tuple(measure for measure in self.measures if keep(measure))
+        return some
 
     def __len__(self) -> int:
         return sum(self.counts[measure] for measure in self.measures)
@@ -174,6 +177,7 @@ class Folder(Rows):
             found = self._values({measure for _, measures in some for measure in measures})
             for key, measures in some:
                 yield key, _in_order_of_images(measures, found)
+            del found  # before the next pass fills its own
 
     def values(self, measures: Sequence[Measure]) -> dict[Measure, pd.Series]:
         found = self._values(set(measures))
@@ -219,19 +223,21 @@ class Folder(Rows):
         return images, values
 
     def table(self) -> pd.DataFrame:
-        table = merge(self.run, **{name: self.unique(name) for name in TEXT})
-        if len(table) > len(self):  # not all combinations
+        some = {name: self.unique(name) for name in TEXT}
+        table = merge(self.run, **some)
+        combined = sum(all(getattr(one, name) in some[name] for name in TEXT) for one in self.counts)
+        if combined > len(self.measures):
             table = Table(table).where(set(self.measures).__contains__).table().reset_index(drop=True)
         table.attrs["failures"] = self.failures
         return table
 
 
-def _holds(header, wanted: set[Measure]) -> bool:
+def _holds(header: Header, wanted: set[Measure]) -> bool:
     methods = {one.method for one in wanted if (one.net, one.images) == (header.net, header.images)}
-    return any(methods.intersection(block.methods) for block in header.blocks)
+    return any(methods.intersection(block.methods) for block in header.blocks or ())
 
 
-def _values_in(path: Path, header, wanted: set[Measure]) -> list[tuple[Measure, np.ndarray, np.ndarray]]:
+def _values_in(path: Path, header: Header, wanted: set[Measure]) -> list[tuple[Measure, np.ndarray, np.ndarray]]:
     """(measure, images, values) of each wanted measure in a shard, by image where the shard is in order."""
     here = {measure[2:]: measure for measure in wanted if measure[:2] == (header.net, header.images)}
     found: list[tuple[Measure, np.ndarray, np.ndarray]] = []
