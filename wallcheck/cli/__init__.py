@@ -9,6 +9,7 @@ Exit status: 0 done; 1 the model is not blind, or nothing is unseen (certify), o
 the same command tries them again; 130 interrupted.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[Namespace], int]:
+    # Threads of OpenMP wait for each other busily: on a machine with other work a demo of 10 processor seconds took minutes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return getattr(import_module(f"wallcheck.cli.{_COMMANDS[name]}"), name)
 
 
