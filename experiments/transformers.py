@@ -74,6 +74,7 @@ def main(given: TransformersRun) -> int:
     training = Training(options.seed, options.train_count, options.epochs, CONFIGS[options.pooled], ())
     wanted = dict(methods=options.methods) if options.methods else dict(all_methods=True)
     wanted |= {name: getattr(options, name) for name in WHERE}
+    wanted |= dict(contrast_sets=list(SETS[:1]))  # the untrained net, where it is shown
     audited = wanted | dict(data=data, sets=list(SETS), count=options.count, seed=options.seed, out=out / "audit")
 
     stages.run("data", lambda: call("data_gen", out=data, seed=options.seed, **counts))
