@@ -21,9 +21,9 @@ def methods(options: Namespace) -> int:
         Column("name"),
         Column("family"),
         Column("cost", spare=3),
-        Column("verdict", spare=2),
+        Column("verdict", spare=1),
         Column("grid", spare=4),
-        Column("source", spare=1, wraps=True),
+        Column("source", spare=2, wraps=True),
     ]
     return _listed("methods", METHODS.values(), columns, options.json)
 
