@@ -50,7 +50,7 @@ def test_one_passes_one_fails_one_is_expected_to(stranger):
 def test_a_stranger_understands_the_failure(stranger):
     printed, _, project = stranger
     told = printed[printed.index("leakage of averaged <= 0.01") :]
-    assert re.search(r"averaged on .*: leak_mass 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] over \d+ images", told)
+    assert re.search(r"averaged on assets:plain: leak_mass 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] over \d+ images", told)
     assert "0 is clean; a constant map scores 0.750" in told
     assert re.search(r"worst: image \d+, 0\.\d{3}; its brightest unseen place is cell \(\d, \d\)", told)
     (picture,) = re.findall(r"picture: (\S+averaged-\d+\.png)", told)

@@ -59,24 +59,29 @@ def net_named(text: str) -> BlindNet:
     return found
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Wall:
     """A blind net and the images that methods are asked about; what the fixture `wall` is.
 
     net: of `net_named`, or a BlindNet; images: a folder or set (`wallcheck.running.images_for`), or (B, 3, H, W). seed: of every draw
-    by chance. pictures: the folder where a failure is drawn.
+    by chance. pictures: the folder where a failure is drawn. name: of the net, in what is told.
     """
 
     net: BlindNet
     images: ImageSet | PhotoFolder | Tensor
     seed: int = 0
     pictures: Path = Path("wallcheck-failures")
+    name: str = "net"
+
+    def __repr__(self) -> str:
+        unseen = int(self.net.regions.unseen.sum())
+        return f"Wall({self.name}: {unseen} of {self.net.regions.unseen.size} pixels unseen, {len(self.pixels)} images)"
 
     @classmethod
     def opened(cls, net: str = NET, images: str = IMAGES, seed: int = 0, pictures: str | Path = pictures) -> "Wall":
         """By names, as the pytest options --wall-net, --wall-images and --wall-seed give them."""
         found = net_named(net)
-        return cls(found, images_for(found, images), seed, Path(pictures))
+        return cls(found, images_for(found, images), seed, Path(pictures), net)
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -89,7 +94,7 @@ class Wall:
 
     def leakage(self, explain: object, **options: Any) -> Reading:
         """`wallcheck.leakage` of a method here; compare it with a number: assert wall.leakage(my_cam) <= 0.01."""
-        options.setdefault("seed", self.seed)
+        options = {"seed": self.seed, "net_name": self.name, **options}
         reading = leakage(explain, self.net, self.pixels, **options)
         self._asked.append((reading, explain))
         return reading
