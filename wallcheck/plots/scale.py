@@ -5,9 +5,10 @@ from itertools import cycle
 import pandas as pd
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, BLUE, GREEN, ORANGE, RED, WIDTH, Look, need, styled
+from wallcheck.plots._style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, WIDTH, Look, need, styled
 
-LOOKS = (Look(RED, "o"), Look(BLUE, "^"), Look(GREEN, "s"), Look(ORANGE, "v"))  # a step each
+# A step each.
+LOOKS = tuple(map(Look, (RED, BLUE, GREEN, ORANGE, PURPLE, SKY, GREY), "o^svDPX"))
 MEASURED = {"processor": "processor seconds", "gib": "memory at its peak, GiB"}
 
 
