@@ -53,6 +53,7 @@ class Study:
 
     def __post_init__(self):
         object.__setattr__(self, "nets", {name: unwrapped(net) for name, net in self.nets.items()})
+        object.__setattr__(self, "_found", {})
         checked_settings(self.seed, self.batch_size, self.budget_mb)
         chosen_metrics(self.metrics)
         if self.targets not in ("predicted", "label"):
@@ -88,7 +89,10 @@ class Study:
         return [method for method in self._applicable(net) if not method.refuses(net)]
 
     def _applicable(self, net: BlindNet) -> list[Method]:
-        return applicable(net, self.methods, lambda: self.image_sets[0].images(slice(0, 2)))
+        """Found once for each net: explainers from elsewhere are asked for maps to find out what they give."""
+        if id(net) not in self._found:
+            self._found[id(net)] = applicable(net, self.methods, lambda: self.image_sets[0].images(slice(0, 2)))
+        return self._found[id(net)]
 
     def keys(self, name: str) -> frozenset:
         """(method, view, on, metric): what every image has on the net of this name."""
