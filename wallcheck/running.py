@@ -70,6 +70,7 @@ class Study:
     metrics: Sequence[str] | None = None
     only: dict[str, Sequence[str]] = field(default_factory=dict)
     precision: str = "exact"
+    _found: dict[int, list[Method]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         object.__setattr__(self, "nets", {name: unwrapped(net) for name, net in self.nets.items()})
@@ -113,7 +114,10 @@ class Study:
         return [method for method in self._applicable(net) if not method.refuses(net)]
 
     def _applicable(self, net: BlindNet) -> list[Method]:
-        return applicable(net, self.methods, lambda: self.image_sets[0].images(slice(0, 2)))
+        """Found once for each net: explainers from elsewhere are asked for maps to find out what they give."""
+        if id(net) not in self._found:
+            self._found[id(net)] = applicable(net, self.methods, lambda: self.image_sets[0].images(slice(0, 2)))
+        return self._found[id(net)]
 
     def keys(self, name: str) -> frozenset:
         """(method, view, on, metric): what every image has on the net of this name."""

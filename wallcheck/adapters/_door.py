@@ -1,7 +1,7 @@
 """The one door for methods: whatever explains an image, as a Method that runs beside ours.
 
 Taken are a function (model, images, targets) -> maps, its like with other arguments (`_callables`), classes and objects of the
-libraries known here (`LIBRARIES`) as they are, and texts: "package.module:function", or a peer's name, "captum.Saliency".
+libraries known here (`PEERS`) as they are, and texts: "package.module:function", or a peer's name, "captum.Saliency".
 
 An explainer is given `net.model`, the whole ordinary module, on a clean copy, and what it leaves there is told by a LeftBehind
 warning. An object that was built on net.model itself is used as it is; one that was built on any other model is built again, with
@@ -73,7 +73,7 @@ class Door:
         images, targets = ev.images.clone(), ev.targets.clone()
         model = self._model(ev)
         with self._watched(model, images, ev), undisturbed(ev.seed) as drawn, torch.enable_grad():
-            found = self._asked(self.explain, ev.net, model, images, targets)
+            found = self._asked(self.explain, model, images, targets)
             maps, facts = one_value(found, len(images), ev.net.image_size)
             maps = maps.to(ev.images.device).clone()
         if drawn:
@@ -92,7 +92,7 @@ class Door:
         return kept
 
     def is_bound(self, net: BlindNet) -> bool:
-        """Is the explainer built on net.model, or on whatever it likes, so that it takes no model?"""
+        """Is the explainer built on net.model? One that takes no model is believed to be."""
         if library := library_of(self.explain, self.libraries):
             return maker(self.explain) is None and library.holds(self.explain) is net.model
         return "model" not in signature_of(self.explain).all
@@ -123,12 +123,10 @@ class Door:
 
     # -- asking it ------------------------------------------------------------------------------------
 
-    def _asked(
-        self, explain: object, net: BlindNet, model: nn.Module, images: Tensor, targets: Tensor, depth: int = 0
-    ) -> object:
+    def _asked(self, explain: object, model: nn.Module, images: Tensor, targets: Tensor, depth: int = 0) -> object:
         layer = model.target
         if library := library_of(explain, self.libraries):
-            return _of_library(library, explain, net, model, images, targets)
+            return _of_library(library, explain, model, images, targets)
         signature = signature_of(explain)
         given = dict(model=model, layer=layer, layers=[layer], images=images, targets=targets)
         found = signature.call(explain, **given)
@@ -138,12 +136,10 @@ class Door:
             raise ValueError(
                 f"{self.name} takes a model and no images, and built {type(found).__name__}, no explainer; {WANTED}"
             )
-        return self._asked(found, net, model, images, targets, depth + 1)
+        return self._asked(found, model, images, targets, depth + 1)
 
 
-def _of_library(
-    library: Library, explain: object, net: BlindNet, model: nn.Module, images: Tensor, targets: Tensor
-) -> object:
+def _of_library(library: Library, explain: object, model: nn.Module, images: Tensor, targets: Tensor) -> object:
     layer = model.target
     if maker(explain) is not None:
         built = library.build(explain, model, layer)

@@ -8,7 +8,6 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -28,8 +27,6 @@ from wallcheck.results import digest
 
 PEERS: tuple[Library, ...] = tuple(one.LIBRARY for one in (_grad_cam, _torchcam, _captum, _zennit, _quantus))
 FIRST = 4  # images on which a grid is found out
-
-_METHODS: WeakKeyDictionary = WeakKeyDictionary()  # net -> (id of explainer, name) -> (explainer, Method)
 
 
 class Peer(NamedTuple):
@@ -75,24 +72,8 @@ def foreign(
     grid: "cells" or "pixels" where that is known. Raises ValueError for what explains nothing and for names that lead nowhere.
     """
     named, explain = found(explain) if isinstance(explain, str) else (None, explain)
-    kept = _METHODS.setdefault(net, {})
-    key = (id(explain), name or named, grid)
-    if key not in kept:
-        method = _method(explain, net, images, name or named, grid)
-        kept[key] = (explain, method)  # the explainer too: an id is its own only while it lives
-    return kept[key][1]
-
-
-def _method(explain: object, net: BlindNet, images: Tensor | Callable, name: str | None, grid: str | None) -> Method:
-    library = library_of(explain, PEERS)
-    if library is None:
-        if not callable(explain):
-            raise ValueError(
-                f"{explain!r} is no method; give names (wallcheck methods lists them), Methods, or {WANTED[5:]}"
-            )
-        signature_of(explain)
-    elif not isinstance(explain, type | partial):
-        library.holds(explain)
+    name, library = name or named, library_of(explain, PEERS)
+    _refuse_what_explains_nothing(explain, library)
     name = name or name_of(explain, library)
     if name in METHODS:
         name = f"own.{name}"  # ours keep their names, and theirs are never passed off as ours
@@ -101,6 +82,17 @@ def _method(explain: object, net: BlindNet, images: Tensor | Callable, name: str
     source = f"{library.package} {version(library.package)}" if library else "handed over as a function"
     about = dict(family="peer", source=source, cost="", verdict="not_stated", grid=door.grid or "pixels")
     return Method(name=name, body=door, **about, digest=identity(explain, library))
+
+
+def _refuse_what_explains_nothing(explain: object, library: Library | None) -> None:
+    if library is None:
+        if not callable(explain):
+            raise ValueError(
+                f"{explain!r} is no method; give names (wallcheck methods lists them), Methods, or {WANTED[5:]}"
+            )
+        signature_of(explain)
+    elif not isinstance(explain, type | partial):
+        library.holds(explain)
 
 
 def _grid(door: Door, net: BlindNet, images: Tensor) -> str | None:
