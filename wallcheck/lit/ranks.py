@@ -54,7 +54,9 @@ class Ranks:
         trainer.strategy.barrier("watch")
         threading.Thread(target=self._watch, daemon=True, name="rank-watch").start()
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, RuntimeError) and (why := self._gone()):
+            self._end(why)  # torch's own words, where this rank was waiting for the lost one, tell nobody what to do
         if self.store is not None:
             self.children, store, self.store = [], self.store, None
             try:
@@ -87,6 +89,19 @@ class Ranks:
                 heard[rank] = last, now
             elif now - heard[rank][1] > SILENCE:
                 return f"rank {rank} has given no sign of life for {SILENCE:.0f} s"
+        return ""
+
+    def _gone(self) -> str:
+        """Which rank is gone, looked for during a second or two: its end may be known later than its silence; "" if none is."""
+        for _ in range(20):
+            if (store := self.store) is None:
+                return ""
+            try:
+                if lost := self._lost(store, dict.fromkeys(range(self.world), (b"", time.monotonic())), b"failing"):
+                    return lost
+            except RuntimeError:
+                return "rank 0 cannot be reached any more"
+            time.sleep(0.1)
         return ""
 
     def _end(self, why: str) -> None:
