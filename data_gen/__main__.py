@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_gen.contact import class_sheet, set_sheet
-from data_gen.making import make_set, process_pool
+from data_gen.making import by_area, make_set, process_pool
 from data_gen.photographs import SET_NAME, stack_mix_from_folder
 from data_gen.recipes import CONTROLLED, RECIPES
 
-IMAGES_PER_PROCESS = 1_500  # fewer are drawn sooner than another process has started
+IMAGES_PER_PROCESS = 1_500  # of 96 px: fewer are drawn sooner than another process has started
 
 
 def parser() -> ArgumentParser:
@@ -52,7 +52,7 @@ def generate(run: Namespace) -> None:
     counts = {name: {"train": run.train_count, "val": run.val_count}.get(name, run.count) for name in run.sets}
     shared = {name: run[name] for name in ("out", "size", "seed", "wall_row", "overwrite")}
     folders = []
-    with _pool(run.processes, sum(counts.values())) as pool, _progress() as progress:
+    with _pool(run.processes, sum(counts.values()), run.size) as pool, _progress() as progress:
         for name, count in counts.items():
             track = _track(progress, name, count)
             folders.append(make_set(name, count=count, **shared, pool=pool, on_progress=track))
@@ -64,10 +64,10 @@ def generate(run: Namespace) -> None:
         set_sheet(Path(run.out) / "contact_sets.png", folders)
 
 
-def _pool(processes: int | None, images: int) -> AbstractContextManager:
+def _pool(processes: int | None, images: int, size: int) -> AbstractContextManager:
     """A pool where it pays, otherwise None."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processes = min(cores, images // IMAGES_PER_PROCESS) if processes is None else processes
+    processes = min(cores, images // by_area(IMAGES_PER_PROCESS, size)) if processes is None else processes
     return process_pool(processes) if processes > 1 else nullcontext()
 
 

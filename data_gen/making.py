@@ -15,7 +15,8 @@ from data_gen.scene import ABOVE, BELOW, Scene, check_size
 from data_gen.solids import NAMES
 
 RENDERER_VERSION = 1  # raised when equal scenes begin to draw other bytes
-IMAGES_PER_TASK = 256
+IMAGES_PER_TASK = 256  # of SIDE px; as many pixels of others, so that a task takes as long
+SIDE = 96
 
 
 def make_set(
@@ -40,15 +41,25 @@ def make_set(
     if storage.is_finished(folder, description, overwrite):
         on_progress(count)
         return folder
-    with storage.new_folder(folder) as part:
+    with storage.new_folder(folder, description, overwrite) as part:
         storage.create_arrays(part, count, size)
-        tasks = [(name, count, frame, start, part) for start in range(0, count, IMAGES_PER_TASK)]
+        step = by_area(IMAGES_PER_TASK, size)
+        tasks = [(name, count, frame, range(start, start + step), part) for start in range(0, count, step)]
         rows = []
         for done in map(make_part, tasks) if pool is None else pool.map(make_part, tasks):
             rows += done
             on_progress(len(done))
         storage.write_table(part, rows, description)
     return folder
+
+
+def by_area(images: int, size: int) -> int:
+    """How many images of this size have the pixels of so many of SIDE px; one at least, and no more of smaller ones.
+
+    >>> by_area(256, 64), by_area(256, 96), by_area(256, 224)
+    (256, 256, 47)
+    """
+    return max(1, min(images, images * SIDE**2 // size**2))
 
 
 def process_pool(processes: int) -> ProcessPoolExecutor:
@@ -71,12 +82,12 @@ def describe(name: str, count: int, frame: Frame) -> dict:
     }  # fmt: skip
 
 
-def make_part(task: tuple[str, int, Frame, int, Path]) -> list[dict]:
+def make_part(task: tuple[str, int, Frame, range, Path]) -> list[dict]:
     """Draw one piece of a set into the set's arrays; returns its rows of the table."""
-    name, count, frame, start, folder = task
-    piece = samples(name, count, frame, start, start + IMAGES_PER_TASK)
-    storage.fill_arrays(folder, start, *render(piece))
-    return [row(start + i, sample) for i, sample in enumerate(piece)]
+    name, count, frame, numbers, folder = task
+    piece = samples(name, count, frame, numbers.start, numbers.stop)
+    storage.fill_arrays(folder, numbers.start, *render(piece))
+    return [row(number, sample) for number, sample in zip(numbers, piece, strict=False)]  # the last piece is shorter
 
 
 def render(piece: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:

@@ -45,7 +45,7 @@ def stack_mix_from_folder(
     if storage.is_finished(folder, description, overwrite):
         on_progress(count)
         return folder
-    with storage.new_folder(folder) as part:
+    with storage.new_folder(folder, description, overwrite) as part:
         storage.create_arrays(part, count, size)
         for i, pair in enumerate(rows):
             image = read_square(pair["top"], size)

@@ -8,13 +8,14 @@ set.json        name, count, size, wall_row, seed, class names, renderer version
 """
 
 import json
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from wallcheck.writing import folder_beside
 
 DESCRIPTION = "set.json"
 
@@ -42,29 +43,34 @@ def read_description(folder: Path) -> dict | None:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its name once the block has succeeded, and vanishes otherwise."""
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-        part.mkdir(parents=True)
-    except OSError as error:
-        raise OSError(f"cannot write image sets into {folder.parent}: {error}; choose another folder") from error
-    try:
+def new_folder(folder: Path, description: dict, overwrite: bool = False) -> Iterator[Path]:
+    """A folder beside `folder` that takes its name once the block has succeeded, and vanishes otherwise.
+
+    Several processes may make one set at once, each in a folder of its own; the first to end gives it its name.
+    """
+    with ExitStack() as kept:
+        try:
+            part = kept.enter_context(folder_beside(folder))
+        except OSError as error:
+            raise OSError(f"cannot write image sets into {folder.parent}: {error}; choose another folder") from error
         yield part
-        _replace(folder, part)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _name(part, folder, description, overwrite)
 
 
-def _replace(folder: Path, part: Path) -> None:
-    """Put `part` in the place of `folder`."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+def _name(part: Path, folder: Path, description: dict, overwrite: bool) -> None:
+    """Put `part` in the place of `folder`, unless another process has put the very set there meanwhile."""
+    with folder_beside(folder) as aside:
+        old = aside / folder.name
+        if folder.exists() and not is_finished(folder, description, overwrite):
+            with suppress(FileNotFoundError):  # another process has moved it away
+                folder.rename(old)
+        try:
+            part.rename(folder)
+        except OSError:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            if not is_finished(folder, description, overwrite=False):
+                raise
 
 
 def create_arrays(folder: Path, count: int, size: int) -> None:

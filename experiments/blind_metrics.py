@@ -8,7 +8,7 @@ the theory, measured). Rank: does a metric rank methods as leakage does? Spearma
 painted.parquet and methods.parquet in --out, and blind_metrics.md, .png and .json in --docs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -30,7 +31,6 @@ from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
 from wallcheck.metrics import FAITHFULNESS, LEAKAGE, LOCALISATION, named
 from wallcheck.statistics import percent
-from wallcheck.tables import progress_bar
 
 NAME = "blind_metrics"
 CHEAP = ("0", "1F", "1F+1b", "1F+1f+1b", "1F+2f+3b", "1F+Z f", "1F+K f", "1F+1b+1b+16(f+b)")
@@ -42,7 +42,7 @@ MEASURED = (*LEAKAGE, *LOCALISATION, *FAITHFULNESS, "road", "complexity")
 
 
 @dataclass(frozen=True)
-class BlindMetricsRun:
+class BlindMetricsRun(study.StudyRun):
     """Which metrics notice what a map says about unseen pixels.
 
     Args:
@@ -52,10 +52,6 @@ class BlindMetricsRun:
         images: held-out images, another object below the wall.
         train_count: training images.
         epochs: of each training.
-        full: the settings for a GPU.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     painted: list[str] = field(default_factory=lambda: ["gradcam", "hirescam", "eigencam"])
@@ -64,26 +60,21 @@ class BlindMetricsRun:
     images: int = 8
     train_count: int = 2000
     epochs: int = 6
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/blind_metrics"
-    docs: str = "docs/results"
 
 
 def main(given: BlindMetricsRun) -> None:
     options = study.in_full(given, FULL)
-    out, manifest = study.claimed(options)
-    with progress_bar() as tell:
-        tables = list(every(options, out, tell))
-    painted, methods = (pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True))
-    painted.to_parquet(out / "painted.parquet", index=False)
-    methods.to_parquet(out / "methods.parquet", index=False)
+    study.run(NAME, options, every, answer, tables=("painted", "methods"))
+
+
+def answer(
+    painted: pd.DataFrame, methods: pd.DataFrame, options: BlindMetricsRun
+) -> tuple[Figure, str, dict[str, object]]:
+    """Figure, page and what is kept of the answer."""
     changes, ranks = moved(painted), ranked(methods)
     found = dict(painted=changes, ranks=ranks)
-    study.publish(
-        NAME, options, manifest, plots.blindness(changes, ranks), page(changes, ranks, methods, options), found
-    )
-    print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+    return plots.blindness(changes, ranks), page(changes, ranks, methods, options), found
 
 
 def cheap(net) -> list[Method]:
@@ -94,9 +85,7 @@ def cheap(net) -> list[Method]:
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def every(
-    options: BlindMetricsRun, out: Path, tell: Callable[[int, int, str], None]
-) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+def every(options: BlindMetricsRun, out: Path, tell: study.Tell) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """(painted, methods) of each net; each net's tables are kept when they are done."""
     nets = Path(options.nets)
     recipe = Recipe(train_count=options.train_count, epochs=options.epochs)

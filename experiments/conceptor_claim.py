@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments import flags, small_nets, study
@@ -35,7 +36,6 @@ from wallcheck.masking import asked
 from wallcheck.metrics import FAITHFULNESS
 from wallcheck.numerics import probabilities
 from wallcheck.statistics import compare
-from wallcheck.tables import progress_bar
 
 NAME = "conceptor_claim"
 MEASURES = ("average_drop", "average_increase")
@@ -56,7 +56,7 @@ FULL = dict(seeds=10, images=500, train_count=20000, epochs=15, dear=True)
 
 
 @dataclass(frozen=True)
-class ConceptorRun:
+class ConceptorRun(study.StudyRun):
     """Conceptor forms of every base method against the base.
 
     Args:
@@ -66,10 +66,6 @@ class ConceptorRun:
         images: held-out images, another object below the wall.
         train_count: training images.
         epochs: of each training.
-        full: the settings for a GPU.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     bases: list[str] = field(default_factory=list)
@@ -78,24 +74,21 @@ class ConceptorRun:
     images: int = 20
     train_count: int = 2000
     epochs: int = 6
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/conceptor_claim"
-    docs: str = "docs/results"
 
 
 def main(given: ConceptorRun) -> None:
     options = study.in_full(given, FULL)
-    out, manifest = study.claimed(options)
-    with progress_bar() as tell:
-        rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
-    rows.to_parquet(out / "rows.parquet", index=False)
+    study.run(NAME, options, every, answer)
+
+
+def answer(rows: pd.DataFrame, options: ConceptorRun) -> tuple[Figure, str, dict[str, object]]:
+    """Figure, page and what is kept of the answer."""
     values = values_of(rows)
     table, tested = summary(values), tests(values)
     names = ["second", "form", "measure", "p_holm", "rank_biserial", "d", "larger", "smaller"]
     found = dict(forms=table, tests=tested[names].rename(columns={"second": "base"}))
-    study.publish(NAME, options, manifest, plots.conceptor_gains(table, PLAIN), page(table, tested, options), found)
-    print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+    return plots.conceptor_gains(table, PLAIN), page(table, tested, options), found
 
 
 # -- bases and their forms ------------------------------------------------------------------------
@@ -148,7 +141,7 @@ def maps_of(ev: Evidence, base: Method) -> Iterator[tuple[str, Tensor]]:
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def every(options: ConceptorRun, out: Path, tell: Callable[[int, int, str], None]) -> Iterator[pd.DataFrame]:
+def every(options: ConceptorRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """seed, image, base, form, average_drop, average_increase; each net and base kept when it is done."""
     nets = Path(options.nets)
     recipe = Recipe(train_count=options.train_count, epochs=options.epochs)

@@ -7,7 +7,7 @@ One thing is changed at a time from a net that all share. Leakage is the share o
 rows.parquet in --out (one row per factor, level, net, method and image), and dependence.md, .png and .json in --docs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments import flags, small_nets, study
@@ -26,7 +27,6 @@ from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.metrics import LEAKAGE
 from wallcheck.models import BlindNet
-from wallcheck.tables import progress_bar
 
 NAME = "dependence"
 FULL = dict(seeds=10, images=300, train_count=20000, epochs=15)
@@ -37,7 +37,7 @@ SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5)  # of the training's steps
 
 
 @dataclass(frozen=True)
-class DependenceRun:
+class DependenceRun(study.StudyRun):
     """What leakage depends on.
 
     Args:
@@ -46,10 +46,6 @@ class DependenceRun:
         images: held-out images, another object below the wall.
         train_count: training images.
         epochs: of each training.
-        full: the settings for a GPU.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     methods: list[str] = field(default_factory=lambda: ["gradcam", "gradcampp", "xgradcam", "eigencam", "hirescam"])
@@ -57,21 +53,18 @@ class DependenceRun:
     images: int = 20
     train_count: int = 1000
     epochs: int = 6
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/dependence"
-    docs: str = "docs/results"
 
 
 def main(given: DependenceRun) -> None:
     options = study.in_full(given, FULL)
-    out, manifest = study.claimed(options)
-    with progress_bar() as tell:
-        rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
-    rows.to_parquet(out / "rows.parquet", index=False)
+    study.run(NAME, options, every, answer)
+
+
+def answer(rows: pd.DataFrame, options: DependenceRun) -> tuple[Figure, str, dict[str, object]]:
+    """Figure, page and what is kept of the answer."""
     table = summary(rows)
-    study.publish(NAME, options, manifest, plots.dependence(table), page(table, options), dict(leakage=table))
-    print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+    return plots.dependence(table), page(table, options), dict(leakage=table)
 
 
 # -- what is changed ------------------------------------------------------------------------------
@@ -93,7 +86,7 @@ def shapes(base: Recipe) -> dict[str, dict[str, Recipe]]:
     }
 
 
-def every(options: DependenceRun, out: Path, tell: Callable[[int, int, str], None]) -> Iterator[pd.DataFrame]:
+def every(options: DependenceRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """factor, level, seed, method, image, value; kept net by net."""
     base = Recipe(train_count=options.train_count, epochs=options.epochs)
     work = [

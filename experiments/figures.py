@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from wallcheck import plots
 from wallcheck.cams import PAPER
-from wallcheck.results import Manifest, examples_of, merge, split
+from wallcheck.results import Manifest, Rows, examples_of, open_rows, rows_of, summary
 from wallcheck.writing import at_home, say
 
 
@@ -35,8 +35,8 @@ class Inputs:
     """
 
     run: Path
-    rows: pd.DataFrame
-    paper: pd.DataFrame
+    rows: Rows
+    paper: Rows
     net: str
     images: str
     image: int | None
@@ -45,10 +45,10 @@ class Inputs:
     def read(cls, run: str, image: int | None) -> "Inputs":
         """Raises FileNotFoundError where `run` is no finished or interrupted audit."""
         Manifest.load(Path(run))
-        rows = merge(run)
-        nets, sets = (list(rows[column].unique()) for column in ("net", "images"))
-        methods = [m for m in rows["method"].unique() if m in PAPER or plots.look(m) is plots.FAMILY["control"]]
-        paper = rows[rows["method"].isin(methods)] if set(methods) & set(PAPER) else rows
+        rows = open_rows(run)
+        nets, sets = rows.unique("net"), rows.unique("images")
+        methods = [m for m in rows.unique("method") if m in PAPER or plots.family_of(m) == "control"]
+        paper = rows.select(method=methods) if set(methods) & set(PAPER) else rows
         net = "walled" if "walled" in nets else nets[0]
         images = "stack_mix" if "stack_mix" in sets else sets[0]
         return cls(Path(run), rows, paper, net, images, image)
@@ -63,26 +63,24 @@ def figures_of_rows(inputs: Inputs) -> dict[str, Callable[[], Figure]]:
     drawn = {
         "leakage": partial(plots.leakage, inputs.paper),
         "leakage_displayed": partial(plots.leakage, inputs.paper, "leak_l2", "displayed", "image"),
-        "sources": partial(plots.sources, split(inputs.paper), inputs.net),
+        "sources": lambda: plots.sources(inputs.paper.split(), inputs.net),
         "families": partial(plots.families, inputs.rows, images=inputs.images, net=inputs.net),
     }
     predicted = inputs.run / "prediction.parquet"
     if predicted.is_file():
         drawn["prediction"] = partial(plots.prediction, pd.read_parquet(predicted))
-    if (inputs.rows["metric"] == "missed").any():
-        drawn["two_sided"] = partial(plots.two_sided, sides_of(inputs.rows))
-    if inputs.rows["images"].nunique() > 1:
+    if "missed" in inputs.rows.unique("metric"):
+        drawn["two_sided"] = lambda: plots.two_sided(sides_of(inputs.rows))
+    if len(inputs.rows.unique("images")) > 1:
         drawn["controls"] = partial(plots.controls, inputs.paper, net=inputs.net)
     return drawn
 
 
-def sides_of(rows: pd.DataFrame) -> pd.DataFrame:
+def sides_of(rows: pd.DataFrame | Rows) -> pd.DataFrame:
     """panel, method, leak_mass, missed of nets that tell what is missed; a panel for each net and image set."""
-    leaks = (rows["metric"] == "leak_mass") & (rows["view"] == "rectified") & (rows["on"] == "grid")
-    chosen = rows[leaks | (rows["metric"] == "missed")].astype(
-        dict.fromkeys(("net", "images", "method", "metric"), str)
-    )
-    found = chosen.pivot_table(index=["net", "images", "method"], columns="metric", values="value", dropna=False)
+    told = {("rectified", "grid", "leak_mass"), ("raw", "grid", "missed")}
+    means = summary(rows_of(rows).where(lambda measure: measure[3:] in told))
+    found = means.pivot(index=["net", "images", "method"], columns="metric", values="mean")
     found = found[found["missed"].notna()].reset_index()
     return found.assign(panel=found["net"] + ", " + found["images"])
 

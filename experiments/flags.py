@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import TypeVar, get_args, get_origin
 
 from docstring_parser import parse
@@ -17,12 +17,13 @@ T = TypeVar("T")
 def read(cls: type[T], arguments: Sequence[str] | None = None, name: str | None = None) -> T:
     """An instance of cls from flags; a list takes its values one after another: --methods gradcam hirescam.
 
-    A text that begins with ~ is a path below the home folder: no shell expands --out=~/runs.
+    What a dataclass inherits is helped by the docstring of the one it is from. A text that begins with ~ is a path below the home folder: no shell expands --out=~/runs.
     """
     about = parse(cls.__doc__)
+    bases = [parse(base.__doc__) for base in reversed(cls.__mro__) if is_dataclass(base)]
     parser = ArgumentParser(prog=f"python -m {name or cls.__module__}", description=about.short_description)
     parser.add_argument("--config", action="config", help="a YAML file of flags")
-    helps = {field.arg_name: field.description for field in about.params}
+    helps = {field.arg_name: field.description for base in bases for field in base.params}
     for field in fields(cls):
         default = field.default if field.default is not MISSING else field.default_factory()
         parser.add_argument(f"--{field.name}", default=default, help=helps[field.name], **values(field.type))

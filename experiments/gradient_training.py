@@ -8,26 +8,25 @@ the same maps of both are held against the same metrics. Whether the regulariser
 (`experiments.interpretable_gradients`). Leaves rows.parquet in --out, and gradient_training.md, .png and .json in --docs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from experiments import flags, small_nets, study
 from experiments.measured_maps import long, measure, seen_object
 from experiments.small_nets import Recipe
-from experiments.study import markdown
+from experiments.study import arrowed, markdown
 from wallcheck import plots
 from wallcheck.auditing import finite
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
-from wallcheck.metrics import named
 from wallcheck.statistics import compare
-from wallcheck.tables import progress_bar
 
 NAME = "gradient_training"
 TOLD = (
@@ -44,7 +43,7 @@ FULL = dict(seeds=10, images=300, train_count=20000, epochs=15)
 
 
 @dataclass(frozen=True)
-class GradientTrainingRun:
+class GradientTrainingRun(study.StudyRun):
     """Maps of nets trained for interpretable gradients beside maps of nets that were not.
 
     Args:
@@ -54,10 +53,6 @@ class GradientTrainingRun:
         images: held-out images, another object below the wall.
         train_count: training images.
         epochs: of each training.
-        full: the settings for a GPU.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     weight: float = 7.5e-3
@@ -68,10 +63,7 @@ class GradientTrainingRun:
     images: int = 20
     train_count: int = 2000
     epochs: int = 6
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/gradient_training"
-    docs: str = "docs/results"
 
 
 def main(given: GradientTrainingRun) -> None:
@@ -80,16 +72,16 @@ def main(given: GradientTrainingRun) -> None:
         raise ValueError(
             f"weight is {options.weight}; nets without the regulariser are trained beside, give one above 0"
         )
-    out, manifest = study.claimed(options)
-    with progress_bar() as tell:
-        rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
-    rows.to_parquet(out / "rows.parquet", index=False)
+    study.run(NAME, options, every, answer)
+
+
+def answer(rows: pd.DataFrame, options: GradientTrainingRun) -> tuple[Figure, str, dict[str, object]]:
+    """Figure, page and what is kept of the answer."""
     table = summary(rows)
     accuracies = {name: accuracies_of(options, weight) for name, weight in ways(options).items()}
     found = dict(changes=table, accuracy=accuracies)
     figure = plots.paired_changes(table, "with the regulariser, less without")
-    study.publish(NAME, options, manifest, figure, page(table, accuracies, options), found)
-    print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+    return figure, page(table, accuracies, options), found
 
 
 def ways(options: GradientTrainingRun) -> dict[str, float]:
@@ -105,7 +97,7 @@ def accuracies_of(options: GradientTrainingRun, weight: float) -> list[float]:
     return [small_nets.accuracy(recipe, Path(options.nets)) for recipe in recipes(options, weight)]
 
 
-def every(options: GradientTrainingRun, out: Path, tell: Callable[[int, int, str], None]) -> Iterator[pd.DataFrame]:
+def every(options: GradientTrainingRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """trained (with, without), seed, method, metric, image, value; each net's kept when it is done."""
     work = [(name, recipe) for name, weight in ways(options).items() for recipe in recipes(options, weight)]
     for number, (name, recipe) in enumerate(work):
@@ -175,7 +167,7 @@ def lines_of(table: pd.DataFrame) -> list[list[str]]:
     return [
         [
             line["method"],
-            f"{line['metric']} {'↓' if named(line['metric']).better == 'low' else '↑'}",
+            arrowed(line["metric"]),
             f"{line['without']:.3f}",
             f"{line['with']:.3f}",
             study.span(line["change"], line["low"], line["high"]),

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments import flags, small_nets, study
@@ -34,7 +35,6 @@ from wallcheck.cams.ablation.channels import ablation_drops
 from wallcheck.cams.pooled.gradients import gradcam_weights, xgradcam_weights
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import correlation, ratio
-from wallcheck.tables import progress_bar
 
 NAME = "lift_claim"
 HEADS = {
@@ -48,7 +48,7 @@ FULL = dict(seeds=10, images=500, channels=12, orders=8192, train_count=20000, e
 
 
 @dataclass(frozen=True)
-class LiftRun:
+class LiftRun(study.StudyRun):
     """Channel weights against SHAP values of the channels.
 
     Args:
@@ -60,10 +60,6 @@ class LiftRun:
             channels.
         train_count: training images.
         epochs: of each training.
-        full: the settings for a GPU.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     channels: int = 10
@@ -73,10 +69,7 @@ class LiftRun:
     images: int = 40
     train_count: int = 2000
     epochs: int = 6
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/lift_claim"
-    docs: str = "docs/results"
 
 
 def weight_functions(channels: int) -> dict[str, Callable[[Evidence], Tensor]]:
@@ -96,13 +89,13 @@ def weight_functions(channels: int) -> dict[str, Callable[[Evidence], Tensor]]:
 
 def main(given: LiftRun) -> None:
     options = study.in_full(given, FULL)
-    out, manifest = study.claimed(options)
-    with progress_bar() as tell:
-        rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
-    rows.to_parquet(out / "rows.parquet", index=False)
+    study.run(NAME, options, every, answer)
+
+
+def answer(rows: pd.DataFrame, options: LiftRun) -> tuple[Figure, str, dict[str, object]]:
+    """Figure, page and what is kept of the answer."""
     table = summary(rows)
-    study.publish(NAME, options, manifest, plots.shap_agreement(table), page(table, options), dict(agreement=table))
-    print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+    return plots.shap_agreement(table), page(table, options), dict(agreement=table)
 
 
 def recipes(options: LiftRun) -> Iterator[tuple[str, int, str, Recipe]]:
@@ -117,7 +110,7 @@ def recipes(options: LiftRun) -> Iterator[tuple[str, int, str, Recipe]]:
                 yield head, channels, state, recipe
 
 
-def every(options: LiftRun, out: Path, tell: Callable[[int, int, str], None]) -> Iterator[pd.DataFrame]:
+def every(options: LiftRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """head, channels, state, seed, image, method, correlation, cosine, error; each net's kept when it is done."""
     work = list(recipes(options))
     for number, (head, channels, state, recipe) in enumerate(work):

@@ -18,13 +18,15 @@ import pandas as pd
 from rich.console import Console
 
 from experiments import flags
-from experiments.reproduce import Stages, Training, call, latest, train_both
+from experiments.stages import Stages, call
+from experiments.twins import Training, latest, train_both
 from wallcheck.metrics import LEAKAGE
-from wallcheck.results import Manifest, merge, versions, writable
+from wallcheck.results import Manifest, open_rows, versions, writable
 from wallcheck.writing import write_text
 
 SETS = ("stack_mix", "stack_gen")
 PAPER, EVERY = "audit", "every"
+SHOWN = ("leak_mass", "leak_l2", "leak_any", "missed")  # metrics of the tables
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,11 @@ def command(options: OverSeeds) -> str:
 
 
 def rows_of(out: Path, part: str) -> pd.DataFrame:
-    """All rows of one audit of every seed; the column `seed` tells the nets apart, `net` is walled, unwalled or untrained."""
+    """The rows that tables show of one audit of every seed; the column `seed` tells the nets apart, `net` is walled, unwalled or untrained."""
     tables = []
     for folder in sorted(out.glob("seed-*"), key=lambda path: int(path.name.removeprefix("seed-"))):
         if (folder / part).is_dir():
-            tables.append(merge(folder / part).assign(seed=folder.name))
+            tables.append(open_rows(folder / part).select(metric=SHOWN).table().assign(seed=folder.name))
     if not tables:
         raise FileNotFoundError(f"{out} holds no audit of nets; run python -m experiments.over_seeds --out {out} first")
     return pd.concat(tables, ignore_index=True)

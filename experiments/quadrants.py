@@ -11,7 +11,7 @@ per net, cut, quadrant, image and method, with its map), and quadrants.md, .png 
 percentiles, images in the order of the share inside (AggAtt), instead of chosen ones.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments import flags, small_nets, study
@@ -27,14 +28,13 @@ from experiments.quadrant_nets import SURE, behind, cuts, stacked
 from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import plots
-from wallcheck.cams import METHODS, PAPER
+from wallcheck.cams import METHODS, PAPER, called
 from wallcheck.certificate import certify
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import each
 from wallcheck.maps import rectify
 from wallcheck.models import BlindNet
 from wallcheck.numerics import probabilities
-from wallcheck.tables import progress_bar
 
 NAME = "quadrants"
 QUADRANTS = ("top left", "top right", "bottom left", "bottom right")
@@ -43,7 +43,7 @@ FULL = dict(seeds=5, images=200, train_count=20000, epochs=15)
 
 
 @dataclass(frozen=True)
-class QuadrantRun:
+class QuadrantRun(study.StudyRun):
     """Each quadrant of a stacked image in turn is the seen one.
 
     Args:
@@ -52,10 +52,6 @@ class QuadrantRun:
         images: stacked images; each is asked four times, once for each quadrant.
         train_count: training images.
         epochs: of each training.
-        full: the settings for a GPU.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     methods: list[str] = field(default_factory=list)
@@ -63,27 +59,27 @@ class QuadrantRun:
     images: int = 12
     train_count: int = 4000
     epochs: int = 8
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/quadrants"
-    docs: str = "docs/results"
 
 
 def main(given: QuadrantRun) -> None:
     options = study.in_full(given, FULL)
-    out, manifest = study.claimed(options)
-    with progress_bar() as tell:
-        rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
-    rows.to_parquet(out / "rows.parquet", index=False)
+    study.run(NAME, options, every, answer)
+
+
+def answer(rows: pd.DataFrame, options: QuadrantRun) -> tuple[Figure, str, dict[str, object]]:
+    """Figure, page and what is kept of the answer."""
     nets = pd.concat(
-        [study.kept(out / "nets" / f"{r.digest}.parquet", lambda r=r: of_net(r, options)) for r in recipes(options)]
+        [
+            study.kept(Path(options.out) / "nets" / f"{r.digest}.parquet", lambda r=r: of_net(r, options))
+            for r in recipes(options)
+        ]
     )
     table = summary(rows)
     deepest = rows[rows["depth"] == rows["depth"].max()]
     shown = [name for name in PAPER if name in set(rows["method"])] or list(dict.fromkeys(rows["method"]))[:8]
     figure = plots.aggregated({name: pictures(deepest[deepest["method"] == name]) for name in shown})
-    study.publish(NAME, options, manifest, figure, page(table, nets, options), dict(nets=nets, inside=table))
-    print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+    return figure, page(table, nets, options), dict(nets=nets, inside=table)
 
 
 def recipes(options: QuadrantRun) -> list[Recipe]:
@@ -94,7 +90,7 @@ def recipes(options: QuadrantRun) -> list[Recipe]:
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def every(options: QuadrantRun, out: Path, tell: Callable[[int, int, str], None]) -> Iterator[pd.DataFrame]:
+def every(options: QuadrantRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """seed, depth, quadrant, image, method, inside, map; the part of a net, cut and quadrant is kept when it is done."""
     nets, work = recipes(options), 3 * len(QUADRANTS)
     for number, recipe in enumerate(nets):
@@ -268,7 +264,7 @@ def verdict(table: pd.DataFrame) -> str:
     """Who is exactly inside at every cut, and who gains or loses most from shallow to deep."""
     wide = table.pivot(index="method", columns="depth", values="mean")
     exact, rest = wide[(wide == 1).all(axis=1)], wide[~(wide == 1).all(axis=1)].dropna()
-    told = f"Exactly inside at every cut: {', '.join(plots.in_order(exact.index)) or 'none'}."
+    told = f"Exactly inside at every cut: {', '.join(map(called, plots.in_order(exact.index))) or 'none'}."
     if len(rest):
         change = rest[rest.columns[-1]] - rest[rest.columns[0]]
         told += (

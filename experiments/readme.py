@@ -1,11 +1,11 @@
-"""Bring the README's figures, the page of methods and docs/results up to date from finished runs.
+"""Bring the README's table, the page of methods, figures and docs/results up to date from finished runs.
 
     python -m experiments.readme --seeds runs/over_seeds --run runs/reproduce
     python -m experiments.readme --benchmark runs/benchmark
 
 --seeds: what several trained nets say (python -m experiments.over_seeds) is kept in docs/results/over_seeds.json, with what
 it was made by, and the tables of README.md and docs/methods.md are made of that file alone. --run: figures of a finished
-python -m experiments.reproduce. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written
+python -m experiments.reproduce. --benchmark: its page and figure, and the lines on speed of docs/results/index.md. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written
 by hand.
 """
 
@@ -23,7 +23,7 @@ from experiments.benchmark.duels import Duel
 from experiments.over_seeds import EVERY, PAPER, rows_of
 from experiments.study import markdown
 from wallcheck import cams
-from wallcheck.cams import METHODS
+from wallcheck.cams import METHODS, called
 from wallcheck.statistics import over_nets, told
 from wallcheck.writing import beside, write_text
 
@@ -34,7 +34,7 @@ TOLD = {
     "scorecam_torchcam": ["torchcam.ScoreCAM"],
 }
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
-KEPT = "results/over_seeds.json"
+KEPT, SPEED = "results/over_seeds.json", "results/index.md"
 NOT_KNOWN: dict[str, float] = {}
 
 
@@ -68,7 +68,8 @@ def main(options: Update) -> None:
         copies += [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
     if options.benchmark:
         found = json.loads(Path(options.benchmark, "benchmark.json").read_text())
-        text = replaced(text, "speed", "\n".join(speed(one) for one in found["measured"]))
+        lines = "\n".join(speed(one) for one in found["measured"])
+        pages[SPEED] = replaced((docs / SPEED).read_text(), "speed", lines)
         copies += [Path(options.benchmark, f"benchmark.{kind}") for kind in ("md", "png")]
     missing = [path for path in copies if not path.is_file()]
     if missing:  # told before anything is replaced
@@ -107,16 +108,23 @@ def _paper_cells(rows: pd.DataFrame, name: str) -> dict[str, dict]:
         f"{label}: mass on unseen cells": ("walled", s, "rectified", "grid", "leak_mass") for s, label in SETS.items()
     }
     cells |= {
-        f"{label}: L2 share, displayed": ("walled", s, "displayed", "image", "leak_l2") for s, label in SETS.items()
+        f"{label}: L2 share on unseen pixels, displayed": ("walled", s, "displayed", "image", "leak_l2")
+        for s, label in SETS.items()
     }
-    cells["twin without a wall: mass there (STACK-MIX)"] = ("unwalled", "stack_mix", "rectified", "grid", "leak_mass")
+    cells["twin without a wall: mass on those cells (STACK-MIX)"] = (
+        "unwalled",
+        "stack_mix",
+        "rectified",
+        "grid",
+        "leak_mass",
+    )
     cells["missed (STACK-MIX)"] = ("walled", "stack_mix", "raw", "grid", "missed")
     return {title: over(rows, name, *where) for title, where in cells.items()}
 
 
 def _every_cells(rows: pd.DataFrame, name: str) -> dict[str, dict]:
     on = "grid" if METHODS[name].grid == "cells" else "image"
-    cells = {f"{label}: mass, unseen": ("walled", s, "rectified", on, "leak_mass") for s, label in SETS.items()}
+    cells = {f"{label}: mass on them": ("walled", s, "rectified", on, "leak_mass") for s, label in SETS.items()}
     cells |= {
         f"maps with any, {label}": (net, "stack_mix", "rectified", on, "leak_any")
         for net, label in {"walled": "trained", "untrained": "untrained"}.items()
@@ -157,14 +165,14 @@ def paper_table(kept: dict) -> str:
 def all_table(kept: dict) -> str:
     """Every method on the trained walled nets and on the same nets before training."""
     titles = told_in(kept["every"])
-    heads = ["method", "family", "cost", "expected", *titles]
+    heads = ["method", "name", "family", "cost", "expected", "unseen", *titles]
     lines = []
     for name, cells in kept["every"].items():
         method = METHODS[name]
         shown = [cell(cells[title], ".0%" if title.startswith("maps with any") else ".3f") for title in titles]
-        lines.append([name, method.family, method.cost, method.verdict, *shown])
+        lines.append([name, f"`{name}`", method.family, method.cost, method.verdict, method.grid, *shown])
     missing = sorted(set(METHODS) - set(kept["every"]))
-    rest = f"\n\nNot defined on this net, and tested on others: {', '.join(missing)}." if missing else ""
+    rest = f"\n\nNot defined on this net, and tested on others: {', '.join(map(called, missing))}." if missing else ""
     return f"{markdown(heads, lines)}\n\n{_of_what(kept, 'every')} {_of_truth(kept['every'])}{rest}"
 
 
@@ -225,7 +233,7 @@ def replaced(text: str, name: str, content: str) -> str:
     """text with what stands between the two marks of this name replaced; raises ValueError without them."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"the README has no marks <!-- {name} --> ... <!-- /{name} -->; put them where the table goes")
+        raise ValueError(f"there are no marks <!-- {name} --> ... <!-- /{name} -->; put them where the table goes")
     return pattern.sub(lambda marks: f"{marks[1]}{content}\n{marks[2]}", text)
 
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from experiments import flags
-from experiments.study import markdown
+from experiments.study import arrowed, markdown
 from wallcheck import models, plots
 from wallcheck.auditing import finite, require_wall
-from wallcheck.cams import METHODS, Method
+from wallcheck.cams import METHODS, Method, called
 from wallcheck.certificate import certify, fingerprint
 from wallcheck.data import ImageSet, open_images
 from wallcheck.evidence import Evidence
@@ -164,7 +164,7 @@ def verdicts(rows: pd.DataFrame) -> str:
         median = np.nanmedian([one["mean"] for one in found])
         lines.append(
             [
-                heading(metric),
+                arrowed(metric),
                 *(str(said.count(word)) for word in ("better", "same", "worse", "too few")),
                 f"{median:+.3f}",
             ]
@@ -177,7 +177,7 @@ def means(rows: pd.DataFrame) -> str:
     for name in plots.in_order(rows["method"].unique()):
         found = [interval(values_of(rows, name, metric)) for metric in MEASURED]
         lines.append([name, *map(told, found)])
-    return markdown(["method", *map(heading, MEASURED)], lines)
+    return markdown(["method", *map(arrowed, MEASURED)], lines)
 
 
 def differences(rows: pd.DataFrame) -> str:
@@ -185,17 +185,15 @@ def differences(rows: pd.DataFrame) -> str:
     for repair, base in pairs():
         if {repair.name, base.name} <= present:
             found = {metric: difference(rows, repair, metric) for metric in MEASURED}
-            lines.append([f"{repair.name} − {base.name}", *(marked(f, metric) for metric, f in found.items())])
-    return markdown(["pair", *map(heading, MEASURED)], lines)
+            lines.append(
+                [f"{called(repair.name)} − {called(base.name)}", *(marked(f, metric) for metric, f in found.items())]
+            )
+    return markdown(["pair", *map(arrowed, MEASURED)], lines)
 
 
 def marked(found: dict[str, float], metric: str) -> str:
     mark = {"better": "▲ ", "worse": "▼ "}
     return mark.get(verdict(found, metric), "") + told(found, "+.3f")
-
-
-def heading(metric: str) -> str:
-    return f"{metric} {'↓' if MEASURED[metric].better == 'low' else '↑'}"
 
 
 def setting(net: models.BlindNet, images: ImageSet, options: RepairRun) -> str:

@@ -1,39 +1,33 @@
 """The whole study in one command: data, training, certificate, audit, theory, figures.
 
-    python -m experiments.reproduce                   five to six minutes on two free cores; `make reproduce` calls it
+    python -m experiments.reproduce                   five minutes on two free cores; `make reproduce` calls it
     python -m experiments.reproduce --out runs/other --seed 1 --train_count 20000 --epochs 10
+    python -m experiments.reproduce --preset vgg16_walls              the paper's network, on a GPU: `make reproduce-paper`
+    python -m experiments.reproduce --preset vgg16_walls --train_count 8000 --count 50      half of it
+    python -m experiments.reproduce --preset vgg16_walls --train_count 64 --val_count 64 --epochs 1 --count 1   its path on a CPU
 
-Leaves one folder: manifest.json, rows/, examples/, leakage.csv (the audit); walled/ and unwalled/ (nets, logs);
-theory/; figures/; data/ (image sets); stages.json (seconds of each stage). Started again, it keeps what is
-finished and goes on with what is not.
+Leaves one folder. vgg_small: manifest.json, rows/, examples/, leakage.csv (the audit); walled/ and unwalled/ (nets, logs);
+theory/; figures/; report.html; data/ (image sets); stages.json (seconds of each stage). vgg16_walls: paper/, every/, costly/, tenfold/
+(audits), walled/, unwalled/, figures/, data/, stages.json and page/ (what came out, with figures and manifest, beside the value that the
+paper gives). Started again, it keeps what is finished and goes on with what is not.
 """
 
-import csv
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from experiments import flags
+from experiments import flags, paper
+from experiments.presets import Preset, defaults, device_for, preset_of
+from experiments.stages import Job, Stages, call, command_of
+from experiments.study import settings_of
+from experiments.twins import TWINS, Training, latest, train_both
+from wallcheck import models, report
 from wallcheck.cli import INCOMPLETE
-from wallcheck.results import merge, writable
+from wallcheck.results import open_rows, writable
 from wallcheck.tables import print_leakage
-from wallcheck.writing import write_text
 
-CONFIG = "experiments/configs/vgg_small.yaml"
-BATCH = 64
-SNAPSHOTS = (0, 1, 3, 10, 30, 100, 200, 300, 500, 700, 900)
-# glibc hands large buffers back to the system and asks for them again at every step; keeping them saves a
-# quarter of a training's processor time. Other systems ignore these.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+SHOWN = ["stack_mix", "stack_gen"]
 
 
 @dataclass(frozen=True)
@@ -41,216 +35,108 @@ class Reproduction:
     """The whole study in one command.
 
     Args:
-        out: the run folder.
+        preset: vgg_small, or vgg16_walls, the paper's network.
+        out: the run folder; runs/reproduce, or runs/vgg16_walls, if not given.
         seed: of data, weights, order and every draw of the audit.
-        train_count: training images.
-        val_count: validation images.
-        count: images of each audited set.
-        epochs: of both trainings.
-        quick_theory: the theory's small simulation, as the tests run it.
+        train_count: training images; 10,000, or 16,000, if not given.
+        val_count: validation images; 1,000 if not given.
+        count: images of each audited set; 100 if not given.
+        epochs: of both trainings; 6, or 8, if not given.
+        quick_theory: the theory's small simulation, as the tests run it; of vgg_small.
+        accelerator: cpu, gpu, or auto for what the preset wants: vgg_small a CPU, vgg16_walls a GPU.
+        docs: where the page of vgg16_walls goes beside OUT/page, such as docs/results; nowhere else if not given.
     """
 
-    out: str = "runs/reproduce"
+    preset: str = "vgg_small"
+    out: str | None = None
     seed: int = 0
-    train_count: int = 10_000
-    val_count: int = 1_000
-    count: int = 100
-    epochs: int = 6
+    train_count: int | None = None
+    val_count: int | None = None
+    count: int | None = None
+    epochs: int | None = None
     quick_theory: bool = False
+    accelerator: str = "auto"
+    docs: str | None = None
 
 
-def main(options: Reproduction) -> int:
+def main(given: Reproduction) -> int:
+    preset = preset_of(given.preset)
+    chosen = {name: value for name, value in defaults(preset).items() if getattr(given, name) is None}
+    options = replace(given, **chosen)
+    device = device_for(preset, options.accelerator, options.train_count * options.epochs, options.count)
+    # The device is no setting: a study that was begun on one may go on on another.
+    settings = {name: value for name, value in settings_of(options).items() if name != "accelerator"}
     out, console = writable(options.out), Console(stderr=True)
-    stages = Stages(out, asdict(options), console)
+    stages = Stages(out, settings, console)
     counts = {"train-count": options.train_count, "val-count": options.val_count, "count": options.count}
-    nets = {"walled": out / "walled/model.safetensors", "unwalled": out / "unwalled/model.safetensors"}
-    audited = dict(data=out / "data", count=options.count, seed=options.seed, out=out)
-    drawn = dict(run=out, training=[out / "walled", out / "unwalled"], theory=out / "theory", out=out / "figures")
-
-    stages.run("data", lambda: call("data_gen", out=out / "data", seed=options.seed, **counts))
-    training = Training(options.seed, options.train_count, options.epochs)
-    stages.run("training", lambda: train_both(training, out, console))
-    stages.run("audit", lambda: call("experiments.audit", quiet=True, **nets, **audited))
-    stages.run(
-        "prediction",
-        lambda: call(
-            "experiments.prediction",
-            quiet=True,
-            snapshots=out / "walled/snapshots",
-            images=out / "data/stack_mix",
-            count=options.count,
-            out=out,
-        ),
-    )
-    stages.run("theory", lambda: call("theory", out=out / "theory", seed=options.seed, quick=options.quick_theory))
-    stages.run("figures", lambda: call("experiments.figures", **drawn))
-    rows = merge(out)
-    print_leakage(rows[rows["images"].isin(["stack_mix", "stack_gen"])])
-    stages.report({name: latest(out / name)[1] for name in ("walled", "unwalled")})
-    return INCOMPLETE if rows.attrs["failures"] else 0
-
-
-class Stages:
-    """Runs each stage once: a finished one, of the same settings, is kept when the command is given again.
-
-    Raises FileExistsError for a folder with other settings, or with a net that was trained by hand: neither is lost.
-    """
-
-    def __init__(self, out: Path, settings: dict, console: Console):
-        self.path, self.settings, self.console = out / "stages.json", settings, console
-        kept = self._read()
-        if kept and kept["settings"] != settings:
-            raise FileExistsError(f"{out} holds a study with other settings {kept['settings']}; choose another --out")
-        for name in ("walled", "unwalled"):
-            if not kept and any((out / name / left).exists() for left in ("model.safetensors", "checkpoints")):
-                raise FileExistsError(f"{out / name} holds a net that this command did not train; choose another --out")
-        self.seconds: dict[str, float] = kept.get("seconds", {})
-        self._keep()
-
-    def _read(self) -> dict:
-        try:
-            return json.loads(self.path.read_text()) if self.path.is_file() else {}
-        except ValueError as error:
-            raise ValueError(f"{self.path} is damaged ({error}); choose another --out or remove that folder") from None
-
-    def _keep(self) -> None:
-        write_text(self.path, json.dumps({"settings": self.settings, "seconds": self.seconds}, indent=1) + "\n")
-
-    def run(self, name: str, work: Callable[[], int | None]) -> None:
-        """A stage that returns a status other than 0 is not finished, but does not stop what follows."""
-        if name in self.seconds:
-            self.console.print(f"[bold]{name}[/bold]: kept from before ({self.seconds[name]:.0f} s)")
-            return
-        self.console.print(f"[bold]{name}[/bold]")
-        start = time.perf_counter()
-        if not work():
-            self.seconds[name] = time.perf_counter() - start
-            self._keep()
-
-    def report(self, accuracies: dict[str, float | None]) -> None:
-        table = Table(title="stages", title_justify="left")
-        table.add_column("stage")
-        table.add_column("seconds", justify="right")
-        for name, seconds in self.seconds.items():
-            table.add_row(name, f"{seconds:.0f}")
-        table.add_row("all", f"{sum(self.seconds.values()):.0f}")
-        Console().print(table)
-        for name, accuracy in accuracies.items():
-            print(f"validation accuracy, {name}: {'not measured' if accuracy is None else f'{accuracy:.1%}'}")
-        print(f"the run folder is {self.path.parent}")
-
-
-def call(module: str, quiet: bool = False, **flags: object) -> int:
-    """Run a module of this repository with its own progress bar; raises RuntimeError if it fails.
-
-    Returns 0, or INCOMPLETE where some method gave no map for some images: all else can go on.
-
-    A list becomes several values, True a bare flag, False none.
-    """
-    command = [sys.executable, "-m", module]
-    for name, value in flags.items():
-        if value is not False:
-            values = value if isinstance(value, list) else [] if value is True else [value]
-            command += [f"--{name}", *map(str, values)]
-    output = subprocess.DEVNULL if quiet else None
-    status = subprocess.run(command, env={**os.environ, **KEEP_MEMORY}, stdout=output).returncode
-    if status not in (0, INCOMPLETE):
-        raise RuntimeError(
-            f"python -m {module} failed; its message is above. Started again, this command goes on there"
-        )
+    drawn = {"size": preset.size, "wall-row": preset.wall_row, "sets": preset.sets or None}
+    stages.run("data", lambda: call("data_gen", out=out / "data", seed=options.seed, **counts, **drawn))
+    training = training_for(preset, options, device)
+    beside = beside_training(options, out) if options.preset == "vgg_small" else {}
+    stages.run(", ".join(["training", *beside]), lambda: train_both(training, out, console, beside=beside))
+    status = {"vgg_small": small_net, "vgg16_walls": paper_net}[options.preset](options, out, stages, device)
+    stages.report({name: latest(out / name)[1] for name in TWINS})
     return status
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training by a configuration: seed of weights and order, images of the training set, epochs, snapshots of the walled net
-    at these steps."""
-
-    seed: int
-    train_count: int
-    epochs: int
-    config: str = CONFIG
-    snapshots: tuple[int, ...] = SNAPSHOTS
-
-
-def train_both(options: Training, out: Path, console: Console, data: Path | None = None) -> None:
-    """Both nets at once, each on half of the cores: small batches of small images do not fill two of them.
-
-    data: where the image sets are; out/data if None.
-    """
-    threads = str(max(1, (os.cpu_count() or 2) // 2))
-    data = data or out / "data"
-    running = {name: start_training(options, out, name, threads, data) for name in ("walled", "unwalled")}
-    steps = options.epochs * (options.train_count // BATCH)
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}")
-    try:
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            tasks = {name: bar.add_task(f"training {name}", total=steps, note="") for name in running}
-            while any(process.poll() is None for process in running.values()):
-                time.sleep(1)
-                for name, task in tasks.items():
-                    step, accuracy = latest(out / name)
-                    bar.update(task, completed=step, note=f"validation accuracy {accuracy:.1%}" if accuracy else "")
-    finally:
-        for process in running.values():
-            process.terminate()
-    for name, process in running.items():
-        if process.returncode:
-            log = (out / name / "log.txt").read_text()
-            raise RuntimeError(f"training {name} failed; the end of {out / name / 'log.txt'}:\n{log[-2000:]}")
-
-
-def start_training(options: Training, out: Path, name: str, threads: str, data: Path) -> subprocess.Popen:
-    """One training as a process that writes its own log; it goes on from its last checkpoint if there is one."""
-    folder = out / name
-    folder.mkdir(parents=True, exist_ok=True)
-    last = folder / "checkpoints" / "last.ckpt"
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.train",
-        "fit",
-        "--config",
-        options.config,
-        "--out",
-        folder,
-        "--data.folder",
-        data,
-        "--data.batch_size",
-        BATCH,
-        "--data.seed",
-        options.seed,
-        "--model.seed",
-        options.seed,
-        "--model.walled",
-        str(name == "walled").lower(),
-        "--seed_everything",
-        options.seed,
-        "--trainer.max_epochs",
-        options.epochs,
-    ]
-    if name == "walled":
-        command += ["--snapshots", json.dumps(options.snapshots)]
-    if last.is_file():
-        command += ["--ckpt_path", last]
-    with (folder / "log.txt").open("w") as log:
-        return subprocess.Popen(
-            list(map(str, command)),
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": threads},
+def training_for(preset: Preset, options: Reproduction, device: str) -> Training:
+    """On a GPU convolutions run in bfloat16. The paper's network: a checkpoint is 1.2 GB, so one in four epochs has to do, and
+    two trainings in float32 take 10 GB each, so a CPU does one after the other."""
+    precision = "bf16-mixed" if device == "gpu" else "32-true"
+    more = {"trainer.accelerator": device, "trainer.devices": 1, "trainer.precision": precision}
+    if preset.wants_gpu:
+        return Training(
+            options.seed,
+            options.train_count,
+            options.epochs,
+            preset.config,
+            snapshots=(),
+            more=tuple({**more, "checkpoint_every": 4}.items()),
+            together=device == "gpu",
         )
+    return Training(options.seed, options.train_count, options.epochs, preset.config, more=tuple(more.items()))
 
 
-def latest(folder: Path) -> tuple[int, float | None]:
-    """(last logged step, last validation accuracy or None) of a training under way."""
-    if not (folder / "metrics.csv").is_file():
-        return 0, None
-    with (folder / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    accuracies = [float(row["val_accuracy"]) for row in rows if row.get("val_accuracy")]
-    steps = [int(row["step"]) for row in rows if (row.get("step") or "").isdigit()]
-    return max(steps, default=0), accuracies[-1] if accuracies else None
+def beside_training(options: Reproduction, out: Path) -> dict[str, Job]:
+    """What needs no audit: it runs on the core that the walled net's training leaves before its twin's is done."""
+    predicted = dict(snapshots=out / "walled/snapshots", images=out / "data/stack_mix", count=options.count, out=out)
+    proved = dict(out=out / "theory", seed=options.seed, quick=options.quick_theory)
+    one = {"OMP_NUM_THREADS": "1"}
+    prediction = Job(
+        command_of("experiments.prediction", **predicted), out / "logs/prediction.txt", one, "training walled"
+    )
+    theory = Job(command_of("theory", **proved), out / "logs/theory.txt", one, "prediction")
+    return {"prediction": prediction, "theory": theory}
+
+
+def small_net(options: Reproduction, out: Path, stages: Stages, device: str) -> int:
+    nets = {name: out / name / "model.safetensors" for name in TWINS}
+    # The controls ask what the walled net's leakage depends on; the other two nets stand beside it where they are shown.
+    audited = dict(data=out / "data", contrast_sets=SHOWN, seed=options.seed, accelerator=device, devices=1)
+    audited |= dict(count=options.count, out=out)
+    drawn = dict(run=out, training=[out / name for name in TWINS], theory=out / "theory", out=out / "figures")
+    stages.run("audit", lambda: call("experiments.audit", quiet=True, **nets, **audited))
+    stages.run("figures", lambda: call("experiments.figures", **drawn))
+    stages.run("report", lambda: told_where(report.write(out)))
+    rows = open_rows(out)
+    print_leakage(rows.select(images=SHOWN))
+    return INCOMPLETE if rows.failures else 0
+
+
+def told_where(page: Path) -> None:
+    print(f"a page of it all is {page}")
+
+
+def paper_net(options: Reproduction, out: Path, stages: Stages, device: str) -> int:
+    parts = paper.parts_of(models.load(out / "walled/model.safetensors"), options.count)
+    drawn = dict(run=out / "paper", training=[out / name for name in TWINS], out=out / "figures")
+    stages.run("audits", lambda: paper.audit_all(parts, out, out / "data", options.seed, device))
+    stages.run("figures", lambda: call("experiments.figures", **drawn))
+    folder = paper.publish(options, parts, stages.spent)
+    failures = [one for part in parts for one in open_rows(out / part.name).failures]
+    print_leakage(open_rows(out / "paper"))
+    print(f"what came out is told in {folder / paper.NAME}.md")
+    return INCOMPLETE if failures else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ still smears it past the seen cells. Sealed on pixels: the displayed map is 0 on
 was. What exact repairs cost beside these: `experiments.repairs`. Leaves rows.parquet in --out, and sealing.md, .png and .json in --docs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,20 +16,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments import flags, small_nets, study
 from experiments.blind_metrics import cheap
 from experiments.measured_maps import long, measure, seen_object
 from experiments.small_nets import Recipe
-from experiments.study import markdown
+from experiments.study import arrowed, markdown
 from wallcheck import plots
 from wallcheck.auditing import finite
 from wallcheck.cams.repairs import sealed
 from wallcheck.evidence import Evidence
 from wallcheck.maps import SEALED, displayed
 from wallcheck.metrics import named
-from wallcheck.tables import progress_bar
 
 NAME = "sealing"
 AS_IT_IS, ON_CELLS, ON_PIXELS = "as it is", "sealed on cells", "sealed on pixels"
@@ -48,7 +48,7 @@ FULL = dict(seeds=10, images=300, train_count=20000, epochs=15)
 
 
 @dataclass(frozen=True)
-class SealingRun:
+class SealingRun(study.StudyRun):
     """Leakage against localisation and faithfulness, of methods and of their sealed forms.
 
     Args:
@@ -56,36 +56,29 @@ class SealingRun:
         images: held-out images, another object below the wall.
         train_count: training images.
         epochs: of each training.
-        full: the settings for a GPU.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     seeds: int = 3
     images: int = 8
     train_count: int = 2000
     epochs: int = 6
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/sealing"
-    docs: str = "docs/results"
 
 
 def main(given: SealingRun) -> None:
     options = study.in_full(given, FULL)
-    out, manifest = study.claimed(options)
-    with progress_bar() as tell:
-        rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
-    rows.to_parquet(out / "rows.parquet", index=False)
+    study.run(NAME, options, every, answer)
+
+
+def answer(rows: pd.DataFrame, options: SealingRun) -> tuple[Figure, str, dict[str, object]]:
+    """Figure, page and what is kept of the answer."""
     table = study.crossed_by(rows, ["method", "form", "metric"])
     changes = changed(rows)
     found = dict(means=table, changes=changes)
-    study.publish(NAME, options, manifest, plots.pareto(table, FORMS), page(table, changes, options), found)
-    print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+    return plots.pareto(table, FORMS), page(table, changes, options), found
 
 
-def every(options: SealingRun, out: Path, tell: Callable[[int, int, str], None]) -> Iterator[pd.DataFrame]:
+def every(options: SealingRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """seed, method, form, metric, image, value; each net's kept when it is done."""
     nets = Path(options.nets)
     recipe = Recipe(train_count=options.train_count, epochs=options.epochs)
@@ -185,10 +178,6 @@ def changes_table(changes: pd.DataFrame) -> str:
 
 def clear(of: pd.DataFrame) -> pd.Series:
     return (of["low"] > 0) | (of["high"] < 0)
-
-
-def arrowed(metric: str) -> str:
-    return f"{metric} {'↓' if named(metric).better == 'low' else '↑'}"
 
 
 def front_lines(table: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -12,22 +12,72 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from wallcheck import plots
+from wallcheck.cams import METHODS, called
+from wallcheck.metrics import LEAKAGE, named
 from wallcheck.results import Manifest, writable
 from wallcheck.statistics import over_nets, percent
+from wallcheck.terminal import progress_bar
 from wallcheck.writing import beside, write_text
 
 PLACES = ("out", "docs", "nets", "full")  # flags that no number depends on, or that stand for others
 
 
 class Options(Protocol):
-    """A study's flags."""
+    """Flags with which a page is published."""
 
     out: str
     docs: str
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """What the flags of every study on small nets hold; a study adds its own, and its default folder.
+
+    Args:
+        full: the settings for a GPU.
+        nets: where nets are kept, for all studies.
+        out: the run folder.
+        docs: where the page, its figure and its manifest go.
+    """
+
+    full: bool = False
+    nets: str = "runs/nets"
+    out: str = "runs/study"
+    docs: str = "docs/results"
+
+
+class Sized(Options, Protocol):
+    """Flags of a study that has larger settings for a GPU."""
+
     full: bool
 
 
-T = TypeVar("T", bound=Options)
+T = TypeVar("T", bound=Sized)
+Tell = Callable[[int, int, str], None]
+
+
+def run(
+    name: str,
+    options: T,
+    every: Callable[[T, Path, Tell], Iterable[pd.DataFrame | tuple[pd.DataFrame, ...]]],
+    answer: Callable[..., tuple[Figure, str, dict[str, object]]],
+    tables: tuple[str, ...] = ("rows",),
+) -> None:
+    """A study from its flags to its page.
+
+    every: options, the run folder and a progress -> the rows, part by part; of several kinds a tuple each. tables: what these kinds
+    are called; each is kept as a Parquet file. answer: all rows of each kind, and the options -> figure, page, and what the
+    manifest keeps of the answer. Raises FileExistsError where the run folder holds a run of other settings.
+    """
+    out, manifest = claimed(options)
+    with progress_bar() as tell:
+        parts = [part if isinstance(part, tuple) else (part,) for part in every(options, out, tell)]
+    found = [pd.concat(some, ignore_index=True) for some in zip(*parts, strict=True)]
+    for table, rows in zip(tables, found, strict=True):
+        rows.to_parquet(out / f"{table}.parquet", index=False)
+    figure, page, kept = answer(*found, options)
+    publish(name, options, manifest, figure, page, kept)
+    print(f"rows are in {out}, the page is {Path(options.docs) / (name + '.md')}")
 
 
 def in_full(options: T, larger: dict[str, object]) -> T:
@@ -109,8 +159,25 @@ def made_by(name: str, options: Options) -> str:
 
 
 def markdown(heads: list[str], lines: list[list[str]]) -> str:
+    """A table; a cell that is a method's registered name is written as the method is called, `name` in code stays to be typed.
+
+    >>> print(markdown(["", "gradcam"], [["hirescam", "`hirescam`"]]))
+    |  | Grad-CAM |
+    | --- | --- |
+    | HiResCAM | `hirescam` |
+    """
     rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join(f"| {' | '.join(called(cell) if cell in METHODS else cell for cell in row)} |" for row in rows)
+
+
+def arrowed(metric: str, on: str = "pixels") -> str:
+    """The heading of a column: the metric, of leakage on which positions, and which way is better.
+
+    >>> arrowed("leak_mass"), arrowed("insertion")
+    ('leak_mass (pixels) ↓', 'insertion ↑')
+    """
+    where = f" ({on})" if metric in LEAKAGE else ""
+    return f"{metric}{where} {'↓' if named(metric).better == 'low' else '↑'}"
 
 
 # -- intervals over images and nets ---------------------------------------------------------------

@@ -51,6 +51,7 @@ class TrainCLI(LightningCLI):
             help="folder for the net, logs and checkpoints; runs/reproduce/walled, or unwalled, if not given",
         )
         parser.add_argument("--snapshots", type=list[int], default=[], help="steps after which to keep the net too")
+        parser.add_argument("--checkpoint_every", type=int, default=1, help="epochs between checkpoints")
 
     def before_instantiate_classes(self) -> None:
         config = self._settings
@@ -72,8 +73,13 @@ class TrainCLI(LightningCLI):
         # Lightning's own checkpoints, which know no folder, give way to ours.
         trainer.callbacks = [c for c in trainer.callbacks if type(c) is not ModelCheckpoint or c.dirpath]
         trainer.callbacks += [
-            # Every epoch's replaces the one before. save_last alone would wait for the end of training.
-            ModelCheckpoint(out / "checkpoints", filename="last", enable_version_counter=False),
+            # Each replaces the one before. save_last alone would wait for the end of training.
+            ModelCheckpoint(
+                out / "checkpoints",
+                filename="last",
+                enable_version_counter=False,
+                every_n_epochs=self._settings.checkpoint_every,
+            ),
             SaveNet(),
             Snapshots(self._settings.snapshots),
         ]

@@ -16,7 +16,8 @@ import pandas as pd
 from rich.console import Console
 
 from experiments import flags, study
-from experiments.reproduce import Stages, Training, call, latest, train_both
+from experiments.stages import Stages, call
+from experiments.twins import Training, latest, train_both
 from wallcheck import models, plots
 from wallcheck.cams import METHODS
 from wallcheck.results import Manifest, merge, summary, writable
@@ -24,6 +25,7 @@ from wallcheck.statistics import told
 
 SETS = ("stack_mix", "stack_gen")
 CONFIGS = {False: "experiments/configs/vit_small.yaml", True: "experiments/configs/vit_small_pooled.yaml"}
+WHERE = ("accelerator", "devices")  # no part of the study, which may go on elsewhere
 NAMES = {False: "transformers", True: "pooled_tokens"}
 
 
@@ -38,6 +40,8 @@ class TransformersRun:
         epochs: of each training.
         count: images of each set that are audited.
         methods: names of methods; every one that is defined on the walled net, if none is given.
+        accelerator: of the audit, for lightning.Trainer.
+        devices: of the audit, for lightning.Trainer: with --accelerator cpu, how many processes share it.
         seed: of data, weights, order and every draw of the audit.
         full: more images and a longer training.
         out: the run folder.
@@ -50,6 +54,8 @@ class TransformersRun:
     epochs: int = 15
     count: int = 100
     methods: list[str] = field(default_factory=list)
+    accelerator: str = "auto"
+    devices: str = "auto"
     seed: int = 0
     full: bool = False
     out: str = "runs/transformers"
@@ -62,10 +68,13 @@ FULL = dict(train_count=50_000, epochs=60, count=500)
 def main(given: TransformersRun) -> int:
     options = study.in_full(given, FULL)
     out, console = writable(options.out), Console(stderr=True)
-    stages, data = Stages(out, study.settings_of(options), console), out / "data"
+    settings = {name: value for name, value in study.settings_of(options).items() if name not in WHERE}
+    stages, data = Stages(out, settings, console), out / "data"
     counts = {"train-count": options.train_count, "val-count": options.val_count, "count": options.count}
     training = Training(options.seed, options.train_count, options.epochs, CONFIGS[options.pooled], ())
     wanted = dict(methods=options.methods) if options.methods else dict(all_methods=True)
+    wanted |= {name: getattr(options, name) for name in WHERE}
+    wanted |= dict(contrast_sets=list(SETS[:1]))  # the untrained net, where it is shown
     audited = wanted | dict(data=data, sets=list(SETS), count=options.count, seed=options.seed, out=out / "audit")
 
     stages.run("data", lambda: call("data_gen", out=data, seed=options.seed, **counts))
@@ -123,7 +132,7 @@ def page(
         [name, METHODS[name].family, METHODS[name].verdict, *(cells.get((name, *place), "") for place in places)]
         for name in plots.in_order(table["method"].unique())
     ]
-    missing = sorted(set(METHODS) - set(table["method"]))
+    missing = [] if options.methods else sorted(set(METHODS) - set(table["method"]))
     return "\n".join(
         [
             "# Transformers behind attention walls",

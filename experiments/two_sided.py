@@ -11,21 +11,22 @@ and metric), and two_sided.md, .png and .json in --docs.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from experiments import flags, small_nets, study
 from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import plots
 from wallcheck.auditing import Incomplete, audit
-from wallcheck.cams import METHODS
+from wallcheck.cams import METHODS, called
 from wallcheck.metrics import TRUTH
 from wallcheck.models import BlindNet
-from wallcheck.tables import EVERYWHERE, progress_bar
+from wallcheck.tables import EVERYWHERE
 
 NAME = "two_sided"
 HEADS = {"pooled": dict(pooled=True), "flat": dict(pooled=False)}
@@ -38,7 +39,7 @@ FULL = dict(seeds=10, images=200, train_count=20000, epochs=15)
 
 
 @dataclass(frozen=True)
-class TwoSidedRun:
+class TwoSidedRun(study.StudyRun):
     """Methods against what each cell adds to the logit.
 
     Args:
@@ -47,10 +48,6 @@ class TwoSidedRun:
         images: STACK-MIX images, two of one class, the seam at the wall.
         train_count: training images.
         epochs: of each training.
-        full: the settings for a GPU.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     methods: list[str] = field(default_factory=list)
@@ -58,22 +55,19 @@ class TwoSidedRun:
     images: int = 12
     train_count: int = 2000
     epochs: int = 6
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/two_sided"
-    docs: str = "docs/results"
 
 
 def main(given: TwoSidedRun) -> None:
     options = study.in_full(given, FULL)
-    out, manifest = study.claimed(options)
-    with progress_bar() as tell:
-        rows = pd.concat(list(every(options, out, tell)), ignore_index=True)
-    rows.to_parquet(out / "rows.parquet", index=False)
+    study.run(NAME, options, every, answer)
+
+
+def answer(rows: pd.DataFrame, options: TwoSidedRun) -> tuple[Figure, str, dict[str, object]]:
+    """Figure, page and what is kept of the answer."""
     table, nets = summary(rows), accuracies(options)
     figure = plots.two_sided(points(table), [f"{head} head, trained" for head in HEADS])
-    study.publish(NAME, options, manifest, figure, page(table, nets, options), dict(nets=nets, truth=table))
-    print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+    return figure, page(table, nets, options), dict(nets=nets, truth=table)
 
 
 def recipes(options: TwoSidedRun) -> Iterator[tuple[str, str, Recipe]]:
@@ -88,7 +82,7 @@ def recipes(options: TwoSidedRun) -> Iterator[tuple[str, str, Recipe]]:
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def every(options: TwoSidedRun, out: Path, tell: Callable[[int, int, str], None]) -> Iterator[pd.DataFrame]:
+def every(options: TwoSidedRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """head, state, seed, image, method, metric, value; each method's part of a net is kept when it is done."""
     work = list(recipes(options))
     for number, (head, state, recipe) in enumerate(work):
@@ -168,7 +162,7 @@ def table_of(table: pd.DataFrame, head: str) -> str:
         before = study.said(part.loc["untrained", method, "missed"], ".2f")
         family = METHODS[method].family if method in METHODS else "own"
         lines.append([method, family, *cells, before])
-    return markdown(["method", "family", *MEASURES, "missed, untrained"], lines)
+    return markdown(["method", "family", "leak_mass (cells)", *MEASURES[1:], "missed, untrained"], lines)
 
 
 def page(table: pd.DataFrame, nets: pd.DataFrame, options: TwoSidedRun) -> str:
@@ -220,7 +214,7 @@ def verdict(table: pd.DataFrame) -> str:
 
 
 def _named(of: pd.DataFrame) -> str:
-    return ", ".join(f"{name} ({of.loc[name, 'missed']:.2f})" for name in plots.in_order(of.index)) or "none"
+    return ", ".join(f"{called(name)} ({of.loc[name, 'missed']:.2f})" for name in plots.in_order(of.index)) or "none"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +278,20 @@ def test_an_interrupted_audit_goes_on_where_it_stopped(uninterrupted, study, tmp
     assert json.loads((tmp_path / "manifest.json").read_text())["config"]["count"] == 15
 
 
+def test_a_net_is_audited_on_the_sets_named_for_it_and_on_the_others_later(study, tmp_path):
+    few = replace(study, methods=["gradcam"], metrics=["leak_mass"], count=2, examples=0)
+    rows = run(replace(few, only={"unwalled": ["gen"]}), tmp_path)
+    assert set(zip(rows["net"], rows["images"], strict=True)) == {
+        ("walled", "mix"), ("walled", "gen"), ("unwalled", "gen")
+    }  # fmt: skip
+    asked = json.loads((tmp_path / "manifest.json").read_text())["config"]["image_sets"]
+    assert asked == {"walled": ["mix", "gen"], "unwalled": ["gen"]}
+    whole = run(few, tmp_path)
+    assert len(whole) == 4 * len(rows) // 3
+    with pytest.raises(ValueError, match=r"only asks for unwalled on \['noise'\]; there are nets"):
+        replace(few, only={"unwalled": ["noise"]})
+
+
 def test_progress_counts_every_image_once(study, tmp_path):
     seen = []
     run(study, tmp_path, progress=lambda done, total, what: seen.append((done, total, what)))
@@ -304,3 +320,44 @@ def test_two_ranks_give_the_same_table(walled, tmp_path):
     parts = [set(pd.read_parquet(path)["image"]) for path in shards(tmp_path / "two")]
     assert sum(map(len, parts)) == 11
     assert len(parts) == 4  # 6 and 5 images in threes
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the second process in /proc")
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_rank_ends_the_other_within_seconds_and_the_audit_goes_on(walled, tmp_path, lost):
+    photographs = write_photographs(tmp_path / "photographs", 60)
+    model, out = models.save(walled, tmp_path / "model.safetensors"), tmp_path / "two"
+    command = [sys.executable, "-m", "experiments.audit", "--walled", str(model), "--untrained", "false", "--images"]
+    command += [str(photographs), "--methods", *SOME, "--batch_size", "1", "--out", str(out), "--devices", "2"]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    first = subprocess.Popen(
+        [*command, "--accelerator", "cpu"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    while not shards(out) and first.poll() is None:
+        time.sleep(0.02)
+    (second,) = map(int, Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split())
+    os.kill((first.pid, second)[lost], signal.SIGKILL)
+    begun = time.monotonic()
+    while any(runs(process) for process in (first.pid, second)):
+        first.poll()
+        assert time.monotonic() - begun < 20  # a second where nothing else runs
+        time.sleep(0.1)
+    told = first.communicate()[0]
+    why = "local rank 1 has ended with status -9" if lost else "rank 0 cannot be reached any more"
+    assert f"wallcheck: {why}, so rank {1 - lost} ends too; all rows so far are kept" in told
+    assert 1 <= len({image for path in shards(out) for image in pd.read_parquet(path)["image"]}) < 60
+    study = Study({"walled": walled}, [PhotoFolder(photographs, 24)], SOME, batch_size=20)
+    same(run(study, out), run(study, tmp_path / "one"))
+
+
+def runs(process: int) -> bool:
+    """Whether it is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -266,3 +266,16 @@ def test_a_model_without_a_wall_is_refused_and_a_wrapped_one_is_looked_into():
     with pytest.raises(TypeError, match=r"a Sequential has no wall; make one with wallcheck\.blind"):
         certify(nn.Sequential(nn.Flatten()))
     assert certify(nn.DataParallel(tiny()), seeds=1).fingerprint == fingerprint(tiny())
+
+
+def test_arithmetic_is_tried_on_copies_where_a_device_sums_by_tiles(monkeypatch):
+    """What a GPU takes, on the CPU under another name: graph and net are copied, and the certificate is the same."""
+    net = trained_tiny()
+    here = certify(net).to_dict()
+    monkeypatch.setattr("wallcheck.certificate.EXACT", "cpu:0")
+    copied = []
+    monkeypatch.setattr(copy, "deepcopy", lambda one, deep=copy.deepcopy: copied.append(one) or deep(one))
+    assert certify(net).to_dict() == here
+    assert any(one is net for one in copied)
+    graph = net.graph.on_cpu()
+    assert torch.equal(graph.run(photos(2)[0]), net.graph.run(photos(2)[0]))

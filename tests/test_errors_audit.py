@@ -200,7 +200,7 @@ def test_two_image_sets_of_one_name(tmp_path):
 
 
 def test_an_interruption_says_that_the_command_goes_on(wallcheck, monkeypatch):
-    monkeypatch.setattr("wallcheck.running.merge", lambda out: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("wallcheck.running.compact", lambda out: (_ for _ in ()).throw(KeyboardInterrupt))
     status, line, out = wallcheck()
     assert (status, line) == (130, "wallcheck audit: interrupted; the same command goes on where it stopped\n")
     assert not [name for name in files(out) if "partial" in name or "leakage" in name]

@@ -107,14 +107,15 @@ def test_a_set_of_another_size(wallcheck, tmp_path):
     write_set(tmp_path / "mix", 3, size=32)
     status, line, out = wallcheck(images=tmp_path / "mix")
     assert status == 2
-    assert "has images of shape (32, 32, 3), the net takes (24, 24, 3); generate the set with --size 24" in line
+    assert "has images of shape (32, 32, 3), the net takes (24, 24, 3); take photographs" in line
+    assert "or generate the set with --size 24" in line
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("damage", "error", "message"),
     [
-        (lambda f: (f / "images.npy").unlink(), FileNotFoundError, r"images\.npy is missing; generate the set again"),
+        (lambda f: (f / "images.npy").unlink(), FileNotFoundError, r"images\.npy is missing; copy it again, or generate it again"),
         (lambda f: truncated(f / "images.npy"), ValueError, r"images\.npy is damaged"),
         (lambda f: empty(f / "labels.npy"), ValueError, r"labels\.npy is damaged"),
         (lambda f: np.save(f / "labels.npy", np.zeros(2, int)), ValueError, r"holds 4 images, 2 labels and 4 masks"),

@@ -173,3 +173,12 @@ def test_limecam_needs_logits_that_move_by_more_than_its_penalty_however_many_th
         with torch.no_grad():
             net.head[-1].weight.mul_(1e-5)
         assert not METHODS["limecam"](Evidence(net, images)).any(), classes
+
+
+@pytest.mark.parametrize("name", ["finercam_authors", "finer_layercam_authors", "finer_hirescam_authors"])
+def test_a_sum_over_rivals_of_one_logit_is_refused_and_not_0(name):
+    images = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    one, two = (vgg((6, "M", 8), 24, classes, wall={"side": "bottom", "cells": 8}, seed=4) for classes in (1, 2))
+    with pytest.raises(ValueError, match="this net has one logit; take finercam"):
+        METHODS[name](Evidence(one, images))
+    assert METHODS[name].refuses(two) is None and METHODS[name](Evidence(two, images)).any()

@@ -156,6 +156,31 @@ def test_order_is_by_family_with_controls_last():
     ]  # fmt: skip
 
 
+def test_a_method_has_one_mark_in_all_figures_and_no_two_of_one_figure_share_it():
+    names = ["gradcam", "gradcampp", "xgradcam", "eigencam", "hirescam", "layercam", "ablationcam", "liftcam", "random"]
+    marks = plots.marks(names)
+    assert all(marks[name] == plots.look(name).mark for name in names)
+    assert len({(mark["marker"], mark["mfc"] == "white") for mark in marks.values()}) == len(names)  # in grey too
+    crowd = plots.marks(["hirescam", "normgrad", "iia", "zoomcam"])  # of one family, and none with a mark of its own
+    assert (
+        len({mark["marker"] for mark in crowd.values()}) == 4 and len({mark["color"] for mark in crowd.values()}) == 1
+    )
+
+
+def test_a_part_that_is_always_zero_is_told_and_not_drawn(rows):
+    parts = split(rows)
+    every = [text.get_text() for text in plots.sources(parts).legends[0].get_texts()]
+    figure = plots.sources(parts.assign(bleed=0.0))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [e for e in every if "bleed" not in e]
+    assert "bleed of upsampling: 0 for every method here" in figure.get_supxlabel()
+
+
+def test_what_lies_below_the_wall_has_no_order_so_no_line_joins_it(rows):
+    for panel in plots.controls(rows).axes:
+        joined = [line for line in panel.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 2]
+        assert joined == []
+
+
 def texts_of(figure) -> list[str]:
     return [text.get_text().strip() for axes in figure.axes for text in axes.texts]
 
@@ -240,12 +265,15 @@ def test_what_the_rows_do_not_hold_is_refused(rows):
 
 def test_examples_know_class_leakage_and_display(examples):
     assert examples.explained(1) == "cone"
-    assert examples.leaked("layercam", 0) == 0.0
-    assert np.isnan(examples.leaked("scorecam", 0))
+    assert examples.leaked_cells("layercam", 0) == 0.0
+    assert np.isnan(examples.leaked_cells("scorecam", 0)) and np.isnan(examples.leaked_pixels("scorecam", 0))
     raw = examples.maps["gradcam"][0].clip(min=0).astype(float)
-    assert examples.leaked("gradcam", 0) == pytest.approx(raw[2:].sum() / raw.sum())
-    pixels = examples.maps["zoomcam"][0].clip(min=0).astype(float)  # the halo, rows 8 to 11, does not count
-    assert examples.leaked("zoomcam", 0) == pytest.approx(pixels[12:].sum() / (pixels[:8].sum() + pixels[12:].sum()))
+    assert examples.leaked_cells("gradcam", 0) == pytest.approx(raw[2:].sum() / raw.sum())
+    for method in ("gradcam", "zoomcam"):  # the halo, rows 8 to 11, does not count
+        pixels = examples.shown(method, 0)
+        wanted = pixels[12:].sum() / (pixels[:8].sum() + pixels[12:].sum())
+        assert examples.leaked_pixels(method, 0) == pytest.approx(wanted)
+    assert examples.leaked_cells("zoomcam", 0) is None
     assert examples.shown("gradcam", 0).shape == (24, 24)
     assert examples.shown("gradcam", 0).max() == 1.0
     assert np.count_nonzero(examples.shown("scorecam", 0)) == 0
@@ -257,7 +285,11 @@ def test_the_main_figure_shows_raw_maps_and_shares(examples):
     assert first.get_title() == "explained: cone"
     raw, shown = others[::2], others[1::2]
     assert [axes.get_title() for axes in raw] == ["Grad-CAM", "Layer-CAM", "Score-CAM"]
-    assert [axes.get_xlabel() for axes in shown] == [f"{examples.leaked('gradcam', 1):.0%}", "0", "empty"]
+    counted = examples.leaked_cells("gradcam", 1), examples.leaked_pixels("gradcam", 1)
+    assert [axes.get_xlabel() for axes in raw] == [f"{counted[0]:.0%}", "0", "empty"]
+    assert [axes.get_xlabel() for axes in shown] == [f"{counted[1]:.0%}", "0", "empty"] and counted[0] != counted[1]
+    key = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"unseen pixels", "the wall, between cells", "below 0 (raw map)", "the map's highest value"} < set(key)
     for axes, method in zip(raw, ("gradcam", "layercam", "scorecam"), strict=True):
         np.testing.assert_array_equal(axes.images[0].get_array(), examples.maps[method][1])
         low, high = axes.images[0].get_clim()

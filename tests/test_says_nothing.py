@@ -12,8 +12,9 @@ from wallcheck.auditing import audit
 from wallcheck.cams import cam_method
 from wallcheck.metrics import LEAKAGE, TRUTH
 from wallcheck.registry import Registry
-from wallcheck.running import headline
-from wallcheck.tables import NOT_TOLD, leakage_table, print_leakage, says_nothing
+from wallcheck.results import rows_of
+from wallcheck.running import is_headline
+from wallcheck.tables import NOT_TOLD, leakage_listing, print_leakage, says_nothing
 
 ADDS = {name for name, metric in TRUTH.items() if metric.asks == "contributions"}
 
@@ -54,13 +55,13 @@ def test_rows_of_truth_stand_beside_those_of_leakage(rows):
     }
     assert values(rows, "silent", "missed")[::2] == [1.0] * 4 and values(rows, "flat", "missed") == [0.0] * 8
     assert max(values(rows, "hirescam", "missed")) < 1e-6
-    assert set(headline(rows)["metric"]) >= set(TRUTH)
+    assert {*rows_of(rows).where(is_headline).unique("metric")} >= set(TRUTH)
 
 
 def test_the_table_has_a_column_and_warnings_name_maps_that_say_nothing(rows, capsys):
-    table = leakage_table(rows, "net")
-    assert [column.header for column in table.columns][-1] == "missed" and table.caption is None
-    shown = dict(zip(table.columns[0].cells, table.columns[-1].cells, strict=True))
+    table = leakage_listing(rows, "net")
+    assert table.columns[-1].heading == "missed" and table.note == ""
+    shown = {line[0]: line[-1] for line in table.rows}
     assert shown["flat"].startswith("0.000") and shown["polycam"] == ""
     lines = says_nothing(rows)
     assert lines == [
@@ -75,8 +76,8 @@ def test_the_table_has_a_column_and_warnings_name_maps_that_say_nothing(rows, ca
 def test_a_head_that_does_not_tell_leaves_the_column_empty_and_says_so():
     rows = audit(tiny(), photos(4)[0], ["gradcam", "constant"])
     assert not set(rows["metric"]) & ADDS and set(rows["metric"]) == {*LEAKAGE, "bright_area"}
-    table = leakage_table(rows, "net")
-    assert list(table.columns[-1].cells) == ["", ""] and table.caption == NOT_TOLD
+    table = leakage_listing(rows, "net")
+    assert [line[-1] for line in table.rows] == ["", ""] and table.note == NOT_TOLD
     assert says_nothing(rows) == []  # a control is there to be flat
 
 

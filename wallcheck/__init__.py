@@ -5,7 +5,7 @@ The door: names resolve on first use, so `import wallcheck` loads neither torch 
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from wallcheck.version import __version__ as __version__
 
 _HOME = {
     "BlindNet": "models",
@@ -27,6 +27,7 @@ _HOME = {
 }
 _MODULES = {
     "adapters",
+    "assets",
     "cams",
     "certificate",
     "data",
@@ -40,10 +41,12 @@ _MODULES = {
     "photos",
     "plots",
     "registry",
+    "report",
     "results",
+    "testing",
 }
 
-__all__ = sorted([*_HOME, *_MODULES])
+__all__ = sorted(["__version__", *_HOME, *_MODULES])
 
 
 def __getattr__(name: str):
@@ -55,4 +58,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)

@@ -61,7 +61,8 @@ def alive(graph: BlindGraph, images: Tensor, rule: Rule = plain) -> tuple[list[A
     logits, found = followed(written.run, rule, images, wanted)
     width = len(Attended._fields) - 1
     return [
-        Attended(*found[i * width : (i + 1) * width], block.projection) for i, block in enumerate(written.blocks)
+        Attended._make([*found[i * width : (i + 1) * width], block.projection])
+        for i, block in enumerate(written.blocks)
     ], logits
 
 
@@ -71,9 +72,9 @@ def taken(graph: BlindGraph, images: Tensor, explained: Callable[[Tensor], Tenso
         blocks, logits = alive(graph, images.detach().requires_grad_())
         asked = [getattr(block, name) for block in blocks for name in SLOPES]
         given = torch.autograd.grad(explained(logits).sum(), asked, allow_unused=True)
-    given = [torch.zeros_like(value) if slope is None else slope for value, slope in zip(asked, given, strict=True)]
+    filled = [torch.zeros_like(value) if slope is None else slope for value, slope in zip(asked, given, strict=True)]
     width = len(SLOPES)
-    slopes = tuple(Slopes(*given[i * width : (i + 1) * width]) for i in range(len(blocks)))
+    slopes = tuple(Slopes(*filled[i * width : (i + 1) * width]) for i in range(len(blocks)))
     return Attention(
         tuple(Attended(*(v.detach() for v in block)) for block in blocks), slopes, graph.attending.read.to(images)
     )

@@ -6,7 +6,7 @@ what each adds is known (`Evidence.truth`), and for every map how much of it is 
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,16 @@ from torch import Tensor
 from wallcheck.adapters import foreign
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, prove
-from wallcheck.evidence import BUDGET_MB, Evidence
-from wallcheck.guarding import Use, each
+from wallcheck.evidence import Evidence
+from wallcheck.graph import checked_precision
+from wallcheck.guarding import Use, tried
 from wallcheck.maps import rectify, views_of
 from wallcheck.metrics import LEAKAGE, TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
-from wallcheck.numerics import unit_scale
+from wallcheck.numerics import in_double, unit_scale
 from wallcheck.registry import Registry, unique
 from wallcheck.results import COLUMNS, Failure, sorted_rows, told, unresolved
+from wallcheck.terminal import told_to
 
 
 class Incomplete(UserWarning):
@@ -51,8 +53,9 @@ def audit(
     indices: Sequence[int] | None = None,
     batch_size: int = 16,
     seed: int = 0,
-    budget_mb: float = BUDGET_MB,
-    progress: Callable[[int], None] | None = None,
+    budget_mb: float | None = None,
+    precision: str = "exact",
+    progress: Callable[[int], None] | bool | None = None,
 ) -> pd.DataFrame:
     """Measure the leakage of methods on a blind net, and what they miss; one row per image x method x view x metric.
 
@@ -63,8 +66,8 @@ def audit(
     whatever was proved before; certificate: a record that it must agree with. contrast: the walled twin of a net without a
     wall; leakage is then counted in the
     twin's unseen region, where this net sees, to show what the same map looks like without a wall.
-    indices: numbers of the images in their set. progress: told after each batch how many images
-    are done. Columns: net, images, image, method, view, on, metric, target, value; see
+    budget_mb, precision: see `Evidence`. indices: numbers of the images in their set. progress: told after each batch how many
+    images more are done; True shows a bar. Columns: net, images, image, method, view, on, metric, target, value; see
     `wallcheck.results.summary` for means with intervals and `split` there for where leakage comes from.
 
     A method that raises, gives NaN or no map, or changes evidence, images or weights has no rows for those images;
@@ -77,7 +80,7 @@ def audit(
     net, contrast = unwrapped(net), unwrapped(contrast)
     blind = require_wall(net, contrast)
     measured = chosen_metrics(metrics)
-    checked_settings(seed, batch_size, budget_mb)
+    checked_settings(seed, batch_size, budget_mb, precision)
     targets, numbers = checked_targets(net, images, targets), checked_indices(indices, len(images))
     chosen = applicable(net, methods, images)
     refused(net, chosen)
@@ -86,13 +89,14 @@ def audit(
     if certificate is not None:
         certificate.raise_if_broken().raise_if_unlike(proved)
     graph, found = proved if blind is net else net.graph, []
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        given = None if targets is None else targets[part]
-        evidence = Evidence(net, images[part], given, seed=seed, budget_mb=budget_mb, graph=graph)
-        found.append(measure(evidence, chosen, measured, blind, net_name, image_set, numbers[part]))
-        if progress is not None:
-            progress(len(evidence.images))
+    settings: dict[str, Any] = dict(seed=seed, budget_mb=budget_mb, graph=graph, precision=precision)
+    with told_to(progress, len(images), f"{net_name} on {image_set}") as tell:
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            given = None if targets is None else targets[part]
+            evidence = Evidence(net, images[part], given, **settings)
+            found.append(measure(evidence, chosen, measured, blind, net_name, image_set, numbers[part]))
+            tell(len(evidence.images))
     return _whole(found)
 
 
@@ -121,26 +125,49 @@ def measure(
     indices: Sequence[int],
 ) -> Measured:
     """The rows of one batch; leakage is counted in the unseen region of `blind`."""
-    targets, tables, failures = evidence.targets.cpu().numpy(), [], []
-    numbers = np.asarray(indices)
+    numbers, targets, made = np.asarray(indices), evidence.targets, []
+    masks = blind.wall.unseen, blind.regions.unseen, blind.regions.halo
+    cells, pixels, halo = (torch.from_numpy(mask.copy()).to(evidence.images.device) for mask in masks)
+    regions = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
     for method in methods:
-        where, use = questions(evidence.net, method, metrics), _answers(method, metrics, blind, evidence)
-        names = tuple(dict.fromkeys(metric for _, _, metric in where))
-        if not where:
-            continue
-        kept, values, wrong = each(method, evidence, use)
+        where = questions(evidence.net, method, metrics)
+        if where:
+            made.append((method, where, tried(method, evidence, _answers(method, metrics, regions, evidence))))
+    tables, failures = [], []
+    told = [
+        torch.stack([*map(in_double, found.values), in_double(found.bad)])
+        for *_, found in made
+        if found.places and found.bad is not None
+    ]
+    (targets,), *read = _read([targets[None], *told])
+    for method, where, found in made:
+        answered_here: Any = read.pop(0) if found.places else [()]
+        *values, bad = answered_here
+        kept, wrong = found.read(method, [value > 0 for value in bad])
         if kept:
+            places = np.array(found.places)[kept]
             table = pd.DataFrame(where, columns=["view", "on", "metric"])
             table = table.loc[table.index.repeat(len(kept))].reset_index(drop=True)
-            table["method"], table["value"] = method.name, np.concatenate([part.numpy() for part in values])
-            table["image"], table["target"] = np.tile(numbers[kept], len(where)), np.tile(targets[kept], len(where))
+            table["method"], table["value"] = method.name, np.concatenate([value[kept] for value in values])
+            table["image"], table["target"] = (
+                np.tile(numbers[places], len(where)),
+                np.tile(targets[places].astype(int), len(where)),
+            )
             tables.append(table)
+        names = tuple(dict.fromkeys(metric for _, _, metric in where))
         failures += [
             Failure(net_name, image_set, int(numbers[place]), method.name, names, error)
             for place, error in wrong.items()
         ]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
     return Measured(rows.assign(net=net_name, images=image_set)[COLUMNS], failures)
+
+
+def _read(held: Sequence[Tensor]) -> list[np.ndarray]:
+    """Each of (n, N) on the CPU, by one copy of them all: every copy waits until a GPU has done all that it was given."""
+    flat = torch.cat([in_double(one).flatten() for one in held]).cpu()
+    parts = flat.split([one.numel() for one in held])
+    return [part.view(one.shape).numpy() for part, one in zip(parts, held, strict=True)]
 
 
 def questions(net: BlindNet, method: Method, metrics: Sequence[Metric]) -> list[tuple[str, str, str]]:
@@ -158,13 +185,11 @@ def questions(net: BlindNet, method: Method, metrics: Sequence[Metric]) -> list[
     return found
 
 
-def _answers(method: Method, metrics: Sequence[Metric], blind: BlindNet, evidence: Evidence) -> Use:
-    """The values (N,) of raw maps, in the order of `questions`."""
-    cells, pixels, halo = (
-        torch.from_numpy(mask.copy()).to(evidence.images.device)
-        for mask in (blind.wall.unseen, blind.regions.unseen, blind.regions.halo)
-    )
-    regions = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
+def _answers(
+    method: Method, metrics: Sequence[Metric], regions: dict[str, tuple[Tensor, Tensor]], evidence: Evidence
+) -> Use:
+    """The values (N,) of raw maps, in the order of `questions`. regions: what is unseen and what counts, on "grid" and "image"."""
+    cells = regions["grid"][0]
     truths = [metric for metric in metrics if metric.kind == "truth"]
     known = method.grid == "cells" and evidence.net.graph.adds_up
 
@@ -177,9 +202,9 @@ def _answers(method: Method, metrics: Sequence[Metric], blind: BlindNet, evidenc
         for metric in truths:
             if metric.asks == "itself":
                 found.append(metric.body(rectify(raw)))
-            elif known:
+            elif known and evidence.truth is not None:
                 found.append(metric.body(raw, evidence.truth[places]))
-        return [value.cpu() for value in found]
+        return found
 
     return values
 
@@ -210,8 +235,8 @@ def applicable(
     method."""
     if wanted is None:
         return [method for method in METHODS.values() if not method.refuses(net)]
-    many = isinstance(wanted, Iterable) and not (isinstance(wanted, (str, Method)) or callable(wanted))
-    wanted = list(wanted) if many else [wanted]
+    alone = isinstance(wanted, (str, Method)) or callable(wanted)
+    wanted = list(wanted) if isinstance(wanted, Iterable) and not alone else [wanted]
     if not wanted:
         raise ValueError(
             "no methods were asked for; give names (wallcheck methods lists them), Methods made with cam_method, or None for all"
@@ -262,13 +287,14 @@ def answered(net: BlindNet, metrics: Sequence[Metric]) -> None:
         )
 
 
-def checked_settings(seed: int, batch_size: int, budget_mb: float) -> None:
+def checked_settings(seed: int, batch_size: int, budget_mb: float | None, precision: str = "exact") -> None:
     """Raise ValueError for settings that no audit can have."""
     for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} is {value!r}; give a whole number from {least} on")
-    if not budget_mb > 0:
-        raise ValueError(f"budget_mb is {budget_mb!r}; give the memory of one chunk in MiB, above 0")
+    if budget_mb is not None and not budget_mb > 0:
+        raise ValueError(f"budget_mb is {budget_mb!r}; give the memory of one chunk in MiB, above 0, or None")
+    checked_precision(precision)
 
 
 def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[int] | int | None) -> Tensor | None:

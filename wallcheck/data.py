@@ -20,6 +20,13 @@ from wallcheck.photos import PhotoNotice, class_folders, expanded, find_photos, 
 # ImageNet's channel means and standard deviations, for our nets too: one convention for all.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+# Sets are rendered by data_gen, which is in the source repository and not in the wheel.
+AGAIN = "copy it again, or generate it again with python -m data_gen of the source repository"
+MAKE = (
+    "take one that comes with wallcheck (wallcheck.assets.images, assets:stack_mix on a command line), or make one with "
+    "python -m data_gen of the source repository"
+)
+
 
 def normalise(images: np.ndarray | Tensor) -> Tensor:
     """uint8 images (B, H, W, 3) -> float32 (B, 3, H, W), channel means 0 and deviations 1 on ImageNet."""
@@ -48,21 +55,30 @@ class ImageSet:
 
     def __init__(self, folder: str | Path, classes: Sequence[str] = ()):
         self.folder = expanded(folder)
-        self.meta = _read_json(self.folder / "set.json")
-        if "name" not in self.meta:
-            raise ValueError(
-                f"{self.folder}/set.json is damaged (no name); generate the set again with python -m data_gen"
-            )
-        self.name = self.meta["name"]
-        self.classes = tuple(self.meta.get("classes", ()))
-        self.pixels, self.labels, self.masks = (_array(self.folder / f"{n}.npy") for n in ("images", "labels", "masks"))
+        meta = _read_json(self.folder / "set.json")
+        if "name" not in meta:
+            raise ValueError(f"{self.folder}/set.json is damaged (no name); {AGAIN}")
+        self._hold(meta, *(_array(self.folder / f"{n}.npy") for n in ("images", "labels", "masks")))
         if not len(self.pixels) == len(self.labels) == len(self.masks):
             raise ValueError(
                 f"{self.folder} holds {len(self.pixels)} images, {len(self.labels)} labels and {len(self.masks)} masks; "
-                f"generate it again with python -m data_gen"
+                f"{AGAIN}"
             )
-        if classes and self.classes and tuple(classes) != self.classes:
-            self._renumber(tuple(classes))
+        self._renumber(tuple(classes))
+
+    @classmethod
+    def of(
+        cls, meta: dict, pixels: np.ndarray, labels: np.ndarray, masks: np.ndarray, classes: Sequence[str] = ()
+    ) -> "ImageSet":
+        """A set that lies in memory; meta: what its set.json would hold."""
+        made = object.__new__(cls)
+        made._hold(meta, pixels, labels, masks)
+        made._renumber(tuple(classes))
+        return made
+
+    def _hold(self, meta: dict, pixels: np.ndarray, labels: np.ndarray, masks: np.ndarray) -> None:
+        self.meta, self.pixels, self.labels, self.masks = meta, pixels, labels, masks
+        self.name, self.classes = meta["name"], tuple(meta.get("classes", ()))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -92,6 +108,8 @@ class ImageSet:
         )
 
     def _renumber(self, classes: tuple[str, ...]) -> None:
+        if not classes or not self.classes or classes == self.classes:
+            return
         number = {name: label for label, name in enumerate(classes)}
         own = dict(enumerate(number.get(name, -1) for name in self.classes))
         self.labels = np.array([own.get(int(label), -1) for label in self.labels])
@@ -190,11 +208,15 @@ def open_images(folder: str | Path, size: int, classes: Sequence[str] | int = ()
     folder = expanded(folder)
     if not (folder / "set.json").is_file():
         return PhotoFolder(folder, size, classes)
-    images = ImageSet(folder, () if isinstance(classes, int) else classes)
+    return sized(ImageSet(folder, () if isinstance(classes, int) else classes), size)
+
+
+def sized(images: ImageSet, size: int) -> ImageSet:
+    """images; raises ValueError unless they are size x size."""
     if images.pixels.shape[1:] != (size, size, 3):
         raise ValueError(
-            f"{folder} has images of shape {images.pixels.shape[1:]}, the net takes {(size, size, 3)}; "
-            f"generate the set with --size {size}"
+            f"{images.name} has images of shape {images.pixels.shape[1:]}, the net takes {(size, size, 3)}; take photographs, "
+            f"which are read at any size, or a net of the images' size, or generate the set with --size {size}"
         )
     return images
 
@@ -221,22 +243,20 @@ def class_names(source: str | Path) -> tuple[str, ...]:
 
 def _array(path: Path) -> np.ndarray:
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; generate the set again with python -m data_gen")
+        raise FileNotFoundError(f"{path} is missing; {AGAIN}")
     try:
         return np.load(path, mmap_mode="r")
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged ({error}); generate the set again with python -m data_gen") from None
+        raise ValueError(f"{path} is damaged ({error}); {AGAIN}") from None
 
 
 def _read_json(path: Path) -> dict:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path.parent} holds no set.json, so it is no image set; make one with python -m data_gen"
-        )
+        raise FileNotFoundError(f"{path.parent} holds no set.json, so it is no image set; {MAKE}")
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); generate the set again with python -m data_gen") from None
+        raise ValueError(f"{path} is damaged ({error}); {AGAIN}") from None
 
 
 def _some(names: Sequence[str]) -> str:

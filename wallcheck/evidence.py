@@ -6,36 +6,25 @@ autograd, in chunks that fit a memory budget.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wallcheck import attended
+from wallcheck import attended, traced
 from wallcheck.attended import Attention
 from wallcheck.geometry import Regions, Wall
-from wallcheck.graph import BlindGraph, plainly, stages
+from wallcheck.graph import BlindGraph, checked_precision, plainly
 from wallcheck.graph.channels import Split
-from wallcheck.graph.stages import Step
+from wallcheck.memory import BUDGET_MB, CACHE_MB, budget_of, slices
 from wallcheck.models import BlindNet, unwrapped
+from wallcheck.traced import Traced
 
 T = TypeVar("T")
-
-BUDGET_MB = 256
-CACHE_MB = 8
-
-
-class Traced(NamedTuple):
-    """One layer on the way to the target layer (step None is the image itself): output and d score / d output, as maps
-    (B, K, h, w), and the constants (K,) that it adds whatever it is given, None for a layer that adds none."""
-
-    step: Step | None
-    output: Tensor
-    gradient: Tensor
-    constant: Tensor | None = None
 
 
 class Evidence:
@@ -43,7 +32,10 @@ class Evidence:
 
     targets: class indices, or None for the predicted class of each image.
     seed: of every random draw a method makes (`generator`).
-    budget_mb: bound on the activations of one chunk of rescoring.
+    budget_mb: bound on the activations of one chunk, of rescoring and of what is differentiated; None is 256 on a CPU and a share
+    of the free memory on a GPU (`wallcheck.memory`).
+    precision: "exact", full float32; or "fast", TF32 where a GPU has it, and bfloat16 where whole images are
+    rescored.
 
     What is run is the net's proved graph, in eval mode and full precision, whatever mode the net or the caller is in; the net
     itself is not touched. graph: one made before; None is the net's own.
@@ -57,22 +49,27 @@ class Evidence:
         targets: Tensor | list[int] | None = None,
         *,
         seed: int = 0,
-        budget_mb: float = BUDGET_MB,
+        budget_mb: float | None = None,
         graph: BlindGraph | None = None,
+        precision: str = "exact",
     ):
         net = unwrapped(net)
         net.check(images)
         if not torch.isfinite(images).all():
             raise ValueError("images hold NaN or infinity; check how they were read and normalised")
         self.net, self.graph = net, net.graph if graph is None else graph
+        self.images = self._own(images)
+        self.seed, self.precision = seed, checked_precision(precision)
+        self.budget_mb = budget_of(self.images.device) if budget_mb is None else budget_mb
+        self._target: Callable[[Tensor], Tensor] | None = None
+        self._kept: dict[object, Any] = {}
+        self._given = None if targets is None else self._checked_targets(targets)
+
+    def _own(self, images: Tensor) -> Tensor:
+        """On the graph's device and in its precision, apart from autograd and inference mode."""
         with plainly(images.device):
             given = images.detach().clone() if images.is_inference() else images.detach()
-            self.images = given.to(self.graph.example.device, self.graph.example.dtype)
-        self.seed = seed
-        self.budget_mb = budget_mb
-        self._target: Callable[[Tensor], Tensor] | None = None
-        self._kept: dict[Callable, object] = {}
-        self._given = None if targets is None else self._checked_targets(targets)
+            return given.to(self.graph.example.device, self.graph.example.dtype)
 
     # -- the model seen from here -----------------------------------------------------------------
 
@@ -142,27 +139,20 @@ class Evidence:
             return None
         return (self.gradient.double() * self.activations.double()).sum(1)
 
-    @cached_property
+    @property
     def trace(self) -> tuple[Traced, ...]:
-        """The images and the layers on the way to the target layer, each with d score / d it; one forward and one backward
-        through everything. Holds two values for each that these layers compute."""
-        steps, walled = self.graph.steps, self.graph.walled
-        with self.plainly(), torch.enable_grad():
-            leaf = self.images.detach().requires_grad_()
-            values = stages.tracer(walled, steps)(leaf)
-            values = list(values) if isinstance(values, tuple) else [values]
-            count = sum(len(step.nodes) for step in steps)
-            beside = values[count:]
-            scores = self.explained_here(self.graph.head(values[count - 1], *beside))
-            slopes = torch.autograd.grad(scores.sum(), [leaf, *values[:count]], allow_unused=True)
-        found, place = [Traced(None, self.images, slopes[0])], 0
-        for step in steps:
-            span = slice(place, place := place + len(step.nodes))
-            own, grads = values[span], slopes[1:][span]
-            grads = [torch.zeros_like(v) if g is None else g for v, g in zip(own, grads, strict=True)]
-            output, gradient = (stages.joined(step, walled, [v.detach() for v in vs]) for vs in (own, grads))
-            found.append(Traced(step, output, gradient, stages.constant_of(self.graph.run, step)))
-        return tuple(found)
+        """The images and all layers on the way to the target layer, each with d score / d it; one forward and one backward
+        through everything. Holds two values for each that these layers compute: ask for it in portions, see `in_portions`."""
+        return self.traced(range(len(self.graph.steps)), with_images=True)
+
+    def traced(self, chosen: Sequence[int], with_images: bool = False) -> tuple[Traced, ...]:
+        """The layers of these numbers in `graph.steps`, after the images if these are asked for; kept, so that methods that ask
+        for the same share them. What lies before the first layer is not differentiated."""
+        key = "traced", tuple(chosen), with_images
+        if key not in self._kept:
+            with self.plainly():
+                self._kept[key] = traced.taken(self.graph, self.images, self.explained_here, chosen, with_images)
+        return self._kept[key]
 
     @cached_property
     def attention(self) -> Attention:
@@ -171,10 +161,10 @@ class Evidence:
         with self.plainly():
             return attended.taken(self.graph, self.images, self.explained_here)
 
-    def in_portions(self, body: Callable[["Evidence"], Tensor]) -> Tensor:
-        """body(evidence) of as many images at a time as the budget allows attention for; all of them at once, and then shared
-        between methods, where it allows that."""
-        size = self.chunk(attended.portion(self.graph))
+    def in_portions(self, body: Callable[["Evidence"], Tensor], each: int | None = None) -> Tensor:
+        """body(evidence) of as many images at a time as fit the budget by `each`, the values of one (those of its attention if
+        None); all of them at once, and then shared between methods, where it allows that."""
+        size = self.chunk(attended.portion(self.graph) if each is None else each)
         if size >= len(self.images):
             return body(self)
         return torch.cat([body(self.part(which)) for which in slices(0, len(self.images), size)])
@@ -182,12 +172,22 @@ class Evidence:
     def part(self, which: slice) -> "Evidence":
         """The same question asked of some of the images."""
         start, stop, _ = which.indices(len(self.images))
-        other = Evidence(self.net, self.images[which], seed=self.seed, budget_mb=self.budget_mb, graph=self.graph)
+        other = self._asking(self.images[which])
         if self._target is None:
-            other._given = self.targets[which]
+            known = self._given is not None or "targets" in vars(self) or "logits" in vars(self)
+            other._given = self.targets[which] if known else None  # its own forward will tell
         else:  # a function of all images' logits
-            before, after = self.logits[:start], self.logits[stop:]
-            other._target = lambda logits: self._target(torch.cat([before, logits, after]))[which]
+            before, after, target = self.logits[:start], self.logits[stop:], self._target
+            other._target = lambda logits: target(torch.cat([before, logits, after]))[which]
+        return other
+
+    def _asking(self, images: Tensor) -> "Evidence":
+        """Nothing known yet of other images; net, seed and settings are kept, targets are the caller's to set."""
+        other = copy.copy(self)
+        shared = ("split", "portion", "_seen_cells")
+        for name in set(vars(self)) - {"net", "graph", "seed", "precision", "budget_mb", *shared}:
+            del other.__dict__[name]
+        other.images, other._kept, other._given, other._target = images, {}, None, None
         return other
 
     @cached_property
@@ -222,8 +222,12 @@ class Evidence:
     @cached_property
     def contributions(self) -> Tensor:
         """C, (B, K, d): what each channel adds to the first linear layer of a head that has a `split`."""
+        if (split := self.split) is None:
+            raise ValueError(
+                "this net's head is not parted at a linear layer, so what a channel adds to it is not known"
+            )
         with self.plainly(), torch.no_grad():
-            return self.split.contributions(self.handed(self.activations))
+            return split.contributions(self.handed(self.activations))
 
     def explained(self, logits: Tensor) -> Tensor:
         """What is explained, as a function of logits: (B, D) -> (B,)."""
@@ -234,7 +238,7 @@ class Evidence:
         are the target's, activations and logits are shared. There is no `targets`: a method that asks for one class is
         answered with a ValueError."""
         other = copy.copy(self)
-        for name in ("score", "gradient", "truth", "trace", "attention", "targets"):
+        for name in ("score", "gradient", "truth", "attention", "targets"):
             other.__dict__.pop(name, None)
         other._target, other._kept = target, {}
         return other
@@ -248,9 +252,22 @@ class Evidence:
 
     def at(self, images: Tensor) -> "Evidence":
         """The same question asked of other images (B, 3, H, W): net, targets and seed are kept."""
-        other = Evidence(self.net, images, seed=self.seed, budget_mb=self.budget_mb, graph=self.graph)
+        self.net.check(images)
+        other = self._asking(self._own(images))
         other._given, other._target = None if self._target else self.targets, self._target
         return other
+
+    def explained_of(self, logits: Tensor, which: slice, own: bool) -> Tensor:
+        """`explained` for logits of some of the images, or of several copies of the batch one after the other. own: whether the
+        logits are those of the evidence's own images, see `explained_here`."""
+        count = len(self.images)
+        if len(logits) > count:
+            return torch.cat([self.explained(rows) for rows in logits.split(count)])
+        if len(logits) == count:
+            return self.explained_here(logits) if own else self.explained(logits)
+        if self._target is None:
+            return logits.gather(1, self.targets[which, None])[:, 0]
+        return self._target(torch.cat([self.logits[: which.start], logits, self.logits[which.stop :]]))[which]
 
     def of_target(self, logits: Tensor, owner: Tensor | None = None) -> Tensor:
         """The explained class's entry of logits (N, D) -> (N,); owner (N,) names the image of each row."""
@@ -318,15 +335,16 @@ class Evidence:
         The features run in small portions, the head on many of them together: its weights are read less often.
         """
         held = self.chunk(self.graph.form.channels * int(self.wall.seen.sum()), self.budget_mb / 8)
-        with self.plainly(), torch.no_grad():
-            return torch.cat([self.graph.quick.finish(*self._cells_of(parts, some)) for some in slices(0, count, held)])
+        with self._rescoring():
+            logits = [self.graph.quick.finish(*self._cells_of(parts, some)) for some in slices(0, count, held)]
+            return torch.cat(logits).to(self.images.dtype)
 
     def _cells_of(self, parts: Callable[[slice], Tensor], which: slice) -> tuple[Tensor, ...]:
         """What the head reads of the images that parts(slice) builds, portion by portion into one tensor each."""
-        kept: tuple[Tensor, ...] | None = None
+        kept: tuple[Tensor, ...] = ()
         for piece in slices(which.start, which.stop, self.portion):
             some = self._seen_cells(parts(piece))
-            if kept is None:
+            if not kept:
                 kept = tuple(each.new_empty(which.stop - which.start, *each.shape[1:]) for each in some)
             for whole, each in zip(kept, some, strict=True):
                 whole[piece.start - which.start : piece.stop - which.start] = each
@@ -361,8 +379,16 @@ class Evidence:
         return max(1, int((budget_mb or self.budget_mb) * 2**20 // bytes_each))
 
     def plainly(self):
-        """Outside inference mode and autocast, whatever the caller is inside of."""
-        return plainly(self.images.device)
+        """Outside inference mode and autocast, whatever the caller is inside of; in the evidence's precision."""
+        return plainly(self.images.device, self.precision)
+
+    @contextmanager
+    def _rescoring(self) -> Iterator[None]:
+        """`plainly`, without autograd; in bfloat16 what is fast. Changed activations are not: what counts there are small
+        differences of scores."""
+        fast = self.precision == "fast" and self.images.dtype == torch.float32
+        with self.plainly(), torch.no_grad(), torch.autocast(self.images.device.type, torch.bfloat16, enabled=fast):
+            yield
 
     def generator(self, *, salt: int = 0) -> torch.Generator:
         """A fresh generator from the seed, on the CPU whatever the device is, so that all devices draw the same; methods that
@@ -389,6 +415,4 @@ class Evidence:
         return given.long()
 
 
-def slices(start: int, stop: int, size: int) -> Iterator[slice]:
-    """start .. stop in slices of `size`, the last one shorter."""
-    return (slice(begin, min(begin + size, stop)) for begin in range(start, stop, size))
+__all__ = ["BUDGET_MB", "Evidence", "Traced", "slices"]

@@ -1,6 +1,7 @@
 """Images, raw maps and regions of the first images of a set, kept in a run folder for figures that need no model."""
 
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -32,11 +33,13 @@ def keep_examples(study, name: str, images: ImageSet | PhotoFolder, out: Path, d
     labels = study.labels(images)
     targets = None if labels is None else torch.from_numpy(np.array(labels[:count]))
     net = study.nets[name]
-    evidence = Evidence(net, images.images(slice(0, count)), targets, seed=study.seed, budget_mb=study.budget_mb)
+    settings = dict(seed=study.seed, budget_mb=study.budget_mb, precision=study.precision)
+    evidence = Evidence(net, images.images(slice(0, count)), targets, **settings)
     kept |= _surroundings(evidence, study.blind(name), images) | dict(study=np.array(digest))
     kept |= {MAP + method.name: raw for method in missing if (raw := _maps(method, evidence)) is not None}
     with beside(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **kept)
+        arrays: dict[str, Any] = kept
+        np.savez_compressed(file, **arrays)
 
 
 def _kept(path: Path, digest: str, count: int) -> dict[str, np.ndarray]:
@@ -64,6 +67,6 @@ def _surroundings(evidence: Evidence, blind, images: ImageSet | PhotoFolder) -> 
 
 def _maps(method: Method, evidence: Evidence) -> np.ndarray | None:
     try:
-        return finite(method, maps_of(method, evidence)).cpu().numpy()
+        return finite(method, maps_of(method, evidence).cpu()).numpy()
     except Exception:  # told, image by image, where its rows are missing
         return None

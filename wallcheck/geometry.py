@@ -188,7 +188,7 @@ class Wall:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Wall) and np.array_equal(self.seen, other.seen)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # how Python says that it has none
 
     @property
     def unseen(self) -> np.ndarray:
@@ -203,7 +203,7 @@ class Wall:
     @property
     def box(self) -> tuple[Span, Span]:
         """Rows and columns of the smallest rectangle that holds the seen cells."""
-        return _hull(self.seen.any(1)), _hull(self.seen.any(0))
+        return _hull(np.asarray(self.seen.any(1))), _hull(np.asarray(self.seen.any(0)))
 
     @property
     def is_box(self) -> bool:
@@ -310,7 +310,9 @@ def _shares(side: str, shape: tuple[int, int], sight: Sight | None) -> dict[int,
     if sight is None:
         shares = {count: Fraction(count, shape[axis]) for count in counts}
     else:
-        unseen = {count: regions(Wall.behind(side, shape, count), *sight).unseen.all(1 - axis) for count in counts}
+        unseen = {
+            count: np.asarray(regions(Wall.behind(side, shape, count), *sight).unseen.all(1 - axis)) for count in counts
+        }
         shares = {count: Fraction(int(lines.sum()), len(lines)) for count, lines in unseen.items() if lines.any()}
     if not shares:
         raise ValueError(

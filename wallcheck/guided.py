@@ -11,7 +11,7 @@ what they always do.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -113,7 +113,8 @@ def _rectifiers(scores: Tensor) -> Iterator[Node]:
                 f"the network holds a part whose graph cannot be seen ({name}), so its rectifiers cannot be guided; "
                 f"train it without torch.compile, torch.jit and re-entrant checkpoints"
             )
-        if name in RECTIFIERS and (RECTIFIERS[name] is None or getattr(node, RECTIFIERS[name]) == 0):
+        flag = RECTIFIERS.get(name)
+        if name in RECTIFIERS and (flag is None or getattr(node, flag) == 0):
             found = True
             yield node
     if not found:
@@ -141,7 +142,7 @@ class _RectifiersOnViews(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         name, inplace = getattr(function, "__name__", "").split(".")[0], kwargs.get("inplace", False)
-        outside = IN_PLACE.get(name, function if inplace and f"{name}_" in (*IN_PLACE, "relu6_") else None)
+        outside: Any = IN_PLACE.get(name, function if inplace and f"{name}_" in (*IN_PLACE, "relu6_") else None)
         given = args[0] if args else kwargs.get("input")
         if outside is None or not isinstance(given, Tensor) or not given._is_view():
             return function(*args, **kwargs)

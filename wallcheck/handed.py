@@ -7,6 +7,7 @@ So enlarging is undone where it is found to be that, and a lift is taken off whe
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from wallcheck.metrics import Metric
 from wallcheck.models import BlindNet
 from wallcheck.regions import On, regions_on
 
-ENLARGED = {  # how libraries enlarge -> interpolate's arguments
+ENLARGED: dict[str, dict[str, Any]] = {  # how libraries enlarge -> interpolate's arguments
     "bilinear": dict(mode="bilinear", align_corners=False),
     "bilinear with aligned corners": dict(mode="bilinear", align_corners=True),
     "bicubic": dict(mode="bicubic", align_corners=False),
@@ -195,7 +196,7 @@ def _empty(maps: Tensor, down: Tensor, across: Tensor) -> Tensor:
     return hit & many[:, None, None]
 
 
-def _of_one_cell(size: tuple[int, int], shape: tuple[int, int]) -> int:
+def _of_one_cell(size: tuple[int, ...], shape: tuple[int, ...]) -> int:
     return -(-size[0] // shape[0]) * -(-size[1] // shape[1])
 
 

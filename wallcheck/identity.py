@@ -16,7 +16,8 @@ class Pictures:
     """
 
     def __init__(self, images: ImageSet | PhotoFolder):
-        self.images, self._pixels = images, []
+        self.images = images
+        self._pixels: list[str] = []
 
     def __len__(self) -> int:
         return len(self.images)

@@ -33,7 +33,7 @@ def neighbourhood(gone: np.ndarray) -> tuple:
     reading order: matrix x = known y."""
     number = np.where(gone, np.cumsum(gone).reshape(gone.shape), np.cumsum(~gone).reshape(gone.shape)) - 1
     rows, columns = np.nonzero(gone)
-    links = {True: ([], [], []), False: ([], [], [])}
+    links: dict[bool, tuple[list, list, list]] = {True: ([], [], []), False: ([], [], [])}
     total = np.zeros(len(rows))
     for (down, across), weight in WEIGHTS.items():
         i, j = rows + down, columns + across

@@ -7,6 +7,7 @@ import io
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def _restore(value: Tensor, before: Tensor, requires_grad: bool, grad: Tensor | 
         _fill(value, before)
     if value.requires_grad != requires_grad:
         value.requires_grad_(requires_grad)
-    if grad is not None and not same(grad, slope):
+    if grad is not None and slope is not None and not same(grad, slope):
         _fill(grad, slope)
     value.grad = grad
     return changed
@@ -120,7 +121,7 @@ def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-SWITCHES: dict[str, tuple[Callable[[], object], Callable[[object], object]]] = {
+SWITCHES: dict[str, tuple[Callable[[], object], Callable[[Any], object]]] = {
     "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
@@ -150,28 +151,32 @@ def switches() -> Iterator[list[str]]:
 
 
 @contextmanager
-def undisturbed(seed: int) -> Iterator[list[str]]:
-    """Draws in the block come from the seed and leave every global generator as it was; progress bars are kept off. Yields a
-    list that names, once the block is left, the generators that it drew from or seeded."""
+def undisturbed(seed: int) -> Iterator[None]:
+    """Draws in the block come from the seed and leave every global generator as it was; progress bars are kept off."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    drawn: list[str] = []
     with torch.random.fork_rng(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        started = _generators()
         try:
-            yield drawn
+            yield
         finally:
-            drawn += [name for name, state in _generators().items() if state != started[name]]
             np.random.set_state(numpy_state)
             random.setstate(python_state)
 
 
+@contextmanager
+def draws() -> Iterator[list[str]]:
+    """Yields a list that names, once the block is left, the global generators that it drew from or seeded."""
+    started, drawn = _generators(), []
+    yield drawn
+    drawn += [name for name, state in _generators().items() if state != started[name]]
+
+
 def _generators() -> dict[str, object]:
-    _, keys, *rest = np.random.get_state()
+    _, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.random.get_rng_state().numpy().tobytes(),
-        "numpy": (keys.tobytes(), *rest),
+        "numpy": (np.asarray(keys).tobytes(), *rest),
         "python": random.getstate(),
     }

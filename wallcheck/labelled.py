@@ -37,7 +37,7 @@ AREA, ASPECT = (0.1, 1.0), (0.8, 1.25)
 class Arrays:
     """Images that lie in memory, or mapped into it, all of one size."""
 
-    def __init__(self, name: str, pixels: np.ndarray, labels: Sequence[int], classes: Sequence[str]):
+    def __init__(self, name: str, pixels: np.ndarray, labels: Sequence[int] | np.ndarray, classes: Sequence[str]):
         self.name, self.pixels = name, np.asarray(pixels)
         self.labels, self.classes = np.array(labels, dtype=np.int64), tuple(classes)
 
@@ -205,8 +205,8 @@ def augmented(images: Labelled, indices: Sequence[int], size: int, how: Augmenta
     """uint8 (B, size, size, 3) of the images at `indices`; every chance from `draw`."""
     mirrored = torch.rand(len(indices), generator=draw) < 0.5
     if how.crop:
-        pixels = np.stack([random_part(images.whole(index), size, draw) for index in indices])
+        squares = np.stack([random_part(images.whole(index), size, draw) for index in indices])
     else:
-        pixels = images.squares(indices, size)
-    pixels = torch.as_tensor(np.ascontiguousarray(pixels))
+        squares = images.squares(indices, size)
+    pixels = torch.as_tensor(np.ascontiguousarray(squares))
     return torch.where(mirrored[:, None, None, None], pixels.flip(2), pixels) if how.flip else pixels

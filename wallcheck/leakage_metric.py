@@ -27,6 +27,10 @@ class LeakageMetric(Metric):
     higher_is_better = False
     full_state_update = False
 
+    total: Tensor
+    counted: Tensor
+    maps: Tensor
+
     def __init__(self, net: BlindNet, metric: str = "leak_mass", **kwargs):
         super().__init__(**kwargs)
         if unwrapped(net).wall.is_open:

@@ -18,7 +18,7 @@ def rectify(maps: Tensor) -> Tensor:
     return maps.clamp(min=0)
 
 
-def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Bilinear with half-pixel centres, (B, h, w) -> (B, H, W), as OpenCV's and PIL's bilinear enlarge."""
     if maps.shape[-2:] == tuple(size):
         return maps
@@ -38,7 +38,7 @@ def displayed(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return shown.where(~flat, (small.amax((-2, -1), keepdim=True) > 0).to(shown.dtype))
 
 
-def stretched(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def stretched(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Upsampled and stretched to [0, 1] without rectification: zero attribution is lifted above 0
     whenever some attribution is negative. What plotting a signed map with its own range shows.
     """

@@ -51,7 +51,7 @@ def measured(ev: Evidence, method: Method, metrics: list[Metric], inside: Tensor
     raw = method(ev)
     shown, bright = displayed(raw, ev.net.image_size), upsample(rectify(raw), ev.net.image_size)
     of_kind = {kind: [metric for metric in metrics if metric.kind == kind] for kind in KINDS}
-    found = {}
+    found: dict[str, Tensor] = {}
     if of_kind["leakage"]:
         unseen, halo = (torch.from_numpy(r.copy()).to(raw.device) for r in (ev.regions.unseen, ev.regions.halo))
         found |= {metric.name: metric(bright, unseen, ~halo) for metric in of_kind["leakage"]}

@@ -8,6 +8,7 @@ assert reading <= 0.01, reading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +18,14 @@ from wallcheck.adapters import Door, LeftBehind
 from wallcheck.auditing import applicable, checked_settings, checked_targets, refused, require_wall
 from wallcheck.cams import Method
 from wallcheck.certificate import prove
-from wallcheck.evidence import BUDGET_MB, Evidence
+from wallcheck.evidence import Evidence
 from wallcheck.guarding import each
 from wallcheck.handed import Handed, seen
 from wallcheck.metrics import LEAKAGE, TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
 from wallcheck.regions import On, regions_on
 from wallcheck.statistics import interval, percent, told
+from wallcheck.terminal import told_to
 
 EVERYWHERE = 0.9  # of a map: what is left cannot point at anything
 
@@ -103,7 +105,7 @@ class Reading:
         """All of it in a few lines."""
         lines = [f"{self.method} on {self.net}: {self.metric} {self._value}"]
         lines.append(f"  0 is clean; a constant map scores {self.constant:.3f}")
-        if self.worst is not None:
+        if self.worst is not None and self.place is not None:
             at = f"{self.unit[:-1]} ({self.place[0]}, {self.place[1]})"
             lines.append(
                 f"  worst: image {self.worst}, {self.values[self.worst]:.3f}; its brightest unseen place is {at}"
@@ -144,8 +146,8 @@ def leakage(
     net_name: str | None = None,
     batch_size: int = 16,
     seed: int = 0,
-    budget_mb: float = BUDGET_MB,
-    progress: Callable[[int], None] | None = None,
+    budget_mb: float | None = None,
+    progress: Callable[[int], None] | bool | None = None,
 ) -> Reading:
     """How much positive attribution a method puts where the net provably cannot see.
 
@@ -153,7 +155,8 @@ def leakage(
     of pytorch-grad-cam, torchcam, captum or zennit, as it is; a name, or "package.module:function" (`wallcheck.adapters`). It is
     given `net.model`, the whole ordinary module, on a clean copy. net, images: None is what the wheel ships; a net by its name
     there; a tensor (B, 3, H, W), or an image set. targets: classes explained, None the predicted ones. metric: of leakage.
-    contrast, as for `wallcheck.audit`: the walled twin of a net without a wall.
+    contrast, as for `wallcheck.audit`: the walled twin of a net without a wall. progress: told after each batch how many images more
+    are done; True shows a bar.
 
     The maps' view is measured, and what it adds is kept apart (`wallcheck.handed`). What explain leaves behind is told by a
     `LeftBehind` warning and in the reading. Raises BrokenWall if the net is not blind, ValueError for what does not fit, and
@@ -172,12 +175,12 @@ def leakage(
     proved = prove(blind)
     graph = proved if blind is net else net.graph
     taken = _Taken(method, measured, blind)
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        given = None if targets is None else targets[part]
-        taken.take(Evidence(net, images[part], given, seed=seed, budget_mb=budget_mb, graph=graph), start)
-        if progress is not None:
-            progress(len(images[part]))
+    with told_to(progress, len(images), f"{method.name} on {net_name}") as tell:
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            given = None if targets is None else targets[part]
+            taken.take(Evidence(net, images[part], given, seed=seed, budget_mb=budget_mb, graph=graph), start)
+            tell(len(images[part]))
     return taken.reading(net_name, len(images))
 
 
@@ -191,7 +194,7 @@ def reading_on(evidence: Evidence, explain: object, *, metric: str = "leak_mass"
     return taken.reading(net_name, len(evidence.images))
 
 
-def _shipped(net: object, images: object, name: str | None) -> tuple[BlindNet, Tensor, str]:
+def _shipped(net: Any, images: Any, name: str | None) -> tuple[BlindNet, Tensor, str]:
     """Net, images and the net's name, those of the wheel where none are given."""
     if net is None or isinstance(net, str) or images is None:
         from wallcheck import assets
@@ -222,6 +225,9 @@ class _Taken:
             warnings.simplefilter("always")
             _, _, wrong = each(self.method, ev, lambda raw, places: self._use(raw, places, ev, start))
         self.failures |= {start + place: error for place, error in wrong.items()}
+        for found in self.parts.values():  # a map that is NaN is used as 0 before that is known
+            for place in wrong:
+                found.pop(start + place, None)
         for one in caught:
             if not issubclass(one.category, LeftBehind):
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
@@ -249,14 +255,15 @@ class _Taken:
         """What came through the door, of these images; ours are handed over raw."""
         if self.door is None:
             return seen(raw, self.blind, self.method.grid, raw=True)
-        last = self.door.told[-1]
-        self.door.told.clear()
+        told = self.door.told or []
+        last = told[-1]
+        told.clear()
         if self.blind is not ev.net:  # counted in the twin's region
             last = seen(last.came, self.blind, self.method.grid)
         return last if len(places) == len(last.own) else last.part(places)
 
     def reading(self, net_name: str, count: int) -> Reading:
-        made = self._reading(net_name, count) if self.parts["own"] else None
+        made = self._reading(net_name, count, self.on) if self.on is not None else None
         if self.failures:
             first = min(self.failures)
             raise Unreadable(
@@ -264,18 +271,18 @@ class _Taken:
                 made,
                 self.failures,
             )
+        if made is None:
+            raise ValueError("there were no images to read; pass at least one, (B, 3, H, W)")
         return made
 
-    def _reading(self, net_name: str, count: int) -> Reading:
+    def _reading(self, net_name: str, count: int, on: On) -> Reading:
         values = {name: np.array([of[n] for n in sorted(of)]) for name, of in self.parts.items()}
         found = interval(values["own"])
         _, worst, worst_map = self.worst
-        unseen = self.on.unseen.cpu().numpy()
+        unseen = on.unseen.cpu().numpy()
         whole = np.full(count, np.nan)
         whole[sorted(self.parts["own"])] = values["own"]
-        constant = self.metric(
-            torch.ones(1, *unseen.shape, device=self.on.unseen.device), self.on.unseen, self.on.counted
-        )
+        constant = self.metric(torch.ones(1, *unseen.shape, device=on.unseen.device), on.unseen, on.counted)
         return Reading(
             method=self.method.name,
             net=net_name,
@@ -284,8 +291,8 @@ class _Taken:
             interval=(float(found["low"]), float(found["high"])),
             images=len(values["own"]),
             worst=worst,
-            place=None if worst is None else _brightest(worst_map, unseen),
-            unit=self.on.unit,
+            place=None if worst_map is None else _brightest(worst_map, unseen),
+            unit=on.unit,
             constant=float(constant[0]),
             empty=float(found["empty"]),
             came=_mean(values["came"]),

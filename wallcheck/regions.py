@@ -38,11 +38,11 @@ class On:
 
 
 def regions_on(
-    net: BlindNet, shape: tuple[int, int], device: torch.device | str = "cpu", grid: str | None = None
+    net: BlindNet, shape: tuple[int, ...], device: torch.device | str = "cpu", grid: str | None = None
 ) -> On:
     """The positions of maps (B, h, w) of the net: cells where they have its grid, pixels otherwise. grid: "cells" or "pixels", for
     nets whose cells are as many as their pixels; pixels if not given."""
-    shape = tuple(shape)
+    shape = (shape[0], shape[1])
     if shape == tuple(net.wall.seen.shape) and (shape != tuple(net.image_size) or grid == "cells"):
         unseen = _tensor(net.wall.unseen, device)
         return On("cells", unseen, torch.ones_like(unseen), shape)

@@ -35,5 +35,7 @@ def ssim(one: Tensor, other: Tensor) -> Tensor:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     pictures = (one[:, None].double(), other[:, None].double())
-    found = structural_similarity_index_measure(*pictures, reduction="none", data_range=1.0).reshape(len(one))
-    return found.masked_fill(one.amax((1, 2)) == one.amin((1, 2)), nan)
+    found = structural_similarity_index_measure(*pictures, reduction="none", data_range=1.0)
+    if not isinstance(found, Tensor):
+        raise TypeError(f"torchmetrics gave {type(found).__name__}, expected a tensor; use another version of it")
+    return found.reshape(len(one)).masked_fill(one.amax((1, 2)) == one.amin((1, 2)), nan)

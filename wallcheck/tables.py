@@ -1,115 +1,132 @@
-"""Tables, progress and notices on a terminal."""
+"""Tables and notices of what was measured."""
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from wallcheck.cams import METHODS
 from wallcheck.models import WhereToCut
-from wallcheck.reading import nothing_said
+from wallcheck.reading import EVERYWHERE, nothing_said
+from wallcheck.results import Rows, grouped, rows_of
 from wallcheck.results import told as told_failure
 from wallcheck.statistics import interval, percent, told
-from wallcheck.writing import say
+from wallcheck.terminal import Column, Listing, markdown, progress_bar, show, show_listing
+
+__all__ = [
+    "EVERYWHERE",
+    "NOT_TOLD",
+    "layers_listing",
+    "leakage_listing",
+    "leakage_markdown",
+    "masses",
+    "print_leakage",
+    "progress_bar",
+    "says_nothing",
+]
 
 MISSED, BRIGHT = "missed", "bright_area"
+# view, on, metric of the columns
+MASS, L2, TRUTH = ("rectified", "grid", "leak_mass"), ("displayed", "image", "leak_l2"), ("raw", "grid", MISSED)
+COLUMNS = {MASS, L2, TRUTH} | {
+    ("rectified", on, metric) for on in ("grid", "image") for metric in ("leak_mass", "leak_any")
+}
+NONE = interval(np.zeros(0))
 NOT_TOLD = "missed: not known, because the head does not add up over cells, so that what each adds to the logit has no one answer"
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on a terminal and nothing elsewhere; yields tell(done, total, what)."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
-
-
-def print_leakage(rows: pd.DataFrame) -> None:
+def print_leakage(rows: pd.DataFrame | Rows) -> None:
     """One table per net and image set: methods by rows, the measures people ask for by columns; below, warnings of maps that say
     nothing, and what is missing."""
-    for (net, images), part in rows.groupby(["net", "images"], observed=True):
-        show(leakage_table(part, f"{net} on {images}"), 140)
-        for warning in says_nothing(part):
+    rows = rows_of(rows)
+    for listing, warnings in _parts(rows):
+        show_listing(listing)
+        for warning in warnings:
             show(Text(f"warning: {warning}"), 140)
-    for failure in rows.attrs.get("failures", ()):
+    for failure in rows.failures:
         show(Text(f"missing: {told_failure(failure)}"), 120)
 
 
-def print_layers(found: Sequence[WhereToCut], title: str) -> None:
+def leakage_markdown(rows: pd.DataFrame | Rows) -> str:
+    """The same as Markdown."""
+    rows = rows_of(rows)
+    parts = [markdown(listing) + "".join(f"\n\n> {one}" for one in warnings) for listing, warnings in _parts(rows)]
+    missing = [f"> missing: {told_failure(failure)}" for failure in rows.failures]
+    return "\n\n".join([*parts, *missing])
+
+
+def _parts(rows: Rows) -> Iterator[tuple[Listing, list[str]]]:
+    for net, images in sorted({measure[:2] for measure in rows.measures}):
+        part = rows.select(net=net, images=images)
+        yield leakage_listing(part, f"{net} on {images}"), says_nothing(part)
+
+
+def masses(rows: pd.DataFrame | Rows) -> Iterator[tuple[tuple[str, str, str], np.ndarray]]:
+    """(net, images, method) -> the share of positive attribution that is unseen, by image: on cells, or on the image where a pixel
+    map has none."""
+    mass = rows_of(rows).select(view="rectified", metric="leak_mass")
+    on_cells = {measure[:3] for measure in mass.select(on="grid").measures}
+    chosen = mass.where(lambda measure: measure.on == "grid" or measure[:3] not in on_cells)
+    yield from grouped(chosen, ["net", "images", "method"])
+
+
+def layers_listing(found: Sequence[WhereToCut], title: str) -> Listing:
     """Where a model can be cut: the pixels that each kind of wall hides, loud where it hides none."""
-    table = Table(title=title, title_justify="left")
-    for heading in ("layer", "also", "map"):
-        table.add_column(heading)
-    for heading in ("head wall hides", "trunk wall hides"):
-        table.add_column(heading, justify="right")
+    columns = [
+        Column("layer"),
+        Column("also", spare=2),
+        Column("map", spare=1),
+        Column("head wall hides", right=True),
+        Column("trunk wall hides", right=True),
+    ]
+    rows = []
     for one in found:
         cells = f"{one.shape[0]} x {one.shape[1]} x {one.shape[2]}" + (f" + {one.prefix} tokens" if one.prefix else "")
-        table.add_row(one.name, ", ".join(one.also), cells, *(_hidden(n, one.pixels) for n in (one.head, one.trunk)))
-    show(table, 140)
+        rows.append((one.name, ", ".join(one.also), cells, *(_hidden(n, one.pixels) for n in (one.head, one.trunk))))
+    return Listing(title, columns, rows)
 
 
-def _hidden(pixels: int | None, of: int) -> Text:
+def _hidden(pixels: int | None, of: int) -> str:
     if pixels is None:
-        return Text("cannot stand", style="dim")
-    return Text("NONE", style="bold red") if not pixels else Text(f"{pixels} ({percent(pixels / of)})")
+        return "cannot stand"
+    return "NONE" if not pixels else f"{pixels} ({percent(pixels / of)})"
 
 
-def show(what: Table | Text | str, width: int) -> None:
-    """Print, `width` wide where there is no terminal; a reader who has left (`| head`) is no error."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else width)
-    with console.capture() as drawn:
-        console.print(what)
-    say(drawn.get().rstrip("\n"))
+def leakage_listing(rows: pd.DataFrame | Rows, title: str) -> Listing:
+    """Methods in the order of their families; 95 % intervals over images, and the share of empty maps beside each mean.
+    rows: of one net on one image set."""
+    rows = rows_of(rows)
+    told_truth = MISSED in rows.unique("metric")
+    asked = told_truth or BRIGHT in rows.unique("metric")
+    columns = [
+        Column("method"),
+        Column("family", spare=4),
+        Column("mass on unseen cells", right=True),
+        Column("L2 share as displayed", spare=2, right=True),
+        Column("any", spare=3, right=True),
+        *([Column(MISSED, spare=1, right=True)] if asked else []),
+    ]
+    shown = rows.where(lambda measure: measure[3:] in COLUMNS)
+    found = {key: interval(values) for key, values in grouped(shown, ["method", "view", "on", "metric"])}
+    lines = []
+    for name in sorted(rows.unique("method"), key=_place):
+        on = "grid" if (name, *MASS) in found else "image"  # a pixel map has no cells
+        keys = [(name, "rectified", on, "leak_mass"), (name, *L2), (name, "rectified", on, "leak_any")]
+        cells = [told(found.get(key, NONE), style) for key, style in zip(keys, (".3f", ".3f", ".0%"), strict=True)]
+        missed = [told(found[name, *TRUTH]) if (name, *TRUTH) in found else ""] if asked else []
+        lines.append((name, METHODS[name].family if name in METHODS else "own", *cells, *missed))
+    return Listing(title, columns, lines, NOT_TOLD if asked and not told_truth else "")
 
 
-def leakage_table(rows: pd.DataFrame, title: str) -> Table:
-    """Methods in the order of their families; 95 % intervals over images, and the share of empty maps beside each mean."""
-    told_truth = (rows["metric"] == MISSED).any()
-    asked = told_truth or (rows["metric"] == BRIGHT).any()
-    table = Table(title=title, title_justify="left", caption=None if told_truth or not asked else NOT_TOLD)
-    for heading in ("method", "family"):
-        table.add_column(heading)
-    for heading in ("mass on unseen cells", "L2 share as displayed", "any", *([MISSED] if asked else [])):
-        table.add_column(heading, justify="right")
-    present = set(rows["method"].unique())
-    for name in sorted(present, key=_place):
-        of = rows[rows["method"] == name]
-        mass, shown = _values(of, "rectified", "grid", "leak_mass"), _values(of, "displayed", "image", "leak_l2")
-        leaks = _values(of, "rectified", "grid", "leak_any")
-        if not len(mass):  # a pixel map has no cells
-            mass, leaks = _values(of, "rectified", "image", "leak_mass"), _values(of, "rectified", "image", "leak_any")
-        family = METHODS[name].family if name in METHODS else "own"
-        cells = told(interval(mass)), told(interval(shown)), told(interval(leaks), ".0%")
-        table.add_row(name, family, *cells, *([missed_of(of)] if asked else []))
-    return table
-
-
-def missed_of(rows: pd.DataFrame) -> str:
-    """What a method misses, with its interval; nothing where it is not known."""
-    values = _values(rows, "raw", "grid", MISSED)
-    return told(interval(values)) if len(values) else ""
-
-
-def says_nothing(rows: pd.DataFrame) -> list[str]:
+def says_nothing(rows: pd.DataFrame | Rows) -> list[str]:
     """A line for each method, controls aside, some of whose maps are empty or bright everywhere: such maps pass one side of the
     test by saying nothing."""
     lines = []
-    for name, part in rows[rows["metric"] == BRIGHT].groupby("method", observed=True):
+    for (name,), values in grouped(rows_of(rows).select(metric=BRIGHT), ["method"]):
         if name not in METHODS or METHODS[name].family != "control":
-            lines += nothing_said(name, part["value"].to_numpy())
+            lines += nothing_said(name, values)
     return lines
-
-
-def _values(rows: pd.DataFrame, view: str, on: str, metric: str):
-    chosen = (rows["view"] == view) & (rows["on"] == on) & (rows["metric"] == metric)
-    return rows.loc[chosen, "value"].to_numpy()
 
 
 def _place(name: str) -> tuple[int, str]:

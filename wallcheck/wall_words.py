@@ -15,14 +15,14 @@ def in_words(wall: Wall, found: Regions) -> str:
     if wall.is_open:
         return "no wall: every cell is seen"
     unseen = (
-        f"{_place(found.unseen)} of pixels ({100 * found.unseen.mean():.1f} %)" if found.unseen.any() else "NO PIXEL"
+        f"{place(found.unseen)} of pixels ({100 * found.unseen.mean():.1f} %)" if found.unseen.any() else "NO PIXEL"
     )
-    return f"behind the wall: {_place(wall.unseen)} of cells; unseen: {unseen}"
+    return f"behind the wall: {place(wall.unseen)} of cells; unseen: {unseen}"
 
 
-def _place(mask: np.ndarray) -> str:
-    """rows 2..3 of 4, where the mask is whole rows or columns side by side; else how many of all."""
-    for name, lines in (("rows", mask.all(1)), ("columns", mask.all(0))):
+def place(mask: np.ndarray) -> str:
+    """A region in words: rows 2..3 of 4, where the mask is whole rows or columns side by side; else how many of all."""
+    for name, lines in (("rows", np.asarray(mask.all(1))), ("columns", np.asarray(mask.all(0)))):
         places = np.flatnonzero(lines)
         is_strip = mask.any() and len(places) * mask.size == mask.sum() * len(lines)
         if is_strip and places[-1] - places[0] + 1 == len(places):

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,19 @@ def beside(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A new folder next to path, of its own as in `beside`; the block gives it its name. What is left of it is removed, and so is
+    what killed processes left beside path."""
+    partial = _partial(path)
+    try:
+        sweep(path.parent)
+        partial.mkdir()
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,11 +85,11 @@ def _partial(path: Path) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers of this machine left beside their files when they were killed; living ones are left alone."""
+    """Remove what writers of this machine left beside their files and folders when they were killed; living ones are left alone."""
     for path in folder.glob(".*.partial"):
         found = PARTIAL.fullmatch(path.name)
         if found and found["host"] == HOST and not _lives(int(found["process"])):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _lives(process: int) -> bool:

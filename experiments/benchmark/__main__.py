@@ -6,7 +6,7 @@
     python -m experiments.benchmark --full                   methods that rescore every channel on all images, and
                                                              whole where memory is measured; many hours
 
-One process, the same net, images and threads; every pair runs in turn, in both orders, and the ratio is taken within each round.
+One process, the same net, images and threads, float32 multiplied alike (--precisions); every pair runs in turn, in both orders, and the ratio is taken within each round.
 Each time includes all work from the image on. Maps are compared in the same run. Memory of a CPU is measured in
 processes of their own. Leaves benchmark.json, benchmark.md, benchmark.png and benchmark.pdf in --out.
 """
@@ -33,7 +33,7 @@ from experiments.benchmark.timing import matrix_rate, operations, peak_apart, pe
 from experiments.disagreements.cases import drawn
 from experiments.disagreements.comparisons import PACKAGES
 from wallcheck import models
-from wallcheck.evidence import BUDGET_MB
+from wallcheck.graph import PRECISIONS
 from wallcheck.results import versions
 from wallcheck.tables import progress_bar
 from wallcheck.writing import write_text
@@ -54,7 +54,9 @@ class Benchmark:
         rounds: of each comparison, at most.
         seconds: of each comparison, after which no further round is begun.
         threads: of torch; its own choice if 0.
-        budget_mb: memory that one chunk of rescoring may take.
+        budget_mb: memory that one chunk may take; what the device suggests if not given.
+        precisions: exact, full float32 for all; fast, TF32 for all and bfloat16 in our rescoring; on a GPU both if none is given, on a
+            CPU exact.
         memory: measure memory too.
         full: run methods that rescore every channel on all images and whole, which takes hours.
         only: works to measure again, "suite", "lift" or names of methods; the others are kept from the benchmark.json in `out`.
@@ -68,7 +70,8 @@ class Benchmark:
     rounds: int = 5
     seconds: float = 240
     threads: int = 0
-    budget_mb: float = BUDGET_MB
+    budget_mb: float | None = None
+    precisions: list[str] = field(default_factory=list)
     memory: bool = True
     full: bool = False
     only: list[str] = field(default_factory=list)
@@ -76,22 +79,22 @@ class Benchmark:
     out: str = "runs/benchmark"
 
 
-def measure(name: str, device: str, options: Benchmark, tell: Tell, before: Measured | None = None) -> Measured:
+def measure(
+    name: str, device: str, precision: str, options: Benchmark, tell: Tell, before: Measured | None = None
+) -> Measured:
     """before: what is kept of it where only some works are asked for."""
     net = drawn(models.PRESETS[name]()).to(device)
-    setting = Setting(
-        net, images_of(net, options.batch), options.rounds, options.seconds, options.budget_mb, options.full
-    )
-    rate, count = matrix_rate(setting.device), operations(net, setting.images)
-    now = list(
-        duels_of(setting, options.only, lambda done, total, what: tell(done, total, f"{name}, {device}: {what}"))
-    )
+    about = options.rounds, options.seconds, options.budget_mb, options.full, precision
+    setting = Setting(net, images_of(net, options.batch), *about)
+    rate, count = setting.alike(lambda: matrix_rate(setting.device))(), operations(net, setting.images)
+    where = f"{name}, {device}, {precision}"
+    now = list(duels_of(setting, options.only, lambda done, total, what: tell(done, total, f"{where}: {what}")))
     duels = {(d.name.partition(",")[0], d.against): d for d in [*(before.duels if before else ()), *now]}
     memory = before.memory if before else {}
-    if options.memory:
+    if options.memory and precision == "exact":
         memory = memory | dict(memory_of(name, setting, options, tell))
     about = options.batch, torch.get_num_threads(), rate, count
-    return Measured(name, device, *about, list(duels.values()), memory, options.budget_mb)
+    return Measured(name, device, *about, list(duels.values()), memory, options.budget_mb, precision)
 
 
 def duels_of(setting: Setting, only: Sequence[str], tell: Tell) -> Iterator[Duel]:
@@ -126,15 +129,20 @@ def main(options: Benchmark) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     devices = options.devices or ["cpu"] + ["cuda"] * torch.cuda.is_available()
+    asked = [
+        (name, device, precision)
+        for device in devices
+        for name in options.nets
+        for precision in options.precisions or PRECISIONS[: 2 if device == "cuda" else 1]
+    ]
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     found = kept_in(out) if options.only else {}
     told = replace(options, only=again(out, options.only)) if options.only else options
     with progress_bar() as tell:
-        for device in devices:
-            for name in options.nets:
-                found[name, device] = measure(name, device, options, tell, found.get((name, device)))
-                write(out, told, list(found.values()))  # what is measured is kept if a later part fails
+        for one in asked:
+            found[one] = measure(*one, options, tell, found.get(one))
+            write(out, told, list(found.values()))  # what is measured is kept if a later part fails
     Console(width=None if sys.stdout.isatty() else 140).print(Markdown((out / "benchmark.md").read_text()))
 
 
@@ -151,11 +159,14 @@ def write(out: Path, options: Benchmark, found: list[Measured]) -> None:
     draw(out, kept)
 
 
-def kept_in(out: Path) -> dict[tuple[str, str], Measured]:
-    """(net, device) -> what benchmark.json holds of it."""
+def kept_in(out: Path) -> dict[tuple[str, str, str], Measured]:
+    """(net, device, precision) -> what benchmark.json holds of it."""
     if not (out / "benchmark.json").is_file():
         raise FileNotFoundError(f"{out} holds no benchmark.json to measure works of anew; leave out --only first")
-    return {(one.net, one.device): one for one in measured_in(json.loads((out / "benchmark.json").read_text()))}
+    return {
+        (one.net, one.device, one.precision): one
+        for one in measured_in(json.loads((out / "benchmark.json").read_text()))
+    }
 
 
 def again(out: Path, only: Sequence[str]) -> list[str]:

@@ -3,8 +3,9 @@
 import copy
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,8 +17,11 @@ from wallcheck import adapters
 from wallcheck.adapters._stand_in import stand_in
 from wallcheck.cams import METHODS, Method
 from wallcheck.evidence import Evidence
+from wallcheck.graph import plainly
 from wallcheck.keeping import undisturbed
 from wallcheck.models import BlindNet
+
+T = TypeVar("T")
 
 CHEAP = ("1F", "1F+1b")  # costs of the methods that one forward and one backward through the head serve
 
@@ -27,15 +31,16 @@ class Setting:
     """The net and images of all measurements, and how long to measure.
 
     rounds: at most so many; seconds: of one comparison, beyond which no further round is begun.
-    budget_mb: of rescoring.
+    budget_mb: of what is computed at once; None is `Evidence`'s own choice. precision: of ours and theirs alike, see `alike`.
     """
 
     net: BlindNet
     images: Tensor
     rounds: int = 5
     seconds: float = 60
-    budget_mb: float = 256
+    budget_mb: float | None = None
     full: bool = False
+    precision: str = "exact"
 
     @property
     def device(self) -> torch.device:
@@ -43,7 +48,17 @@ class Setting:
 
     def evidence(self, images: Tensor | None = None) -> Evidence:
         """Fresh evidence: nothing computed yet."""
-        return Evidence(self.net, self.images if images is None else images, budget_mb=self.budget_mb)
+        images = self.images if images is None else images
+        return Evidence(self.net, images, budget_mb=self.budget_mb, precision=self.precision)
+
+    def alike(self, work: Callable[[], T]) -> Callable[[], T]:
+        """A work that is not ours, with float32 multiplied as it is in ours."""
+
+        def done() -> T:
+            with plainly(self.device, self.precision):
+                return work()
+
+        return done
 
     def images_for(self, method: Method) -> Tensor:
         """One image for methods that rescore every channel, unless the measurement is full; else all."""
@@ -55,7 +70,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Duel:
-    """ours against theirs: seconds per image in each round, and the largest difference of the maps over their peak."""
+    """ours against theirs: seconds per image in each round, and the largest difference of the maps over their peak. error: where
+    precision is not "exact", how far our map is from the exact one, over its peak."""
 
     name: str
     against: str
@@ -64,6 +80,7 @@ class Duel:
     theirs: list[float] = field(default_factory=list)
     difference: float | None = None
     note: str = ""
+    error: float | None = None
 
     @property
     def speedup(self) -> Ratio:
@@ -119,7 +136,7 @@ def adapter_seconds(setting: Setting) -> float:
         with undisturbed(0):
             stand_in(setting.net)
 
-    return median(alternate([empty], 5, 10, setting.device)[0])
+    return median(alternate([setting.alike(empty)], 5, 10, setting.device)[0])
 
 
 def duel(pair: Comparison, setting: Setting) -> Duel:
@@ -131,13 +148,21 @@ def duel(pair: Comparison, setting: Setting) -> Duel:
     if (expected := least_seconds(ours, theirs_on)) > setting.seconds and not setting.full:
         return Duel(*about, note=f"left out: {expected:.0f} s a call, see --full")
     try:
-        difference = gap(*pair.maps(theirs_on))
+        difference = gap(*setting.alike(lambda: pair.maps(theirs_on))())
     except Exception as error:  # another library's, of any kind
         return Duel(*about, note=f"does not run: {type(error).__name__}")
-    own, its = setting.time(lambda: ours(setting.evidence(images)), lambda: pair.theirs_on(theirs_on))
+    own, its = setting.time(lambda: ours(setting.evidence(images)), setting.alike(lambda: pair.theirs_on(theirs_on)))
+    error = None if setting.precision == "exact" else error_of(ours, setting, images)
     spent = adapter_seconds(setting)
     per_image = [[t / len(images) for t in own], [max(t - spent, 1e-9) / len(images) for t in its]]
-    return Duel(*about, *per_image, difference, note="" if len(own) > 1 else "one round")
+    return Duel(*about, *per_image, difference, note="" if len(own) > 1 else "one round", error=error)
+
+
+def error_of(method: Method, setting: Setting, images: Tensor) -> float:
+    """How far the map is from the one in full float32, of the same classes, as a share of its peak."""
+    exact = replace(setting, precision="exact").evidence(images)
+    fast = Evidence(setting.net, images, exact.targets, budget_mb=setting.budget_mb, precision=setting.precision)
+    return gap(method(fast), method(exact))
 
 
 def least_seconds(method: Method, evidence: Evidence) -> float:
@@ -165,10 +190,10 @@ def suite_duels(setting: Setting) -> list[Duel]:
             setting.net.activations(setting.images)
 
     works = (
-        forward,
+        setting.alike(forward),
         lambda: together(methods, setting.evidence()),
         lambda: together(shared, setting.evidence()),
-        lambda: together(list(peers.values()), theirs_on),
+        setting.alike(lambda: together(list(peers.values()), theirs_on)),
     )
     *ours, theirs = ([t / count for t in times] for times in setting.time(*works))
     spent = adapter_seconds(setting) * len(peers) / count

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 
 from experiments.benchmark.duels import Duel
-from wallcheck.evidence import BUDGET_MB
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything measured on one net and device; memory in MiB above the loaded model."""
+    """Everything measured on one net and device in one precision; memory in MiB above the loaded model; budget_mb: of what is
+    computed at once, None where it followed the device."""
 
     net: str
     device: str
@@ -18,7 +18,8 @@ class Measured:
     operations: int
     duels: list[Duel] = field(default_factory=list)
     memory: dict[str, float] = field(default_factory=dict)
-    budget_mb: float = BUDGET_MB
+    budget_mb: float | None = None
+    precision: str = "exact"
 
     @property
     def limit(self) -> float:

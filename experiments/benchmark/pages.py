@@ -5,11 +5,17 @@ from matplotlib.patches import Patch
 
 from experiments.benchmark.duels import Duel
 from experiments.benchmark.measured import Measured
+from wallcheck.memory import BUDGET_MB
 from wallcheck.plots._style import BLUE, GREEN, GREY, ORANGE
 
 COLOURS = {"pytorch_grad_cam": ORANGE, "torchcam": BLUE, "captum": GREEN}
+HATCHES = {"pytorch_grad_cam": "", "torchcam": "/////", "captum": "....."}  # told apart without colour too
 LABELS = {"pytorch_grad_cam": "pytorch-grad-cam", "torchcam": "torchcam", "captum": "captum"}
 
+WORDS = {
+    "exact": "full float32 in ours and theirs",
+    "fast": "TF32 in ours and theirs, bfloat16 in our rescoring of images; *error*: how far our map is from the exact one, over its peak",
+}
 BRIEF = (
     "Of the masked images of a rescoring method the first four portions go through the features and the others are given "
     "copies of what came out, which holds as much and takes a fraction of the time (`--full` runs all):"
@@ -45,9 +51,9 @@ def _section(one: Measured, about: dict) -> list[str]:
     methods = [d for d in one.duels if d not in suite]
     lines = [
         "",
-        f"## {one.net} on {one.device}: {one.batch} images at once, {one.threads} threads",
+        f"## {one.net} on {one.device}, {one.precision}: {one.batch} images at once, {one.threads} threads",
         "",
-        f"A large matrix product or convolution runs at {one.rate / 1e9:.0f} GFLOP/s here, one forward to the target layer takes "
+        f"Precision: {WORDS[one.precision]}. A large matrix product or convolution runs at {one.rate / 1e9:.0f} GFLOP/s here, one forward to the target layer takes "
         f"{one.operations / 2e9:.3g} G multiply-adds: not under {one.limit:.2g} s per image by that rate.",
     ]
     if forward:
@@ -60,14 +66,14 @@ def _section(one: Measured, about: dict) -> list[str]:
     lines += [f"| {d.name} | {d.against} | {_seconds(d)} | {d.share} | {d.speedup} |" for d in suite]
     lines += [
         "",
-        "| method | library | images | seconds, ours | theirs | times faster | difference | |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | library | images | seconds, ours | theirs | times faster | difference | error | |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_row(d) for d in methods]
     if one.memory:
         lines += [
             "",
-            f"Memory above the loaded model at its peak, {one.batch} images at once, rescoring budget {one.budget_mb:g} MiB. "
+            f"Memory above the loaded model at its peak, {one.batch} images at once, budget {_budget(one)}. "
             + ("" if about["options"]["full"] else BRIEF),
         ]
         lines += ["", "| what | MiB |", "|---|---|", *(f"| {what} | {mb:.0f} |" for what, mb in one.memory.items())]
@@ -76,9 +82,15 @@ def _section(one: Measured, about: dict) -> list[str]:
 
 def _row(duel: Duel) -> str:
     if not duel.ours:
-        return f"| `{duel.name}` | {duel.against} | {duel.images} | | | | | {duel.note} |"
-    measured = f"{_seconds(duel)} | {duel.speedup} | {duel.difference:.0e}"
+        return f"| `{duel.name}` | {duel.against} | {duel.images} | | | | | | {duel.note} |"
+    error = "" if duel.error is None else f"{duel.error:.0e}"
+    measured = f"{_seconds(duel)} | {duel.speedup} | {duel.difference:.0e} | {error}"
     return f"| `{duel.name}` | {duel.against} | {duel.images} | {measured} | {duel.note} |"
+
+
+def _budget(one: Measured) -> str:
+    given = BUDGET_MB if one.budget_mb is None and one.device == "cpu" else one.budget_mb
+    return "by free memory" if given is None else f"{given:g} MiB"
 
 
 def _seconds(duel: Duel) -> str:
@@ -92,8 +104,11 @@ def chart(found: list[Measured]) -> Figure:
     figure = Figure(figsize=(4.2 * max(len(panels), 1.5), 1.2 + 0.19 * longest), layout="constrained")
     for axes, (one, duels) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _bars(axes, duels)
-        axes.set_title(f"{one.net}, {one.device}", loc="left", fontsize=9)
-    handles = [Patch(color=colour, label=LABELS[library]) for library, colour in COLOURS.items()]
+        axes.set_title(f"{one.net}, {one.device}, {one.precision}", loc="left", fontsize=9)
+    handles = [
+        Patch(facecolor=colour, edgecolor="white", hatch=HATCHES[library], label=LABELS[library])
+        for library, colour in COLOURS.items()
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
@@ -106,14 +121,18 @@ def library_of(duel: Duel) -> str | None:
 
 def _bars(axes, duels: list[Duel]) -> None:
     ratios = [duel.speedup for duel in duels]
-    axes.barh(
+    bars = axes.barh(
         range(len(duels)),
         [r.middle - 1 for r in ratios],
         left=1,  # as fast as the other
         xerr=[[r.middle - r.low for r in ratios], [r.high - r.middle for r in ratios]],
         color=[COLOURS[library_of(duel)] for duel in duels],
+        edgecolor="white",
+        linewidth=0,
         error_kw=dict(lw=0.8, ecolor=GREY),
     )
+    for bar, duel in zip(bars, duels, strict=True):
+        bar.set_hatch(HATCHES[library_of(duel)])
     for place, found in enumerate(ratios):
         axes.text(max(found.high, 1) * 1.1, place, f"{found.middle:.3g}", va="center", fontsize=6.5)
     axes.set_yticks(range(len(duels)), [duel.name for duel in duels], fontsize=7)

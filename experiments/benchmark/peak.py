@@ -48,7 +48,7 @@ def work_of(what: str, setting: Setting, brief: bool = False) -> Callable[[], ob
 
     def ours() -> object:
         kind = Brief if brief else Evidence
-        evidence = kind(setting.net, setting.images, budget_mb=setting.budget_mb)
+        evidence = kind(setting.net, setting.images, budget_mb=setting.budget_mb, precision=setting.precision)
         return together(cheap_suite(setting.net) if what == "cheap suite" else [METHODS[what]], evidence)
 
     return ours
@@ -60,7 +60,9 @@ def images_of(net: models.BlindNet, count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, 3, *net.image_size, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
-def peak(net: str, what: str, batch: int, budget_mb: float = 256, threads: int = 0, brief: bool = False) -> float:
+def peak(
+    net: str, what: str, batch: int, budget_mb: float | None = None, threads: int = 0, brief: bool = False
+) -> float:
     """MiB above the loaded model."""
     if threads:
         torch.set_num_threads(threads)

@@ -225,6 +225,7 @@ TORCHCAM = (
         TC,
         "SmoothGradCAMpp",
         "relu(G) and the activations summed are those of the last noisy pass; noise sigma 0.3 whatever the image",
+        options={"num_samples": 8},  # as many as ours
         settled=settling.smooth_on_our_noise,
     ),
     pair(
@@ -245,7 +246,8 @@ TORCHCAM = (
         "sscam",
         TC,
         "SSCAM",
-        "noise of its own for every channel and image, 35 draws; ours is one field for all, 10 draws",
+        "noise of its own for every channel and image; ours is one field for all",
+        options={"num_samples": 10},  # as many as ours; its own choice is 35
         settled=settling.sscam_on_our_noise,
     ),
     pair(

@@ -82,7 +82,7 @@ def page(name: str, table: pd.DataFrame, facts: list[dict], words: str, images: 
     )
     return f"""# Do modern networks see through walls?
 
-Made by `python -m experiments.zoo {words}`; not written by hand. Settings, versions and figures are in `{name}.json`.
+Made by `{" ".join(["python -m experiments.zoo", *words.split()])}`; not written by hand. Settings, versions and figures are in `{name}.json`.
 
 Every network stands behind a wall that is proved on its own graph. Behind a *head* wall the head is handed the seen cells of the
 layer alone; behind a *trunk* wall nothing crosses in any layer, so exactly one side of the image is unseen. The table gives the share

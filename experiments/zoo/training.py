@@ -79,23 +79,38 @@ def _spread(net: BlindNet) -> Callable[[Tensor], Tensor]:
 
 
 def fitted(model: nn.Module, net: BlindNet, folder: Path, epochs: int, seed: int, device: str = "cpu") -> nn.Module:
-    """The model trained behind the wall of net on folder / train: cross-entropy, AdamW, one cycle; in eval mode after it."""
+    """The model trained behind the wall of net on folder / train: `fit`; in eval mode after it."""
     batches = Batches(open_labelled(folder, "train"), net.image_size[0], "flip", seed)
-    order = ShuffledBatches(len(batches), BATCH, seed)
-    model.to(device).train()
+    with behind(model.to(device), net) as logits_of:
+        return fit(model, logits_of, batches, epochs, seed)
+
+
+def fit(
+    model: nn.Module,
+    logits_of: Callable[[Tensor], Tensor],
+    batches: Batches,
+    epochs: int,
+    seed: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> nn.Module:
+    """model trained on these batches, in eval mode after it: cross-entropy, AdamW, one cycle. logits_of: what runs it; tell:
+    told after each step how many of how many are done."""
+    order, device = ShuffledBatches(len(batches), BATCH, seed), next(model.parameters()).device
+    model.train()
     optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY)
     steps = max(epochs * len(order), 6)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.2)
-    with behind(model, net) as logits_of, torch.random.fork_rng():
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         for epoch in range(epochs):
             order.set_epoch(epoch)
-            for numbers in order:
+            for number, numbers in enumerate(order):
                 images, labels = (each.to(device) for each in batches[numbers])
                 optimiser.zero_grad()
                 cross_entropy(logits_of(images), labels).backward()
                 optimiser.step()
                 cycle.step()
+                tell(epoch * len(order) + number + 1, epochs * len(order))
     return model.eval()
 
 

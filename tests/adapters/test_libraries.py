@@ -13,6 +13,7 @@ from tests.graph.nets import Classifier, drawn
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck import adapters
 from wallcheck.adapters._stand_in import stand_in
+from wallcheck.auditing import audit
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.graph import _tidy
@@ -174,3 +175,14 @@ def test_a_missing_library_says_how_to_get_it(evidence, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
     with pytest.raises(ImportError, match=r"pip install 'wallcheck\[peers\]'"):
         adapters.captum("Saliency")(evidence)
+
+
+def test_an_explainer_built_on_the_ordinary_module_goes_on_after_an_audit():
+    """Each audit makes and proves the graph anew; as long as it is the same function, the module stays the same one."""
+    net = tiny()
+    before, layer = net.model, net.target_layer
+    audit(net, photos(2)[0], ["gradcam"], metrics=["leak_mass"])
+    assert net.model is before and net.target_layer is layer
+    net.head[1].weight.data += 1
+    audit(net, photos(2)[0], ["gradcam"], metrics=["leak_mass"])
+    assert torch.equal(net.model(photos(2)[0]), net(photos(2)[0]))

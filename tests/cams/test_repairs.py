@@ -84,7 +84,7 @@ def test_the_command_leaves_rows_figure_and_page(study):
     assert len(rows) == len(methods) * len(repairs.MEASURED) * 4
     assert {path.name for path in (study / "run" / "figures").iterdir()} == {"repairs.pdf", "repairs.png"}
     page = (study / "docs" / "repairs.md").read_text()
-    assert "| sealed_gradcam − gradcam |" in page
+    assert "| sealed Grad-CAM − Grad-CAM |" in page and "leak_mass (pixels) ↓" in page
     assert "first 4 images of `patches`" in page
     assert (study / "docs" / "repairs.png").is_file()
 

@@ -1,6 +1,8 @@
 """The image sets of data_gen: what is above and below the wall, what is stored, what a failure leaves behind."""
 
 import json
+import multiprocessing
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +18,7 @@ import data_gen
 from data_gen import CLASSES, SETS, Scene, draw, make_set, making
 from data_gen.contact import class_sheet, set_sheet
 from data_gen.recipes import RECIPES, Frame, plan, samples
+from wallcheck.writing import HOST
 
 ROOT = Path(__file__).parents[2]
 CONTROLS = [name for name in SETS if name.startswith("mix_")]
@@ -213,11 +216,47 @@ def test_an_interrupted_run_leaves_nothing_and_can_be_repeated(tmp_path, monkeyp
 
 
 def test_what_a_killed_run_left_is_cleared_away(tmp_path):
-    left = tmp_path / ".val.part"
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    process.start()
+    process.join()
+    left = tmp_path / f".val.{HOST}-{process.pid}-0123abcd.partial"
     left.mkdir()
     (left / "images.npy").write_text("half")
     make_set("val", tmp_path, count=4, size=32)
     assert not left.exists()
+
+
+def test_two_processes_that_make_one_set_at_once_both_end_well(tmp_path):
+    alone = contents(make_set("val", tmp_path / "alone", count=6, size=32))
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    both = [context.Process(target=_make_beside, args=(barrier, tmp_path / "both")) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert [path.name for path in (tmp_path / "both").iterdir()] == ["val"]
+    assert contents(tmp_path / "both" / "val") == alone
+
+
+def _make_beside(barrier, out) -> None:
+    """Both are within the making before either goes on."""
+    make_set("val", out, count=6, size=32, on_progress=lambda _: barrier.wait(30))
+
+
+def test_a_set_that_another_process_put_there_meanwhile_is_kept_and_another_set_is_refused(tmp_path):
+    def meanwhile(count):
+        return lambda _: make_set("val", tmp_path, count=count, size=32)
+
+    make_set("val", tmp_path, count=4, size=32, on_progress=meanwhile(4))
+    with pytest.raises(FileExistsError, match=r"holds another set .count 4, wanted 5"):
+        make_set("val", tmp_path, count=5, size=32)
+    shutil.rmtree(tmp_path / "val")
+    with pytest.raises(FileExistsError, match=r"holds another set .count 5, wanted 4"):
+        make_set("val", tmp_path, count=4, size=32, on_progress=meanwhile(5))
+    assert [path.name for path in tmp_path.iterdir()] == ["val"]
+    assert len(np.load(tmp_path / "val" / "labels.npy")) == 5
 
 
 def test_bad_requests_say_what_to_do(tmp_path):

@@ -205,7 +205,7 @@ def test_page_tells_what_did_not_run(note):
     failed = Duel("lrp_epsilon", "captum.LRP", 8, note=note)
     one = benchmark.Measured("tiny", "cpu", 8, 1, 1e9, 10**9, [failed])
     about = dict(machine="a machine", load=1.0, versions={"torch": "2"}, options=dict(full=False, only=[]))
-    assert f"| `lrp_epsilon` | captum.LRP | 8 | | | | | {note} |" in benchmark_pages.markdown([one], about)
+    assert f"| `lrp_epsilon` | captum.LRP | 8 | | | | | | {note} |" in benchmark_pages.markdown([one], about)
     assert math.isclose(one.limit, 1.0)
     assert benchmark_pages.chart([one]).axes
     assert benchmark_pages.library_of(failed) == "captum"

@@ -83,4 +83,4 @@ def test_the_run_keeps_every_image_of_every_net_and_tells_them(tmp_path):
     assert len(found["forms"]["gain_mean"]) == len(found["tests"]["p_holm"]) == 2 * 2 * len(claim.FORMS)
     page = (tmp_path / "docs" / "conceptor_claim.md").read_text()
     assert "168.15 %" in page
-    assert "| hirescam |" in page
+    assert "| HiResCAM |" in page

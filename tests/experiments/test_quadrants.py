@@ -98,7 +98,7 @@ def test_what_is_measured_is_what_is_told(run):
     table = pd.DataFrame(found["inside"]).set_index(["method", "depth"])
     mean = rows[(rows["method"] == "gradcam") & (rows["depth"] == 2)]["inside"].mean()
     assert table.loc[("gradcam", 2), "mean"] == pytest.approx(mean, rel=1e-3)
-    assert "Exactly inside at every cut: hirescam." in page and "Rao, Böhle and Schiele" in page
+    assert "Exactly inside at every cut: HiResCAM." in page and "Rao, Böhle and Schiele" in page
     assert (folder / "docs" / "quadrants.png").stat().st_size > 1000
 
 

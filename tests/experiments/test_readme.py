@@ -12,7 +12,7 @@ from experiments import over_seeds, readme
 from experiments.benchmark.duels import Duel
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck.auditing import audit
-from wallcheck.cams import METHODS
+from wallcheck.cams import METHODS, called
 from wallcheck.statistics import over_nets
 
 ROOT = Path(__file__).parents[2]
@@ -67,14 +67,15 @@ def test_a_cell_is_over_nets_and_images(rows):
 def test_every_measured_method_has_a_line_and_the_others_are_named(kept):
     table = readme.all_table(kept)
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in table.splitlines() if line.startswith("| ")}
-    assert set(kept["every"]) == set(lines) - {"method", "---"}
-    assert "| zero | 0.000" in lines["hirescam"]
+    assert {called(name) for name in kept["every"]} == set(lines) - {"method", "---"}
+    assert "| `hirescam` |" in lines["HiResCAM"] and "| zero | cells | 0.000" in lines["HiResCAM"]
+    assert "| zero | pixels |" in lines["gradient"]
     assert (
         "3 nets trained from different seeds (validation accuracy 90.0% to 90.0%), the same 7 images of each set"
         in table
     )
     missing = table.splitlines()[-1].rpartition("tested on others: ")[2].rstrip(".")
-    assert set(missing.split(", ")) == set(METHODS) - set(kept["every"])
+    assert set(missing.split(", ")) == {called(name) for name in set(METHODS) - set(kept["every"])}
 
 
 def test_tables_go_where_their_marks_are(kept):

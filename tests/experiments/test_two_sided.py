@@ -83,8 +83,8 @@ def test_verdict_by_hand():
     }
     told = sides.verdict(pd.DataFrame(lines("pooled", values) + lines("flat", values)))
     assert "pooled head: 2 of 3 methods do not leak" in told and "Of these 1 miss less than 5%" in told
-    assert "1 miss 25% or more: sealed_eigencam (1.00)" in told
-    assert "Bright everywhere in the mean: gradcam (0.00)." in told
+    assert "1 miss 25% or more: sealed Eigen-CAM (1.00)" in told
+    assert "Bright everywhere in the mean: Grad-CAM (0.00)." in told
 
 
 def test_all_methods_with_cells_are_asked_by_default():

@@ -1,6 +1,8 @@
 """What really runs is what is exported, what cannot be one graph is refused with its reason, and the model is left alone."""
 
 import copy
+import gc
+import linecache
 
 import pytest
 import torch
@@ -221,3 +223,21 @@ def test_the_model_and_the_process_are_as_they_were():
     assert torch.equal(net.fc.weight.grad, torch.ones_like(net.fc.weight))
     assert all(p.requires_grad for p in net.parameters())
     assert torch.equal(torch.random.get_rng_state(), chance)
+
+
+def test_a_thousand_exports_would_leave_nothing_with_torch():
+    """Objects that Python's collector sees, and texts of graphs: neither grows with the number of exports."""
+
+    net = model()
+
+    def left(exports: int) -> tuple[int, int]:
+        for _ in range(exports):
+            exported(net, 3, SIZE)
+        gc.collect()
+        return len(gc.get_objects()), len(linecache.cache)
+
+    left(3)  # what torch loads and caches once
+    objects, texts = left(1)
+    more_objects, more_texts = left(10)
+    assert more_texts == texts
+    assert more_objects - objects < 10 * 40  # of 1,500 each without care; sympy's own caches take a few

@@ -86,7 +86,7 @@ def test_a_truncated_file_is_refused(saved, keep):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no model at .*; train one"):
+    with pytest.raises(FileNotFoundError, match=r"no model at .*; take one that comes with wallcheck .*, or train one"):
         models.load(tmp_path / "net.safetensors")
 
 

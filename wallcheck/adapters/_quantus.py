@@ -5,6 +5,7 @@ An explanation function takes (model, inputs, targets) as arrays and gives attri
 
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -59,7 +60,8 @@ def quantus_leakage() -> type:
     without Quantus.
     """
     library("quantus", "quantus")
-    base, enums = library("quantus.metrics.base", "quantus").Metric, library("quantus.helpers.enums", "quantus")
+    base: Any = library("quantus.metrics.base", "quantus").Metric
+    enums = library("quantus.helpers.enums", "quantus")
 
     class Leakage(base):
         """Positive attribution where the model provably cannot see: 0 is clean."""

@@ -17,6 +17,7 @@ from wallcheck.cams import (
     windows,
 )
 from wallcheck.cams._method import FAMILIES, METHODS, VERDICTS, Method, cam_method
+from wallcheck.cams._titles import called
 
 # The eight methods of the paper's Table 1, in its order, and the controls that stand beside them.
 PAPER = ("gradcam", "hirescam", "scorecam", "gradcampp", "ablationcam", "xgradcam", "eigencam", "layercam")
@@ -31,6 +32,7 @@ __all__ = [
     "Method",
     "ablation",
     "attention",
+    "called",
     "cam_method",
     "conceptor",
     "controls",

@@ -1,9 +1,12 @@
 """Several layers at once: which of them are fused, and how their maps come together on the image."""
 
+from collections.abc import Callable
+from functools import wraps
+
 from torch import Tensor
 
 from wallcheck.evidence import Evidence, Traced
-from wallcheck.graph.stages import last_of_each_resolution, unknown_terms
+from wallcheck.graph.stages import unknown_terms
 from wallcheck.maps import upsample
 from wallcheck.models import BlindNet
 
@@ -23,10 +26,19 @@ def needs_convolutions(net: BlindNet) -> str | None:
     return "its features have no convolution that makes a map; use a method of the target layer alone"
 
 
-def stages(ev: Evidence) -> list[Traced]:
+def stages(ev: Evidence) -> tuple[Traced, ...]:
     """The last layer of each resolution that everything goes through, shallow to deep; the last of all is the target layer."""
-    layers = ev.trace[1:]
-    return [layers[i] for i in last_of_each_resolution([layer.step for layer in layers])]
+    return ev.traced(ev.graph.last_steps)
+
+
+def by_portion(body: Callable[[Evidence], Tensor]) -> Callable[[Evidence], Tensor]:
+    """A method that goes through `stages`, of as many images at a time as the budget allows their values and slopes for."""
+    return wraps(body)(lambda ev: ev.in_portions(body, ev.graph.staged_whole))
+
+
+def by_portion_of_all(body: Callable[[Evidence], Tensor]) -> Callable[[Evidence], Tensor]:
+    """The same of a method that goes through every layer."""
+    return wraps(body)(lambda ev: ev.in_portions(body, ev.graph.traced_whole))
 
 
 def on_image(maps: Tensor, ev: Evidence) -> Tensor:

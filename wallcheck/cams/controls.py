@@ -1,5 +1,6 @@
 """Controls: maps that explain nothing, so that every scale shows its ends and its middle."""
 
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -9,7 +10,7 @@ from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.models import BlindNet
 
-CONTROL = dict(family="control", source="wallcheck", cost="0")
+CONTROL: dict[str, Any] = dict(family="control", source="wallcheck", cost="0")
 
 
 def without_wall(net: BlindNet) -> str | None:

@@ -4,12 +4,13 @@ The fused map is as blind as its blindest factor (a product) or as leaky as its 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from wallcheck.cams._layers import needs_convolutions, on_image, stages
+from wallcheck.cams._layers import by_portion, by_portion_of_all, needs_convolutions, on_image, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.pooled.gradients import gradcam, plusplus_weights
 from wallcheck.cams.subspace.entropy import smoe_scale
@@ -17,7 +18,7 @@ from wallcheck.evidence import Evidence, Traced
 from wallcheck.models import BlindNet
 from wallcheck.numerics import ratio, unit_range, weighted_sum
 
-PIXELS = dict(grid="pixels")
+PIXELS: dict[str, Any] = dict(grid="pixels")
 PERCENTILE = 80
 SCALES = (1, 2, 3)
 
@@ -33,12 +34,13 @@ def needs_any_size(net: BlindNet) -> str | None:
 def winsorised_sum(importance_of: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Tensor]:
     """Winsor-CAM with importance_of(channel weights (B, K)) -> (B,) as a layer's importance."""
 
+    @by_portion_of_all
     def summed(ev: Evidence) -> Tensor:
         """sum over convolutions of w_l U(N(relu(sum_k a_k A_k))), a = mean_u G, A before the ReLU.
 
         w_l is the layer's winsorised importance, see `winsorised`. A layer of importance 0 adds nothing.
         """
-        layers = [layer for layer in ev.trace[1:] if layer.step.op == "conv2d"]
+        layers = ev.traced([number for number, step in enumerate(ev.graph.steps) if step.op == "conv2d"])
         weights = [layer.gradient.mean((2, 3)) for layer in layers]
         maps = [
             unit_range(weighted_sum(a, layer.output).clamp(min=0)) for a, layer in zip(weights, layers, strict=True)
@@ -49,7 +51,7 @@ def winsorised_sum(importance_of: Callable[[Tensor], Tensor]) -> Callable[[Evide
     return summed
 
 
-WINSOR = PIXELS | dict(family="pooled", cost="1F+1B", verdict="may_leak", refuses=needs_convolutions)
+WINSOR: dict[str, Any] = PIXELS | dict(family="pooled", cost="1F+1B", verdict="may_leak", refuses=needs_convolutions)
 WINSOR_SOURCE = (
     "Winsor-CAM 2025 (arXiv 2507.10846), importance relu({}_k a_k); p = 80 is ours, the paper leaves it to the user"
 )
@@ -80,6 +82,7 @@ def refined(base: Callable[[Traced], Tensor], again: bool = False) -> Callable[[
     cell makes the product 0. again: each factor is stretched on the image too, N(U(N(...))).
     """
 
+    @by_portion
     def product(ev: Evidence) -> Tensor:
         factors = [on_image(unit_range(base(layer).clamp(min=0)), ev) for layer in stages(ev)]
         return torch.stack([unit_range(factor) if again else factor for factor in factors]).prod(0)
@@ -93,7 +96,7 @@ def plusplus_map(layer: Traced) -> Tensor:
 
 
 REFINE = "RefineCAM 2026 (arXiv 2605.14641), {}, over {}"
-REFINED = PIXELS | dict(family="layered", cost="1F+1B")
+REFINED: dict[str, Any] = PIXELS | dict(family="layered", cost="1F+1B")
 ONCE = "plain product of maps stretched before they are enlarged, as in torchcam"
 AGAIN = "the authors' code and grad-cam: plain product of maps stretched before and after they are enlarged"
 
@@ -116,6 +119,7 @@ cam_method(**REFINED, name="refinecam_layercam", source=REFINE.format(ONCE, "Lay
     cost="1F+1b",
     verdict="leaks",
 )
+@by_portion
 def fastcam(ev: Evidence) -> Tensor:
     """mean_l U(P(SMOE_l)) * P(U(relu(Grad-CAM))), P(v) = Phi((v - mean v) / std v) over the cells or pixels of an image.
 

@@ -12,6 +12,7 @@ expectation only, so it is sealed here too.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,7 +95,7 @@ def reached(ev: Evidence, inputs: Tensor, logits_of: Callable[[Tensor], Tensor],
     return found if each else found.any(0)
 
 
-REPAIR = dict(family="repair", verdict="zero")
+REPAIR: dict[str, Any] = dict(family="repair", verdict="zero")
 BASES = (
     pooled.gradcam,
     pooled.gradcampp,

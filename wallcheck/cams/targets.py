@@ -13,6 +13,7 @@ from wallcheck.cams.local.products import hirescam, layercam
 from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
 from wallcheck.guided import twice_differentiable
+from wallcheck.models import BlindNet
 from wallcheck.numerics import log_probabilities, ratio, weighted_sum
 
 RIVALS = 3
@@ -69,15 +70,24 @@ def finer(base: Method, contrast: Contrast = against_rivals) -> Callable[[Eviden
     A base that asks for the class itself (masked images, probabilities) cannot explain a contrast and raises
     ValueError. With p_j not detached the gradient also says how the rivals' shares change; with two classes
     it is the difference of the two logits, with one class the logit itself.
-    contrast: `against_rivals`, or `against_rivals_released`, which is 0 with one class.
+    contrast: `against_rivals`, or `against_rivals_released`, which needs a second class.
     """
     return lambda ev: base(ev.explaining(contrast(ev)))
+
+
+def lacks_rivals(net: BlindNet) -> str | None:
+    """Why the authors' code has no map: with one logit its sum over rivals is empty, 0 whatever net and image."""
+    return (
+        "it explains a class against others, and this net has one logit; take finercam"
+        if net.graph.classes == 1
+        else None
+    )
 
 
 for name, base in {"finercam": gradcam, "finer_layercam": layercam, "finer_hirescam": hirescam}.items():
     kind = dict(family=base.family, cost="1F+1f+1b", verdict=base.verdict)
     cam_method(name=name, source=FINER.format(base.name), **kind)(finer(base))
-    cam_method(name=f"{name}_authors", source=FINER_AUTHORS.format(base.name), **kind)(
+    cam_method(name=f"{name}_authors", source=FINER_AUTHORS.format(base.name), refuses=lacks_rivals, **kind)(
         finer(base, against_rivals_released)
     )
 

@@ -13,6 +13,7 @@ rules      attribution rules per operation; stages: layers on the way; ordinary:
 """
 
 from wallcheck.graph import reach, sides
+from wallcheck.graph._precision import PRECISIONS, checked_precision
 from wallcheck.graph.blind import BlindGraph
 from wallcheck.graph.cut import Form, Layer, layer_named, layers_of
 from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval, key_of, plainly
@@ -21,6 +22,7 @@ from wallcheck.graph.proof import Leak, Proof
 from wallcheck.graph.walls import Walled, detached, with_head_wall
 
 __all__ = [
+    "PRECISIONS",
     "BlindGraph",
     "Form",
     "Graph",
@@ -29,6 +31,7 @@ __all__ = [
     "NotOneGraph",
     "Proof",
     "Walled",
+    "checked_precision",
     "detached",
     "exported",
     "in_eval",

@@ -7,6 +7,8 @@ one vector-Jacobian product, carries it back: both directions are one text. Rule
 """
 
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 
 from torch import Tensor
 from torch.fx import Node
@@ -80,9 +82,23 @@ def everything(node: Node, arguments: dict) -> Tensor | tuple:
     return spread(node, sum(mask.sum() for mask in masks_in(arguments)))
 
 
+def distinct(mask: Tensor) -> Tensor:
+    """The mask without what only repeats it: most are the same for all channels, and `expand` to them is free."""
+    once = zip(mask.stride(), mask.shape, strict=True)
+    return mask[tuple(slice(0, 1) if not stride and size > 1 else slice(None) for stride, size in once)]
+
+
+def total(masks: list[Tensor]) -> Tensor:
+    """Their sum; of one alone itself, not a copy."""
+    return reduce(add, masks)
+
+
 def along(x: Tensor, axis: int, reads: Tensor) -> Tensor:
     """reads (out, length) applied along an axis: output o takes from the positions i where reads[o, i] is 1."""
-    return (x.movedim(axis, -1) @ reads.to(x).T).movedim(-1, axis)
+    shape = list(x.shape)
+    shape[axis] = len(reads)
+    few = x if x.requires_grad or not x.stride(axis) else distinct(x)
+    return (few.movedim(axis, -1) @ reads.to(x).T).movedim(-1, axis).expand(shape)
 
 
 __all__ = [
@@ -93,10 +109,12 @@ __all__ = [
     "along",
     "arrived",
     "depends",
+    "distinct",
     "everything",
     "masks_in",
     "plain",
     "shape_in",
     "shape_of",
     "spread",
+    "total",
 ]

@@ -8,6 +8,8 @@ from torch import nn
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
 
+from wallcheck.graph._texts import without_texts
+
 
 def op_of(node: Node) -> str:
     """The name of one of torch's operations, "conv2d"; of a library's own with its namespace, "mine::conv2d", for it may do
@@ -73,18 +75,40 @@ def logits_node(graph: FxGraph) -> Node:
     return output(graph).args[0]
 
 
-def copied(nodes: Iterable[Node], into: FxGraph, known: dict[Node, Node], renamed: Callable[[str], str] = str) -> None:
+def copied(
+    nodes: Iterable[Node],
+    into: FxGraph,
+    known: dict[Node, Node],
+    renamed: Callable[[str], str] = str,
+    layouts: bool = True,
+) -> None:
     """Copy nodes in order into another graph; `known` maps what they refer to and grows by what is copied.
 
-    renamed: of the tensors a get_attr names.
+    renamed: of the tensors a get_attr names. layouts: whether what only puts channels last is copied, see `lays_out`.
     """
     for node in nodes:
         if node in known:
+            continue
+        if not layouts and is_layout(node):
+            known[node] = known[node.args[0]]
             continue
         made = into.node_copy(node, lambda each: known[each])
         if node.op == "get_attr":
             made.target = renamed(node.target)
         known[node] = made
+
+
+def is_layout(node: Node) -> bool:
+    """Does the node put the images' channels last in memory? It changes no value, and what follows was written for either."""
+    if op_of(node) != "contiguous" or node.args[0].op != "placeholder":
+        return False
+    return named(node)["memory_format"] is torch.channels_last
+
+
+def lays_out(run: nn.Module) -> bool:
+    """Is a graph run with channels last where it asks for it? On a GPU in full float32 it is not: cuDNN's kernels for that
+    layout are made for tensor cores, and took five times as long without (H200: 9 of 60 TFLOP/s on VGG16)."""
+    return not example_of(run).is_cuda
 
 
 def attribute(graph: FxGraph, root: nn.Module, stem: str, value: torch.Tensor) -> Node:
@@ -110,6 +134,7 @@ def example_of(run: nn.Module) -> torch.Tensor:
 GETITEM = operator.getitem
 
 
+@without_texts()
 def part(run: GraphModule, inputs: Sequence[Node], outputs: Sequence[Node]) -> GraphModule:
     """The part of a graph between nodes: a function of the inputs that gives the output, or a tuple of several.
 
@@ -119,7 +144,7 @@ def part(run: GraphModule, inputs: Sequence[Node], outputs: Sequence[Node]) -> G
     for number, node in enumerate(inputs):
         known[node] = graph.placeholder(f"given_{number}")
         known[node].meta = dict(node.meta)
-    wanted = _ancestors(outputs, set(inputs))
+    wanted, layouts = _ancestors(outputs, set(inputs)), lays_out(run)
     for node in run.graph.nodes:
         if node in known or node not in wanted:
             continue
@@ -127,7 +152,7 @@ def part(run: GraphModule, inputs: Sequence[Node], outputs: Sequence[Node]) -> G
             known[node] = graph.call_function(torch.ops.aten.sym_size.int, (known[inputs[0]], 0))
             known[node].meta = dict(node.meta)
         else:
-            copied([node], graph, known)
+            copied([node], graph, known, layouts=layouts)
     made = tuple(known[node] for node in outputs)
     graph.output(made if len(made) > 1 else made[0])
     graph.eliminate_dead_code()

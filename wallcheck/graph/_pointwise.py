@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.fx import Node
 
-from wallcheck.graph._masks import Mask, alone, arrived, depends, everything, masks_in, plain, shape_of, spread
+from wallcheck.graph._masks import Mask, alone, arrived, depends, everything, masks_in, plain, shape_of, spread, total
 
 UNARY = [
     "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "elu", "celu", "selu", "leaky_relu",
@@ -29,7 +29,7 @@ CONSTRUCTORS = ["new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", 
 def pointwise(node: Node, arguments: dict) -> Tensor:
     """Each output on the inputs at its place, smaller ones repeated as arithmetic repeats them."""
     shape = shape_of(node)
-    return sum(mask.expand(shape) for mask in masks_in(arguments))
+    return total([mask.expand(shape) for mask in masks_in(arguments)])
 
 
 @depends(*CASTS)

@@ -1,4 +1,7 @@
-"""Full float32 inside a block, whatever the process has chosen: no TF32 on a GPU, no bfloat16 in a CPU's products.
+"""How float32 is multiplied inside a block, whatever the process has chosen: in full, or as TF32 where a GPU has it.
+
+exact   full float32: no TF32 on a GPU, no bfloat16 in a CPU's products
+fast    TF32 on a GPU, 10 bits of mantissa in products and sums in full; elsewhere as exact
 
 torch has two flags (products, cuDNN), and since 2.9 a name per library and operation beside them; reading a flag raises where
 the names under it disagree, and torch's own code reads them. So both are set, and both are put back.
@@ -6,29 +9,57 @@ the names under it disagree, and torch's own code reads them. So both are set, a
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from threading import local
 
 import torch
 
-FULL = "ieee"
+PRECISIONS = ("exact", "fast")
+CHOICES = {"exact": ("ieee", "highest", False), "fast": ("tf32", "high", True)}  # by name, of products, of convolutions
 # what stands above others first
 NAMES = ("", "cudnn", "mkldnn", "cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn")
+GPU = ("cuda", "cudnn")
+
+_inside = local()  # the choice of the block that a thread is in
+
+
+def checked_precision(precision: str) -> str:
+    """precision, or ValueError."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; choose from {', '.join(PRECISIONS)}")
+    return precision
 
 
 @contextmanager
-def in_full_float32() -> Iterator[None]:
-    """Products and convolutions of float32 in float32; the process's own choice is back after the block."""
-    flags, holders = _flags(), [found for name in NAMES if (found := holder(name)) is not None]
-    chosen = [each.fp32_precision for each in holders]
+def multiplied(precision: str, kind: str) -> Iterator[None]:
+    """Products and convolutions of float32 by this choice on a device of this kind; the process's own choice is back after the
+    block. A block within a block of the same choice has nothing to set."""
+    choice, outer = precision if kind == "cuda" else "exact", getattr(_inside, "choice", None)
+    if choice == outer:
+        yield
+        return
+    _inside.choice = choice
     try:
-        _set(("highest", False))
-        for each in holders:
-            if each.fp32_precision not in (FULL, "none"):
-                each.fp32_precision = FULL
+        with _setting(*CHOICES[choice]):
+            yield
+    finally:
+        _inside.choice = outer
+
+
+@contextmanager
+def _setting(word: str, products: str, convolutions: bool) -> Iterator[None]:
+    flags, held = _flags(), {name: found for name in NAMES if (found := holder(name)) is not None}
+    chosen = {name: each.fp32_precision for name, each in held.items()}
+    try:
+        _set((products, convolutions))
+        for name, each in held.items():
+            wanted = word if name.startswith(GPU) else CHOICES["exact"][0]
+            if each.fp32_precision not in (wanted, "none"):
+                each.fp32_precision = wanted
         yield
     finally:
         _set(flags)
-        for each, before in zip(holders, chosen, strict=True):
-            _put_back(each, before)
+        for name, each in held.items():
+            _put_back(each, chosen[name])
 
 
 def holder(name: str) -> object | None:

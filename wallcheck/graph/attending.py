@@ -20,6 +20,7 @@ from wallcheck.graph import reach
 from wallcheck.graph._dependence import MOVES
 from wallcheck.graph._nodes import attribute, copied, data_nodes, logits_node, named, op_of, part, placeholder, where
 from wallcheck.graph._pointwise import CASTS
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.attention import Parted, is_product, parted_at
 from wallcheck.graph.quick import close, noise
 from wallcheck.graph.walls import Walled, device_of
@@ -84,6 +85,7 @@ class NoAttention(ValueError):
     """The network's attention cannot be taken off its graph."""
 
 
+@without_texts()
 def written_out(walled: Walled) -> WrittenOut:
     """The graph with its attention written out. Raises NoAttention with the reason where it has none over all tokens, or where
     its blocks do not add it to the tokens."""

@@ -12,6 +12,7 @@ from torch.fx import Node
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach
 from wallcheck.graph._nodes import attribute, data_nodes, named, op_of, where
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.cut import Layer, layers_of
 from wallcheck.graph.export import Graph
 from wallcheck.graph.walls import Walled, copy_of, device_of, with_head_wall
@@ -19,6 +20,7 @@ from wallcheck.graph.walls import Walled, copy_of, device_of, with_head_wall
 ATEN = torch.ops.aten
 
 
+@without_texts()
 def with_attention_apart(graph: Graph, layer: Layer, wall: Wall, embedded: tuple[int, int]) -> Walled:
     """The graph in which no attention crosses the wall: seen tokens, prefix tokens among them, attend to seen ones, unseen
     ones to unseen ones; a head that pools tokens is handed the seen ones, after the last block, wherever the cut is. Raises

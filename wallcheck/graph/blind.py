@@ -16,31 +16,38 @@ from torch.fx import GraphModule
 from wallcheck.geometry import Regions, Wall, footprint
 from wallcheck.graph import lean, reach, stages
 from wallcheck.graph._nodes import data_nodes, example_of, logits_node, named, op_of, part, placeholder
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.attending import NoAttention, WrittenOut, written_out
 from wallcheck.graph.channels import Split, split_head
 from wallcheck.graph.cut import Form
 from wallcheck.graph.proof import Proof, prove
 from wallcheck.graph.quick import Quick, Values, close, noise, quick_of, tupled
-from wallcheck.graph.walls import Walled, in_float64
+from wallcheck.graph.walls import Walled, in_float64, on_cpu
 
 
 class BlindGraph:
     """A walled graph, proved. `activations` and `logits` are its two halves, (B, K, h, w) between them; `seen` and `finish`
     its halves at the wall, from the visible part of images alone."""
 
+    @without_texts()
     def __init__(self, walled: Walled, proof: Proof | None = None):
         self.walled = walled
         with torch.device("cpu"):  # whatever device is the default where this is asked
             self.proof: Proof = prove(walled) if proof is None else proof
         self._exact: BlindGraph | None = None
+        self._tracers: dict[tuple, tuple] = {}
         self._same: dict[float, bool] = {}  # by MiB to spare: does the lean way give what the graph gives?
 
     def double(self) -> "BlindGraph":
-        """The same graph with a float64 copy of its tensors, made once for as long as these do not change: each graph that is made
-        leaves its text with torch for good. A proof looks at no value, so it is the same."""
+        """The same graph with a float64 copy of its tensors, made once for as long as these do not change. A proof looks at no
+        value, so it is the same."""
         if self._exact is None or not self._exact.is_double_of(self):
             self._exact = BlindGraph(in_float64(self.walled), self.proof)
         return self._exact
+
+    def on_cpu(self) -> "BlindGraph":
+        """The same graph in main memory."""
+        return BlindGraph(on_cpu(self.walled), self.proof)
 
     def is_double_of(self, other: "BlindGraph") -> bool:
         """Do its tensors hold the other's values?"""
@@ -176,20 +183,31 @@ class BlindGraph:
         """Layers on the way to the target layer, see `stages`."""
         return stages.steps_of(self.walled)
 
+    def tracer(self, chosen: tuple[int, ...], from_images: bool) -> tuple[stages.Values | None, stages.Values]:
+        """See `stages.tracer`; of the layers of these numbers, made once."""
+        key = chosen, from_images
+        if key not in self._tracers:
+            self._tracers[key] = stages.tracer(self.walled, [self.steps[i] for i in chosen], from_images)
+        return self._tracers[key]
+
+    @cached_property
+    def last_steps(self) -> tuple[int, ...]:
+        """Numbers of the last layer of each resolution, shallow to deep."""
+        return tuple(stages.last_of_each_resolution(self.steps))
+
     def stage_maps(self, images: Tensor) -> list[Tensor]:
         """Cells (n, K, h, w) of the last layer of each resolution, shallow to deep."""
         run, chosen = self._stages
-        values = run(images)
-        values, found = list(values) if isinstance(values, tuple) else [values], []
+        values, found = list(run(images)), []
         for step in chosen:
             found.append(stages.joined(step, self.walled, values[: len(step.nodes)]))
             values = values[len(step.nodes) :]
         return found
 
     @cached_property
-    def _stages(self) -> tuple[GraphModule, list[stages.Step]]:
-        chosen = [self.steps[i] for i in stages.last_of_each_resolution(self.steps)]
-        return stages.tracer(self.walled, chosen), chosen
+    def _stages(self) -> tuple[stages.Values, list[stages.Step]]:
+        chosen = [self.steps[i] for i in self.last_steps]
+        return stages.outputs_of(self.walled, chosen), chosen
 
     @cached_property
     def seen(self) -> Callable[[Tensor], Values]:
@@ -253,7 +271,37 @@ class BlindGraph:
     @cached_property
     def widest_whole(self) -> int:
         """Values of the largest map that one image makes."""
+        return max(self._sizes, default=1)
+
+    @cached_property
+    def kept(self) -> int:
+        """Values that a backward through the visible part of one image keeps, in units of `Evidence.chunk`, which counts three
+        for one."""
+        return max(1, self.kept_whole * self.widest // self.widest_whole)
+
+    @cached_property
+    def kept_whole(self) -> int:
+        """The same of a whole image: half of all values (what a rectifier is given is not kept), and one layer at work."""
+        return self.widest_whole + sum(self._sizes) // 6
+
+    @cached_property
+    def traced_whole(self) -> int:
+        """Values that `Evidence.traced` takes of one image, in the same units, and that are there at the end: two for each."""
+        return self.kept_whole + 2 * sum(self._sizes) // 3
+
+    @cached_property
+    def staged_whole(self) -> int:
+        """The same of the last layer of each resolution alone."""
+        held = sum(
+            step.form.channels * step.form.grid[0] * step.form.grid[1]
+            for step in map(self.steps.__getitem__, self.last_steps)
+        )
+        return self.kept_whole + 2 * held // 3
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        """Values of each map that one image makes."""
         graph = self.walled.graph
         reach.shaped(self.run, graph.colours, self.image_size)
         values = [node.meta["val"] for node in data_nodes(graph.fx, [graph.images]) if node is not graph.images]
-        return max((v.numel() // reach.BATCH for v in values if isinstance(v, Tensor)), default=1)
+        return [int(v.numel()) // reach.BATCH for v in values if isinstance(v, Tensor)]

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d, max_pool2d, pad
 
 from wallcheck.geometry import Layer, Span, Wall, Window, crop, lengths, seen_by
 from wallcheck.graph import winograd
-from wallcheck.graph._nodes import data_nodes, named, op_of, placeholder
+from wallcheck.graph._nodes import data_nodes, lays_out, named, op_of, placeholder
 from wallcheck.graph._pointwise import BINARY, UNARY
 
 Step = Callable[[Tensor], Tensor]
@@ -109,7 +109,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
 
 def whole(line: Line) -> Step:
     """Images (n, C, H, W) -> the whole target layer, without autograd."""
-    return _in_turn(list(_steps(line, narrow=False)))
+    return _in_turn(line, list(_steps(line, narrow=False)))
 
 
 def cells(line: Line, spare_mb: float = 0) -> Step:
@@ -117,15 +117,17 @@ def cells(line: Line, spare_mb: float = 0) -> Step:
 
     spare_mb: MiB that weights transformed for wide convolutions may take; with 0 the result is the same to the bit.
     """
-    features = _in_turn(list(_steps(line, narrow=True, spare_mb=spare_mb)))
+    features = _in_turn(line, list(_steps(line, narrow=True, spare_mb=spare_mb)))
     box, first = line.wall.box, line.visible[2]
     rows, columns = (slice(span.start - at, span.stop - at) for span, at in zip(box, first, strict=True))
     return lambda parts: features(parts)[:, :, rows, columns]
 
 
-def _in_turn(steps: list[Step]) -> Step:
+def _in_turn(line: Line, steps: list[Step]) -> Step:
+    layout = torch.channels_last if lays_out(line.run) else torch.contiguous_format
+
     def run(images: Tensor) -> Tensor:
-        maps = images.contiguous(memory_format=torch.channels_last)
+        maps = images.contiguous(memory_format=layout)
         for step in steps:
             maps = step(maps)
         return maps
@@ -178,6 +180,8 @@ def _halving(rows: int, columns: int) -> Step:
 
     def halve(maps: Tensor) -> Tensor:
         height, width = min(maps.shape[2] // 2, rows) * 2, min(maps.shape[3] // 2, columns) * 2
+        if maps.is_cuda:
+            return max_pool2d(maps[:, :, :height, :width], 2)
         flat = torch.maximum(maps[:, :, 0:height:2, :width], maps[:, :, 1:height:2, :width])
         return torch.maximum(flat[..., 0::2], flat[..., 1::2])
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
 
-from wallcheck.graph._nodes import copied, named, op_of, path_of
+from wallcheck.graph._nodes import copied, lays_out, named, op_of, path_of
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.cut import Form
 from wallcheck.graph.walls import Walled
 
@@ -35,6 +36,7 @@ class Value(nn.Module):
         return self.form.value(cells, self.form.rest(value))
 
 
+@without_texts()
 def ordinary(walled: Walled) -> GraphModule:
     """The whole walled network as modules; `target` is its target layer."""
     run, graph, known, root = walled.graph.run, FxGraph(), {}, nn.Module()
@@ -45,7 +47,7 @@ def ordinary(walled: Walled) -> GraphModule:
         if node.op == "output":
             graph.output(known[walled.graph.logits])
         elif module is None:
-            copied([node], graph, known)
+            copied([node], graph, known, layouts=lays_out(run))
         else:
             name = _free(root, path_of(node).replace(".", "_") or node.name)
             root.add_module(name, module)

@@ -16,7 +16,19 @@ from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
 
 from wallcheck.graph import lean
-from wallcheck.graph._nodes import attribute, copied, data_nodes, example_of, logits_node, op_of, part, placeholder
+from wallcheck.graph._nodes import (
+    attribute,
+    copied,
+    data_nodes,
+    example_of,
+    is_layout,
+    lays_out,
+    logits_node,
+    op_of,
+    part,
+    placeholder,
+)
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.attention import Parted, parted_at
 from wallcheck.graph.walls import Walled
 
@@ -58,8 +70,20 @@ class Quick:
             return close(lean_way(parts)[0], self.seen()(parts)[0])
 
 
+@without_texts()
 def quick_of(walled: Walled) -> Quick:
     """The quickest graph that gives the whole graph's logits."""
+    found = _shortened(walled)
+    return found if lays_out(found.run) else _without_layout(found)
+
+
+def _without_layout(found: Quick) -> Quick:
+    for node in filter(is_layout, found.run.graph.nodes):
+        node.replace_all_uses_with(node.args[0])
+    return _tidied(found)
+
+
+def _shortened(walled: Walled) -> Quick:
     line = line_of(walled)
     if line is not None and agrees(found := _windowed(walled, line), walled):
         return found

@@ -17,8 +17,8 @@ from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 from torch.utils._pytree import tree_map_only
 
 from wallcheck.graph._dependence import arguments_of, rule_of
-from wallcheck.graph._masks import Mask, masks_in, plain, shape_of
-from wallcheck.graph._nodes import data_nodes, example_of, is_shape, logits_node, placeholder
+from wallcheck.graph._masks import Mask, distinct, masks_in, plain, shape_in, shape_of
+from wallcheck.graph._nodes import data_nodes, example_of, is_shape, logits_node, named, op_of, placeholder
 from wallcheck.graph.export import BATCH, plainly
 
 Reached = dict[Node, Tensor]  # node -> Boolean, shaped as its value; nodes of several values are left out
@@ -26,7 +26,7 @@ Reached = dict[Node, Tensor]  # node -> Boolean, shaped as its value; nodes of s
 FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 
-def shaped(run: GraphModule, colours: int, image_size: tuple[int, int]) -> GraphModule:
+def shaped(run: GraphModule, colours: int, image_size: tuple[int, ...]) -> GraphModule:
     """run, with every node's shape for a batch of two written beside it (`meta["val"]`)."""
     example = example_of(run)
     dtype = example.dtype
@@ -71,7 +71,7 @@ def forward(run: GraphModule, pixels: Tensor) -> Reached:
         mask = pixels.float() if node is images else rule_of(node)(node, arguments_of(node, env))
         env[node] = _wrapped(mask)
         if isinstance(mask, Tensor):
-            reached[node] = mask > 0
+            reached[node] = _arrives(mask)
     return reached
 
 
@@ -89,7 +89,7 @@ def backward(run: GraphModule, of: Tensor, at: Node | None = None, until: Node |
         sources = [each for each in node.all_input_nodes if each in nodes]
         for source, found in zip(sources, _handed_back(node, sources, constants, wanted), strict=True):
             asked[source] = _joined(asked.get(source), found)
-    return {node: mask > 0 for node, mask in asked.items() if isinstance(mask, Tensor)}
+    return {node: _arrives(mask) for node, mask in asked.items() if isinstance(mask, Tensor)}
 
 
 def one_step(run: GraphModule, node: Node, of: Tensor) -> list[Tensor]:
@@ -121,7 +121,7 @@ def _handed_back(node: Node, sources: list[Node], constants: dict, wanted: Tenso
         if pairs
         else [None] * len(flat)
     )
-    slopes = iter([None if slope is None else (slope > 0).float() for slope in slopes])
+    slopes = iter([None if slope is None else _binary(slope) for slope in slopes])
     for source in sources:
         leaf = leaves[source]
         yield tuple(next(slopes) for _ in leaf) if isinstance(leaf, tuple) else next(slopes)
@@ -130,8 +130,8 @@ def _handed_back(node: Node, sources: list[Node], constants: dict, wanted: Tenso
 def _leaf(node: Node) -> Tensor | tuple:
     value = node.meta["val"]
     if isinstance(value, (list, tuple)):
-        return tuple(torch.zeros(tuple(int(n) for n in each.shape), requires_grad=True) for each in value)
-    return torch.zeros(shape_of(node), requires_grad=True)
+        return tuple(torch.zeros(()).expand(shape_in(each)).requires_grad_() for each in value)
+    return torch.zeros(()).expand(shape_of(node)).requires_grad_()
 
 
 def _joined(one: Tensor | tuple | None, two: Tensor | tuple | None) -> Tensor | tuple | None:
@@ -150,13 +150,41 @@ def _wrapped(mask: Tensor | tuple) -> Mask | tuple:
 
 def _binary(mask: Tensor) -> Tensor:
     """1 where something arrives: kept small, so that sums over many layers do not overflow. Leaves stay as they are."""
-    return mask if mask.requires_grad else (plain(mask) > 0).float()
+    return mask if mask.requires_grad else (distinct(plain(mask)) > 0).float().expand(mask.shape)
 
 
-def _held(tensor: Tensor) -> Tensor:
-    """A constant where masks are; of a net on the meta device, whose weights have no values, one of its shape."""
-    selects = not tensor.is_floating_point()
-    return torch.zeros(()).expand(tensor.shape) if tensor.is_meta and not selects else tensor.cpu()
+def _arrives(mask: Tensor) -> Tensor:
+    return (distinct(mask) > 0).expand(mask.shape)
+
+
+def weighs(run: GraphModule, node: Node) -> bool:
+    """Is a constant a weight, a bias or a statistic alone, whose values no rule looks at?"""
+    if not getattr(run, node.target).is_floating_point():
+        return False
+    return all(
+        op_of(user) in WEIGHING and all(named(user).get(name) is not node for name in ("input", "self", "other"))
+        for user in node.users
+    )
+
+
+WEIGHING = (
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "convolution",
+    "linear",
+    "batch_norm",
+    "layer_norm",
+    "group_norm",
+    "instance_norm",
+)
+
+
+def _held(run: GraphModule, node: Node) -> Tensor:
+    """A constant where masks are; one of its shape where its values play no part or are not there (the meta device)."""
+    tensor = getattr(run, node.target).detach()
+    shape_alone = weighs(run, node) or (tensor.is_meta and tensor.is_floating_point())
+    return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) if shape_alone else tensor.cpu()
 
 
 def _constants(run: GraphModule) -> Iterator[tuple[Node, object]]:
@@ -165,7 +193,7 @@ def _constants(run: GraphModule) -> Iterator[tuple[Node, object]]:
     data, env = data_nodes(run.graph, [placeholder(run.graph)]), {}
     for node in run.graph.nodes:
         if node.op == "get_attr":
-            env[node] = _held(getattr(run, node.target).detach())
+            env[node] = _held(run, node)
         elif is_shape(node):
             env[node] = int(node.meta["val"])
         elif node.op == "call_function" and node not in data:

@@ -124,22 +124,45 @@ def plain(step: "Step", *rows: Tensor) -> Tensor:
 def _followed(
     run: GraphModule, rule: Rule, rows: Sequence[Tensor], wanted: Sequence[Node], first: Rule | None = None
 ) -> tuple[Tensor, list[Tensor]]:
-    inputs = [node for node in run.graph.nodes if node.op == "placeholder"]
-    kinds, env = steps(run), dict(zip(inputs, rows, strict=True))
-    opening = _opening(run) if first else ()
+    plan = plan_of(run)
+    env = dict(zip(plan.inputs, rows, strict=True))
+    opening = plan.opening if first else ()
     for node in run.graph.nodes:
         if node.op == "output":
             return env[node.args[0]], [env[each] for each in wanted]
         if node.op == "get_attr":
             env[node] = getattr(run, node.target)
-        elif node in kinds:
-            sources = list(dict.fromkeys(each for each in node.all_input_nodes if each in kinds or each in inputs))
-            step = step_of(run, node, kinds[node], env, sources)
+        elif node in plan.kinds:
+            sources = plan.sources[node]
+            step = step_of(run, node, plan.kinds[node], env, sources)
             env[node] = (first if node in opening else rule)(step, *(env[each] for each in sources))
         elif node.op == "call_function":
             arguments, options = map_arg((node.args, node.kwargs), lambda each: env[each])
             env[node] = node.target(*arguments, **options)
     raise ValueError("the graph has no output")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What following a graph asks of its text: its inputs, the kind and the sources of every operation, those on the input."""
+
+    inputs: list[Node]
+    kinds: dict[Node, str]
+    sources: dict[Node, list[Node]]
+    opening: set[Node]
+
+
+def plan_of(run: GraphModule) -> Plan:
+    """Found out once for each graph, and kept with it."""
+    if "plan" not in run.meta:
+        inputs = [node for node in run.graph.nodes if node.op == "placeholder"]
+        kinds, known = steps(run), set(inputs)
+        sources = {
+            node: list(dict.fromkeys(each for each in node.all_input_nodes if each in kinds or each in known))
+            for node in kinds
+        }
+        run.meta["plan"] = Plan(inputs, kinds, sources, _opening(run))
+    return run.meta["plan"]
 
 
 def step_of(run: GraphModule, node: Node, word: str, env: dict, sources: Sequence[Node]) -> Step:
@@ -170,9 +193,21 @@ def _opening(run: GraphModule) -> set[Node]:
 # -- slopes ---------------------------------------------------------------------------------------
 
 
+class _Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, steepness: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(steepness)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[None, None, Tensor]:
+        (steepness,) = ctx.saved_tensors
+        return None, None, slope * steepness
+
+
 def straight(value: Tensor, steepness: Tensor, rows: Tensor) -> Tensor:
-    """`value`, with d value / d rows = steepness."""
-    return value.detach() + steepness * (rows - rows.detach())
+    """`value`, with d value / d rows = steepness; all shaped alike."""
+    return _Straight.apply(value.detach(), steepness.detach(), rows)
 
 
 def rescale(step: Step, *rows: Tensor) -> Tensor:
@@ -244,7 +279,8 @@ def damped(strength: float) -> Rule:
         if step.op not in WEIGHTED:
             return origin_ray(step, *rows)
         out, mass = step.apply(*rows), step.reweighted(torch.abs)(rows[0].detach().abs())
-        return straight(out, ratio(out, out + strength * mass * out.sign()).detach(), out)
+        value = out.detach()
+        return straight(value, ratio(value, mass.mul_(strength).mul_(value.sign()).add_(value)), out)
 
     return rule
 

@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach, walls
 from wallcheck.graph._nodes import copied
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.attention import with_attention_apart
 from wallcheck.graph.cut import Layer
 from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval
@@ -162,6 +163,7 @@ def _side(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int]) -
     )
 
 
+@without_texts()
 def _resized(graph: Graph, layer: Layer, size: tuple[int, int]) -> Graph:
     fx, known = FxGraph(), {}
     copied([n for n in graph.fx.nodes if n.op != "output"], fx, known)

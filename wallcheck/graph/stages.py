@@ -4,6 +4,7 @@ A layer here is a convolution, a batch norm or a value that everything goes thro
 the features apart, a layer is the pair of its copies, put together on one map.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -120,10 +121,29 @@ def constant_of(run: GraphModule, step: Step) -> Tensor | None:
     return held.get("bias") if step.op == "conv2d" else None
 
 
-def tracer(walled: Walled, steps: list[Step]) -> GraphModule:
-    """Images -> the values of all layers, side by side where they are in copies, then what crosses beside the target layer."""
-    nodes = [node for step in steps for node in step.nodes]
-    return part(walled.graph.run, [walled.graph.images], [*nodes, *walled.layer.crossing])
+Values = Callable[..., tuple[Tensor, ...]]
+
+
+def tracer(walled: Walled, steps: list[Step], from_images: bool) -> tuple[Values | None, Values]:
+    """(images -> values of the first layer, (images, those values) -> values of the others and the logits); the first is None,
+    and the second is a function of the images that gives all layers, where from_images or where not everything goes through
+    the first layer. Layers in copies give a value for each."""
+    first, *later = steps
+    images, logits = walled.graph.images, walled.graph.logits
+    if from_images or not first.through:
+        return None, _tupling(walled, [images], [node for step in steps for node in step.nodes] + [logits])
+    begin = _tupling(walled, [images], list(first.nodes))
+    return begin, _tupling(walled, [images, *first.nodes], [node for step in later for node in step.nodes] + [logits])
+
+
+def outputs_of(walled: Walled, steps: list[Step]) -> Values:
+    """Images -> the values of these layers, side by side where they are in copies."""
+    return _tupling(walled, [walled.graph.images], [node for step in steps for node in step.nodes])
+
+
+def _tupling(walled: Walled, inputs: list[Node], outputs: list[Node]) -> Values:
+    run = part(walled.graph.run, inputs, outputs)
+    return lambda *given: values if isinstance(values := run(*given), tuple) else (values,)
 
 
 def joined(step: Step, walled: Walled, values: list[Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach
 from wallcheck.graph._nodes import attribute, copied, data_nodes, example_of, named, op_of, output
+from wallcheck.graph._texts import without_texts
 from wallcheck.graph.cut import Form, Layer
 from wallcheck.graph.export import Graph
 
@@ -43,6 +44,7 @@ class Walled:
         return replace(self, note=note)
 
 
+@without_texts()
 def with_head_wall(graph: Graph, layer: Layer, wall: Wall) -> Walled:
     """The graph whose head is handed the seen cells alone: as a smaller map where it pools over positions, else with 0 in
     place of unseen cells (selected, so that not even NaN passes)."""
@@ -71,6 +73,7 @@ def copy_of(graph: Graph, layer: Layer) -> tuple[Graph, Layer]:
     return made, moved(layer, known)
 
 
+@without_texts()
 def in_float64(walled: Walled) -> Walled:
     """The same graph on a float64 copy of its tensors."""
     made = _on(walled, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
@@ -81,9 +84,21 @@ def in_float64(walled: Walled) -> Walled:
     return made
 
 
+@without_texts()
 def detached(walled: Walled) -> Walled:
     """The same graph on the same values, which autograd does not follow: of a graph whose tensors are trained."""
     return _on(walled, Tensor.detach)
+
+
+@without_texts()
+def on_cpu(walled: Walled) -> Walled:
+    """The same graph on a copy of its tensors in main memory."""
+    made, cpu = _on(walled, Tensor.cpu), torch.device("cpu")
+    for node in made.graph.fx.nodes:
+        node.args = tuple(cpu if isinstance(each, torch.device) else each for each in node.args)
+        node.kwargs = {key: cpu if isinstance(value, torch.device) else value for key, value in node.kwargs.items()}
+    made.graph.run.recompile()
+    return made
 
 
 def _on(walled: Walled, change: Callable[[Tensor], Tensor]) -> Walled:
@@ -197,6 +212,7 @@ def _was_emptied(cut: Node) -> bool:
 # -- trunk walls ----------------------------------------------------------------------------------
 
 
+@without_texts()
 def with_sides_apart(
     graph: Graph, layer: Layer, sides: Sequence[Graph], spans: Sequence[tuple[int, int]], axis: int, seen_side: int
 ) -> Walled:

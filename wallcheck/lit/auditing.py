@@ -4,24 +4,25 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from wallcheck.auditing import Measured, measure
 from wallcheck.cams import Method
 from wallcheck.data import ImageSet, PhotoFolder
 from wallcheck.evidence import Evidence
+from wallcheck.lit.ranks import Ranks
 from wallcheck.metrics import Metric
 from wallcheck.models import BlindNet
-from wallcheck.results import Header, Holdings, write_shard
+from wallcheck.results import Holdings
 
 
 @contextmanager
@@ -54,10 +55,31 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from ended
 
 
-def wait_for_ranks() -> None:
-    """Wait until every process of a distributed run has come this far; nothing in a run of one process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+BARE: dict[str, Any] = dict(
+    logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False
+)
+
+
+def device_of(trainer: dict) -> torch.device:
+    """Where this process works under these flags of lightning.Trainer."""
+    with quiet():
+        return L.Trainer(**BARE, **trainer).strategy.root_device
+
+
+@contextmanager
+def on_device(nets: Iterable[nn.Module], device: torch.device) -> Iterator[None]:
+    """The nets on the device inside the block, so that certificate, audit and examples all run there; back where they were after
+    it, whatever happens."""
+    before = {net: next((each.device for each in (*net.parameters(), *net.buffers())), device) for net in nets}
+    try:
+        for net, place in before.items():
+            if place != device:
+                net.to(device)
+        yield
+    finally:
+        for net, place in before.items():
+            if place != device:
+                net.to(place)
 
 
 class Numbered(Dataset):
@@ -78,7 +100,7 @@ class Auditor(L.LightningModule):
 
     `Trainer.predict` shards without repeating an image, so several devices or nodes need flags only.
     Use a Trainer with inference_mode=False, since methods differentiate. names: of net and image set.
-    settings: keywords of Evidence. labels: classes to explain, by image number; None the predicted ones.
+    The nets are on the device already, see `on_device`. settings: keywords of Evidence. labels: classes to explain, by image number; None the predicted ones.
     wanted: the keys (method, view, on, metric) of every image; held: what the folder holds of them.
     """
 
@@ -94,7 +116,8 @@ class Auditor(L.LightningModule):
         held: Holdings,
     ):
         super().__init__()
-        self.net, self.blind, self.names = net, blind, names
+        self.nets = net, blind  # not as parts: Lightning would move them to the CPU after each job
+        self.names = names
         self.methods, self.metrics = work
         self.settings, self.labels, self.wanted, self.held = settings, labels, wanted, held
 
@@ -105,34 +128,29 @@ class Auditor(L.LightningModule):
             return None
         images, numbers = batch[0][places], batch[1][places].tolist()
         targets = None if self.labels is None else torch.from_numpy(np.asarray(self.labels)[numbers])
-        evidence = Evidence(self.net, images, targets, **self.settings)
-        return measure(evidence, self.methods, self.metrics, self.blind, *self.names, numbers)
+        net, blind = self.nets
+        evidence = Evidence(net, images, targets, **self.settings)
+        return measure(evidence, self.methods, self.metrics, blind, *self.names, numbers)
 
 
 class ShardWriter(BasePredictionWriter):
     """Keeps each batch's rows as soon as they are made: an interrupted audit loses one batch.
 
-    study: the digest that its shards carry. held: what the folder holds; nothing is written twice.
+    held: what the folder holds; nothing is written twice. ranks: watched from the first batch on.
     """
 
-    def __init__(self, run: Path, study: str, held: Holdings, progress: Callable[[int], None] | None = None):
+    def __init__(self, held: Holdings, ranks: Ranks, progress: Callable[[int], None] | None = None):
         super().__init__(write_interval="batch")
-        self.run, self.study, self.held, self.progress = run, study, held, progress
+        self.held, self.ranks, self.progress = held, ranks, progress
 
     def on_predict_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         # Lightning only notes a SIGTERM, for checkpoints; here nothing is lost by ending at once.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.ranks.watch(trainer)
 
     def write_on_batch_end(self, trainer, module, prediction, batch_indices, batch, batch_idx, dataloader_idx) -> None:
         if prediction is not None:
-            self._write(prediction)
+            self.held.keep(prediction.rows, prediction.failures)
         if self.progress is not None:
             self.progress(len(batch[1]) * trainer.world_size)
-
-    def _write(self, found: Measured) -> None:
-        rows = self.held.look().new(found.rows)
-        if len(rows) or found.failures:
-            numbers = {*rows["image"], *(failure.image for failure in found.failures)}
-            pictures = {int(number): self.held.pictures[number] for number in numbers if number in self.held.pictures}
-            write_shard(self.run, rows, Header(self.study, pictures, tuple(found.failures)))

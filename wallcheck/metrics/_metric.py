@@ -35,7 +35,7 @@ class Metric:
     ends: str
     source: str
     check: Callable[..., None]
-    asks: str | None = None
+    asks: str = ""
     of: tuple[str, ...] = ()
 
     def __call__(self, first: Tensor, *others: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class Metric:
     @property
     def what(self) -> str:
         """The first sentence of the docstring."""
-        text = " ".join(inspect.getdoc(self.body).split("\n\n")[0].split())
+        text = " ".join((inspect.getdoc(self.body) or "").split("\n\n")[0].split())
         return re.split(r"(?<=\.)(?<!al\.) ", text)[0]
 
     @property
@@ -198,9 +198,8 @@ def answers_fit(name: str, before: Tensor, after: Tensor) -> None:
 
 def maps_fit(name: str, maps: Tensor, *others: Tensor) -> None:
     asks = CONSISTENCY[name].asks
-    wanted = {"itself": [], "again": [maps.shape]}.get(
-        asks, [(len(maps), *o.shape[1:2], *maps.shape[1:]) for o in others]
-    )
+    stacked: list[tuple[int, ...]] = [(len(maps), *o.shape[1:2], *maps.shape[1:]) for o in others]
+    wanted = {"itself": [], "again": [tuple(maps.shape)]}.get(asks, stacked)
     got = [tuple(other.shape) for other in others]
     if maps.ndim != 3 or got != [tuple(shape) for shape in wanted] or (asks != "itself" and len(others) != 1):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from wallcheck.models._blind import BlindNet, tensor_of
 from wallcheck.models._families import SMALL
-from wallcheck.models._files import load, save
+from wallcheck.models._files import load, rebuilt, save
 from wallcheck.models._modes import in_mode
 from wallcheck.models._opening import is_name, opened, opened_with
 from wallcheck.models._published import published
@@ -27,6 +27,7 @@ __all__ = [
     "opened",
     "opened_with",
     "published",
+    "rebuilt",
     "save",
     "tensor_of",
     "untrained",

@@ -44,6 +44,8 @@ class BlindNet(nn.Module):
     Raises ValueError when the features do not run on such images or give another grid than the wall covers.
     """
 
+    image_size: tuple[int, int]
+
     def __init__(
         self,
         features: nn.Module,
@@ -225,7 +227,9 @@ class BlindNet(nn.Module):
         graph = self.graph
         kept = _MODELS.get(self)
         if kept is None or kept[0] is not graph:
-            _MODELS[self] = kept = (graph, ordinary(graph.walled))
+            # An audit makes the graph anew: an explainer that was built on this module before goes on if it is the same function.
+            same = kept is not None and kept[0].fingerprint == graph.fingerprint
+            _MODELS[self] = kept = (graph, kept[1] if same else ordinary(graph.walled))
         return kept[1]
 
     @property

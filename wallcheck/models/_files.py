@@ -27,7 +27,10 @@ INSIDE = "wallcheck"  # key of the description in the weights file
 LARGEST = 8192  # pixels: masks of 8192 x 8192 take 64 MiB each
 WIDEST = 2**20  # channels or units of a layer
 DEEPEST = 1000  # layers
-TRAIN = "python -m experiments.train fit --config experiments/configs/vgg_small.yaml"
+GET = (
+    "take one that comes with wallcheck (wallcheck.assets.net, assets:plain on a command line), put your own behind a wall with "
+    "wallcheck.blind, or train one: python -m experiments.train of the source repository"
+)
 
 
 def save(net: BlindNet, path: str | Path) -> Path:
@@ -74,10 +77,15 @@ def load(path: str | Path, own_code: bool = False) -> BlindNet:
     """
     path = _weights_path(path)
     weights, inside = _read_weights(path)
-    description = _description(path, inside)
+    return rebuilt(weights, _description(path, inside), f"{path} does not fit its description", own_code)
+
+
+def rebuilt(weights: dict[str, Tensor], description: dict, complaint: str, own_code: bool = False) -> BlindNet:
+    """The net that a description names with these weights, in eval mode; raises ValueError with the complaint where they do not
+    fit it."""
     if description.get("builder") == "blind":
-        return _walled(description, weights, f"{path} does not fit its description", own_code)
-    net = _fill(_empty(description), weights, f"{path} does not fit its description")
+        return _walled(description, weights, complaint, own_code).eval()
+    net = _fill(_empty(description), weights, complaint)
     net.features.to(memory_format=torch.channels_last)
     return net.requires_grad_(True).eval()
 
@@ -154,7 +162,7 @@ def _weights_path(path: str | Path) -> Path:
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """Weights, and the description in their file (none in files of wallcheck 0.1)."""
     if not path.is_file():
-        raise FileNotFoundError(f"no model at {path}; train one with {TRAIN}")
+        raise FileNotFoundError(f"no model at {path}; {GET}")
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(INSIDE)  # noqa: SIM118

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from wallcheck.models._families import SMALL
+from wallcheck.models._resnet import resnet_small
 from wallcheck.models._states import fill, read_state
 from wallcheck.models._vit import vit_small
 from wallcheck.models._wrappers import unwrapped
@@ -22,7 +23,7 @@ from wallcheck.models._wrappers import unwrapped
 KINDS = ("torchvision", "timm", "small", "wallcheck")
 HOW = "torchvision:NAME, timm:NAME, small:FAMILY, wallcheck:vit_small or package.module:function"
 
-OWN = {"vit_small": vit_small}
+OWN = {"vit_small": vit_small, "resnet_small": resnet_small}
 
 _ORIGINS: WeakKeyDictionary = WeakKeyDictionary()  # model -> its name and options: not on the user's module
 

@@ -56,8 +56,8 @@ def _plain(held: object, path: Path) -> State:
 
 
 def _told(held: object) -> str:
-    odd = next((k for k, v in held.items() if not isinstance(v, Tensor)), None) if isinstance(held, dict) else None
-    return f"{odd!r} of type {type(held[odd]).__name__}" if odd is not None else f"a {type(held).__name__}"
+    odd = [one for one in held.items() if not isinstance(one[1], Tensor)] if isinstance(held, dict) else []
+    return f"{odd[0][0]!r} of type {type(odd[0][1]).__name__}" if odd else f"a {type(held).__name__}"
 
 
 def fill(model: nn.Module, state: State, complaint: str) -> nn.Module:

@@ -1,12 +1,16 @@
 """What people wrap around a net before they train it, and how to look inside: torch.compile, DataParallel and its kin."""
 
+from typing import TypeVar
+
 from torch import Tensor, nn
 
+T = TypeVar("T", bound=nn.Module | None)
 
-def unwrapped(net: nn.Module | None) -> nn.Module | None:
+
+def unwrapped(net: T) -> T:
     """The net itself, however often it is wrapped."""
     while (inner := _inside(net)) is not None:
-        net = getattr(net, inner)
+        net = getattr(net, inner)  # of the type that the caller takes it for
     return net
 
 

@@ -39,9 +39,10 @@ def find_photos(folder: str | Path) -> Found:
     folders once for each folder of the first level that leads to them. A linked folder that is met below `folder`
     anyway is not listed twice. A dead link named as an image counts as one, which cannot be read.
     """
-    root, paths, skipped = expanded(folder), [], Counter()
+    root, paths = expanded(folder), []
+    skipped: Counter[str] = Counter()
     home = os.path.realpath(root)
-    todo = [(str(root), None)]
+    todo: list[tuple[str, set[str] | None]] = [(str(root), None)]
     while todo:
         place, seen = todo.pop()
         for entry in _entries(place, skipped):

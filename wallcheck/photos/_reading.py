@@ -183,18 +183,26 @@ def _white(photo: Image.Image) -> int | None:
     if photo.mode.startswith("I;16"):
         return 4095 if _tag(photo, BITS) == (12,) else 65535
     if photo.mode == "F":
-        low, high = photo.getextrema()
+        low, high = _extremes(photo)
         if not (low >= 0 and high <= 1 and np.isfinite(np.asarray(photo)).all()):
             raise _Refused(f"has float values from {low:g} to {high:g}, expected 0 (black) to 1 (white); rescale them")
         return 1
     if photo.mode != "I":
         return None
-    low, high = photo.getextrema()
+    low, high = _extremes(photo)
     if low < 0 or high > 65535:
         raise _Refused(f"has 32-bit values from {low} to {high}, expected 0 to 65535; save it with 16 bits or 8")
     if 0 < high <= 255 and photo.format not in ("PNG", "PPM"):  # whose grey of mode I has 16 bits
         raise _Refused(f"has 32-bit values from {low} to {high}, which may be 8 bits or 16; save it with 16 bits or 8")
     return 65535
+
+
+def _extremes(photo: Image.Image) -> tuple[float, float]:
+    """Of an image with one channel."""
+    low, high = photo.getextrema()
+    if isinstance(low, tuple) or isinstance(high, tuple):
+        raise _Refused(f"has {len(photo.getbands())} channels, expected one")
+    return low, high
 
 
 def _eight_bits(grey: Image.Image, white: int, negative: bool) -> Image.Image:
@@ -214,7 +222,7 @@ def _is_negative(photo: Image.Image) -> bool:
 
 
 def _tag(photo: Image.Image, number: int) -> object:
-    return photo.tag_v2.get(number) if photo.format == "TIFF" else None
+    return getattr(photo, "tag_v2", {}).get(number) if photo.format == "TIFF" else None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

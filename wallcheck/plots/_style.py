@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from wallcheck.cams import FAMILIES, METHODS
-from wallcheck.results import KEY
+from wallcheck.results import KEY, Rows, rows_of
 from wallcheck.statistics import percent
 from wallcheck.writing import beside
 
@@ -21,10 +21,6 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
 WINE = "#882255"  # of Tol's muted palette: darker than any of the eight but black, so apart from them in grey too
-COLOURS, MARKERS = (
-    (RED, ORANGE, BLUE, PURPLE, GREEN, SKY),
-    "ov^Dsh",
-)  # of methods, where families do not tell them apart
 WIDTH = 7.2  # inches: 8 pt letters are 14 px high at 900 px, and 5.4 pt on a page 4.8 in wide
 STYLE = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5,
@@ -65,19 +61,15 @@ FAMILY = {
     "peer": Look(SKY, "h", filled=False),
     "own": Look(BLACK, "p", filled=False),
 }
-PUBLISHED = {
-    "gradcam": "Grad-CAM",
-    "hirescam": "HiResCAM",
-    "gradcampp": "Grad-CAM++",
-    "xgradcam": "XGrad-CAM",
-    "layercam": "Layer-CAM",
-    "scorecam": "Score-CAM",
-    "ablationcam": "Ablation-CAM",
-    "eigencam": "Eigen-CAM",
-    "liftcam": "LIFT-CAM",
-    "legrad": "LeGrad",
-    "fullgrad": "FullGrad",
+# Methods that stand in one figure with the first of their family: a marker and a shade of their own, in every figure.
+BESIDE = {
+    "gradcampp": Look("#8A3B00", "p"),
+    "xgradcam": Look("#F2A679", "<"),
+    "layercam": Look("#7FD1B9", "8"),
+    "liftcam": Look("#8A6200", "H"),
+    "random": Look(GREY, "x", filled=False),
 }
+SPARE = "h8pH<*"  # where a figure's methods would look alike all the same
 SETS = {
     "stack_mix": "STACK-MIX",
     "stack_gen": "STACK-GEN",
@@ -102,7 +94,19 @@ def family_of(method: str) -> str:
 
 
 def look(method: str) -> Look:
-    return FAMILY[family_of(method)]
+    """The one look of a method, whatever the figure: its own, or its family's."""
+    return BESIDE.get(method) or FAMILY[family_of(method)]
+
+
+def marks(methods: Iterable[str]) -> dict[str, dict]:
+    """Method -> keywords of its plotted marker, in order, for figures that tell methods by their marks alone: one that would look
+    like another before it has that one's colour and a spare marker."""
+    taken: list[Look] = []
+    for method in in_order(methods):
+        own = look(method)
+        spare = (Look(own.colour, marker, own.filled) for marker in SPARE)
+        taken.append(next((one for one in (own, *spare) if one not in taken), own))
+    return {method: one.mark for method, one in zip(in_order(methods), taken, strict=True)}
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
@@ -112,32 +116,18 @@ def in_order(methods: Iterable[str]) -> list[str]:
     return sorted(set(methods), key=lambda m: (families.index(family_of(m)), places.get(m, len(places)), m))
 
 
-def mark_of(number: int) -> dict:
-    """Keywords of a plotted marker for figures where several methods of one family stand, so that marks tell methods apart."""
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
-    return dict(color=colour, marker=marker, mec=BLACK, mew=0.4)
-
-
-def called(method: str) -> str:
-    """The paper's spelling where it has one, else the registered name."""
-    return PUBLISHED.get(method, method)
-
-
-def choose(rows: pd.DataFrame, metric: str, view: str, on: str, **equal: str) -> pd.DataFrame:
+def choose(rows: pd.DataFrame | Rows, metric: str, view: str, on: str, **equal: str) -> Rows:
     """The rows of one measure, and of nets and image sets if given: `net="walled", images="stack_mix"`.
 
     A pixel map has no cells: where the grid is asked for, it is measured on the image in the same view.
     Raises ValueError where a column is missing or nothing is left.
     """
-    need(rows, [*KEY, "value"])
-    for column, value in equal.items():
-        rows = rows[rows[column] == value]
-    rows = rows[(rows["metric"] == metric) & (rows["view"] == view)]
-    wanted = rows[rows["on"] == on]
-    if on == "grid":
-        gridless = set(rows["method"].unique()) - set(wanted["method"].unique())
-        wanted = pd.concat([wanted, rows[rows["method"].isin(gridless)]])
-    if wanted.empty:
+    if isinstance(rows, pd.DataFrame):
+        need(rows, [*KEY, "value"])
+    rows = rows_of(rows).select(**equal, metric=metric, view=view)
+    gridless = set(rows.unique("method")) - set(rows.select(on=on).unique("method")) if on == "grid" else ()
+    wanted = rows.where(lambda measure: measure.on == on or measure.method in gridless)
+    if not wanted.measures:
         named = ", ".join(f"{k} {v}" for k, v in dict(**equal, metric=metric, view=view, on=on).items())
         raise ValueError(f"no rows with {named}; audit them first, or draw something the rows have")
     return wanted

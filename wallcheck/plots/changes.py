@@ -3,7 +3,8 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import GREY, WIDTH, called, in_order, look, need, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import GREY, WIDTH, in_order, look, need, styled
 
 
 @styled

@@ -4,7 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, GREY, WIDTH, called, in_order, look, need, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import BLACK, GREY, WIDTH, in_order, look, need, styled
 
 BETTER = {"average_drop": "lower is better", "average_increase": "higher is better"}
 

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wallcheck.plots._style import WIDTH, called, in_order, mark_of, need, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import WIDTH, marks, need, styled
 
 
 @styled
@@ -15,7 +16,7 @@ def dependence(table: pd.DataFrame) -> Figure:
     table: factor, level, method, mean, low, high.
     """
     need(table, ["factor", "level", "method", "mean", "low", "high"])
-    factors, methods = list(dict.fromkeys(table["factor"])), in_order(table["method"].unique())
+    factors, looks = list(dict.fromkeys(table["factor"])), marks(table["method"].unique())
     columns = 2
     rows = -(-len(factors) // columns)
     figure = Figure(figsize=(WIDTH, 1.35 * rows + 0.4), layout="constrained")
@@ -23,9 +24,9 @@ def dependence(table: pd.DataFrame) -> Figure:
     for axes, factor in zip(panels, factors, strict=False):
         part = table[table["factor"] == factor]
         levels = list(dict.fromkeys(part["level"]))
-        for number, (shift, method) in enumerate(zip(np.linspace(-0.3, 0.3, len(methods)), methods, strict=True)):
+        for shift, (method, mark) in zip(np.linspace(-0.3, 0.3, len(looks)), looks.items(), strict=True):
             of = part[part["method"] == method].set_index("level").reindex(levels)
-            places, mark = np.arange(len(levels)) + shift, mark_of(number)
+            places = np.arange(len(levels)) + shift
             axes.hlines(places, of["low"], of["high"], color=mark["color"], lw=0.8)
             axes.plot(of["mean"], places, ls="", ms=3, gid=f"mean:{factor}:{method}", **mark)
         axes.set(title=factor, yticks=range(len(levels)), ylim=(len(levels) - 0.5, -0.5), xlim=(-0.02, 1.02))
@@ -33,8 +34,6 @@ def dependence(table: pd.DataFrame) -> Figure:
     for axes in panels[len(factors) :]:
         axes.set_visible(False)
     figure.supxlabel("share of positive attribution on unseen cells", fontsize=8)
-    marks = [
-        Line2D([], [], ls="", ms=4, label=called(method), **mark_of(number)) for number, method in enumerate(methods)
-    ]
-    figure.legend(handles=marks, loc="outside upper center", ncols=len(marks))
+    handles = [Line2D([], [], ls="", ms=4, label=called(method), **mark) for method, mark in looks.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wallcheck.cams import called
 from wallcheck.plots._style import (
     BLACK,
     GREY,
@@ -16,7 +17,6 @@ from wallcheck.plots._style import (
     SETS,
     SKY,
     WIDTH,
-    called,
     choose,
     emptiness,
     family_of,
@@ -26,7 +26,7 @@ from wallcheck.plots._style import (
     styled,
     written,
 )
-from wallcheck.results import summary
+from wallcheck.results import Rows, rows_of, split_means, summary
 
 # part of the leakage -> what it is called, colour, hatch
 PARTS = {
@@ -38,29 +38,33 @@ PARTS = {
 
 @styled
 def sources(parts: pd.DataFrame, net: str = "walled", sets: Sequence[str] = ("stack_mix", "stack_gen")) -> Figure:
-    """Stacked bars of the mean leakage on the image: the method's own, bleed, artefact; their sum is a diamond.
+    """Stacked bars of the mean leakage on the image: the method's own, bleed, artefact; their sum is a diamond. A part that is 0
+    throughout is not drawn, and the axis says so.
 
-    parts: as `wallcheck.results.split` gives them. A part below zero is drawn to the left. Images
+    parts: as `wallcheck.results.split` gives them, or their `split_means`. A part below zero is drawn to the left. Images
     whose map is empty have no parts and are left out; "∅12%" says how many.
     """
     need(parts, ["net", "images", "method", *PARTS])
+    parts = parts if "empty" in parts else split_means(parts)
     of_net = parts[parts["net"] == net]
     sets = [name for name in sets if name in set(of_net["images"].unique())] or sorted(of_net["images"].unique())
     if not len(sets):
         raise ValueError(f"no parts of a net named {net}; there are {', '.join(map(str, parts['net'].unique()))}")
     methods = [m for m in in_order(of_net["method"].unique()) if family_of(m) != "control"]
-    figure = Figure(figsize=(WIDTH, 0.2 * len(methods) + 1.0), layout="constrained")
+    shown = [name for name in PARTS if of_net.loc[of_net["method"].isin(methods), name].fillna(0).any()]
+    none = [PARTS[name][0] for name in PARTS if name not in shown]
+    figure = Figure(figsize=(WIDTH, 0.2 * len(methods) + 1.0 + 0.15 * bool(none)), layout="constrained")
     panels = figure.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)[0]
     for axes, images in zip(panels, sets, strict=True):
-        here = of_net[of_net["images"] == images].set_index("method")[list(PARTS)]
-        empty = here.isna().any(axis=1)
-        _stack(axes, here[~empty].groupby(level=0, observed=True).mean().reindex(methods))
-        _say_empty(axes, empty.groupby(level=0, observed=True).mean().reindex(methods))
+        here = of_net[of_net["images"] == images].set_index("method").reindex(methods)
+        _stack(axes, here[shown or list(PARTS)])
+        _say_empty(axes, here["empty"])
         axes.set_title(f"{net}, {SETS.get(images, images)}")
     panels[0].set_yticks(range(len(methods)), [called(m) for m in methods])
     left, right = panels[0].get_xlim()
     panels[0].set(ylim=(len(methods) - 0.4, -0.6), xlim=(min(left, -0.03), right + 0.03))
-    figure.supxlabel("share of attribution on unseen pixels, signed map stretched to [0, 1]", fontsize=8)
+    absent = f"\n{' and '.join(none)}: 0 for every method here" if none else ""
+    figure.supxlabel(f"share of attribution on unseen pixels, signed map stretched to [0, 1]{absent}", fontsize=8)
     total = Line2D([], [], ls="", marker="D", mfc="white", mec=BLACK, ms=4, label="sum")
     figure.legend(handles=[*panels[0].containers, total], loc="outside upper center", ncols=4)
     return figure
@@ -69,7 +73,8 @@ def sources(parts: pd.DataFrame, net: str = "walled", sets: Sequence[str] = ("st
 def _stack(axes: Axes, means: pd.DataFrame) -> None:
     places = np.arange(len(means))
     right, left = np.zeros(len(means)), np.zeros(len(means))
-    for name, (label, colour, pattern) in PARTS.items():
+    for name in means:
+        label, colour, pattern = PARTS[name]
         width = means[name].fillna(0).to_numpy()
         start = np.where(width >= 0, right, left)
         axes.barh(
@@ -98,7 +103,7 @@ def _say_empty(axes: Axes, shares: pd.Series) -> None:
 
 @styled
 def families(
-    rows: pd.DataFrame,
+    rows: pd.DataFrame | Rows,
     metric: str = "leak_mass",
     view: str = "rectified",
     on: str = "grid",
@@ -107,18 +112,18 @@ def families(
     behind: str = "untrained",
     columns: int | None = None,
 ) -> Figure:
-    """Every method under its registered name, by family: mean leakage of `net` with 95 % interval, a stroke for
+    """Every method by family: mean leakage of `net` with 95 % interval, a stroke for
     the net `behind`, and the constant map as a dotted line, on the grid or image the method was measured on.
 
     For up to some hundred methods, in columns that keep the order of the families.
     """
     chosen = choose(rows, metric, view, on, images=images)
-    nets = list(chosen["net"].unique())
+    nets = chosen.unique("net")
     if net not in nets:
         raise ValueError(f"no rows of a net named {net}; there are {', '.join(map(str, nets))}")
     means = summary(chosen, ["net", "method", "on"]).set_index(["net", "method"])
-    plain = rows[(rows["method"] == "constant") & (rows["metric"] == metric) & (rows["view"] == view)]
-    flat = plain.groupby("on", observed=True)["value"].mean()
+    plain = rows_of(rows).select(method="constant", metric=metric, view=view)
+    flat = summary(plain, ["on"]).set_index("on")["mean"]
     blocks = _columns(in_order(means.loc[net].index), columns)
     height = max(len(block) for block in blocks)
     figure = Figure(figsize=(WIDTH, 0.135 * height + 0.8), layout="constrained")
@@ -169,7 +174,8 @@ def _column(
             axes.plot([others.loc[name, "mean"]], [place], "|", color=BLACK, ms=6, mew=0.8, zorder=2)
         axes.text(1.05, place, written(found), va="center", ha="left", fontsize=6)
     names = [
-        n.removeprefix("# ") if n[0] == "#" else n + (" px" if means.loc[n, "on"] == "image" else "") for n in block
+        n.removeprefix("# ") if n[0] == "#" else called(n) + (" px" if means.loc[n, "on"] == "image" else "")
+        for n in block
     ]
     axes.set_yticks(range(len(block)), names, fontsize=6.5)
     for label, name in zip(axes.get_yticklabels(), block, strict=True):

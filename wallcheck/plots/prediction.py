@@ -4,17 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import (
-    BLACK,
-    COLOURS,
-    MARKERS,
-    WIDTH,
-    called,
-    emptiness,
-    in_order,
-    need,
-    styled,
-)
+from wallcheck.cams import called
+from wallcheck.plots._style import BLACK, WIDTH, emptiness, marks, need, styled
 from wallcheck.statistics import interval
 
 METRICS = {"leak_mass": "share of attribution", "leak_l2": "share of L2 norm"}
@@ -31,23 +22,11 @@ def prediction(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     for axes, (metric, label) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
         part = table[table["metric"] == metric]
-        for method, colour, marker in zip(in_order(part["method"]), COLOURS, MARKERS, strict=False):
+        for method, mark in marks(part["method"]).items():
             steps, means, bars, empty = _course(part[part["method"] == method])
-            axes.errorbar(
-                steps,
-                means,
-                bars,
-                color=colour,
-                marker=marker,
-                ms=3.5,
-                lw=0.9,
-                elinewidth=0.7,
-                mec=BLACK,
-                mew=0.4,
-                label=called(method),
-            )
+            axes.errorbar(steps, means, bars, ms=3.8, lw=0.9, elinewidth=0.7, label=called(method), **mark)
             for step, mean, share in zip(steps, means, empty, strict=True):
-                axes.annotate(emptiness(share), (step, mean), fontsize=5.5, color=colour, annotation_clip=True)
+                axes.annotate(emptiness(share), (step, mean), fontsize=5.5, color=mark["color"], annotation_clip=True)
         expected = part.groupby("step")["predicted"].mean()
         axes.plot(expected.index, expected, color=BLACK, lw=1.8, ls="--", label="predicted (T3)", zorder=5)
         axes.set_xscale("symlog", linthresh=1, linscale=0.5)

@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from wallcheck.plots._style import BLACK, WIDTH, called, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import BLACK, WIDTH, styled
 from wallcheck.plots.pictures import HEAT
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, COLOURS, MARKERS, WIDTH, called, emptiness, in_order, need, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import BLACK, WIDTH, emptiness, marks, need, styled
 from wallcheck.statistics import SHARE, interval
 
 LABELS = {
@@ -44,16 +45,14 @@ def randomisation(rows: pd.DataFrame) -> Figure:
 
 
 def _panel(axes: Axes, part: pd.DataFrame) -> None:
-    for place, method in enumerate(in_order(part["method"])):
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    for method, mark in marks(part["method"]).items():
         groups = part[part["method"] == method].groupby("stage")["value"]
         scale = SHARE if (part["measure"] == "leak_mass").all() else None
         found = {stage: interval(values.to_numpy(), scale) for stage, values in groups}
         means, low, high = (np.array([one[key] for one in found.values()]) for key in ("mean", "low", "high"))
-        look = dict(color=colour, marker=marker, ms=3, lw=0.9, mec=BLACK, mew=0.4)
-        axes.plot(list(found), means, label=called(method), gid=f"means:{method}", **look)
-        axes.fill_between(list(found), low, high, color=colour, alpha=0.2, lw=0)
+        axes.plot(list(found), means, label=called(method), gid=f"means:{method}", ms=3.5, lw=0.9, **mark)
+        axes.fill_between(list(found), low, high, color=mark["color"], alpha=0.2, lw=0)
         for stage, one in found.items():
             if one["empty"] and np.isfinite(one["mean"]):
-                axes.annotate(emptiness(one["empty"]).strip(), (stage, one["mean"]), fontsize=5, color=colour)
+                axes.annotate(emptiness(one["empty"]).strip(), (stage, one["mean"]), fontsize=5, color=mark["color"])
     axes.axhline(0, color=BLACK, lw=0.5, zorder=0)

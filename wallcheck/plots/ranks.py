@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, GREY, WIDTH, called, look, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import BLACK, GREY, WIDTH, look, styled
 from wallcheck.statistics import Ranking
 
 LINE = 0.17  # inches from one name to the next

@@ -7,20 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.optimize import isotonic_regression
 
-from wallcheck.cams import METHODS
-from wallcheck.plots._style import (
-    BLACK,
-    FAMILY,
-    GREY,
-    WIDTH,
-    called,
-    emptiness,
-    family_of,
-    in_order,
-    look,
-    need,
-    styled,
-)
+from wallcheck.cams import METHODS, called
+from wallcheck.plots._style import BLACK, FAMILY, GREY, WIDTH, emptiness, family_of, in_order, look, need, styled
 
 # metric -> what the axis says, and whether it runs down, so that up is always better
 PANELS = {

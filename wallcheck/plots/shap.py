@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from wallcheck.cams import called
 from wallcheck.plots._style import BLUE, GREY, RED, WIDTH, need, styled
 
 STATES = {"untrained": (GREY, "o", -0.15), "trained": (BLUE, "s", 0.15)}
@@ -30,7 +31,9 @@ def shap_agreement(table: pd.DataFrame, measure: str = "cosine") -> Figure:
             axes.hlines(places, of["low"], of["high"], color=colour, lw=1.2)
             axes.plot(of["mean"], places, ls="", marker=marker, color=colour, ms=4, label=state)
         axes.axvline(1, color=RED, lw=0.6, zorder=0)
-        axes.set(title=f"{head}, K = {channels}", yticks=range(len(methods)), yticklabels=methods)
+        axes.set(
+            title=f"{head}, K = {channels}", yticks=range(len(methods)), yticklabels=[called(name) for name in methods]
+        )
     figure.axes[0].invert_yaxis()
     figure.supxlabel(f"{measure} with SHAP values; 1 is SHAP", fontsize=8)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(STATES))

@@ -21,7 +21,9 @@ def read_training(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     path = path / "metrics.csv" if path.is_dir() else path
     if not path.is_file():
-        raise FileNotFoundError(f"no training log at {path}; give the --out of python -m experiments.train")
+        raise FileNotFoundError(
+            f"no training log at {path}; give the --out of a training (python -m experiments.train of the source repository)"
+        )
     try:
         log = pd.read_csv(path)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

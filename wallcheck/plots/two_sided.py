@@ -6,15 +6,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import WIDTH, called, family_legend, in_order, look, need, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import WIDTH, family_legend, in_order, look, need, styled
 
 SIDES = {
-    "leak_mass": "shown, though unseen: share of positive attribution",
+    "leak_mass": "shown, though unseen: share of positive attribution, on cells",
     "missed": "missed: share of what speaks for the class",
 }
 CROWD = (
-    0.3,
-    0.04,
+    0.4,
+    0.055,
 )  # marks nearer than this to one that has its name, which takes that much room, bear none of their own
 
 
@@ -26,7 +27,7 @@ def two_sided(table: pd.DataFrame, panels: Sequence[str] | None = None) -> Figur
     """
     need(table, ["panel", "method", *SIDES])
     panels = list(panels or dict.fromkeys(table["panel"]))
-    figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
     for axes, panel in zip(
         figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0], panels, strict=True
     ):
@@ -46,5 +47,5 @@ def _panel(axes: Axes, means: pd.DataFrame) -> None:
         x, y = float(at["leak_mass"]), float(at["missed"])
         axes.plot([x], [y], ls="", ms=4.5, alpha=0.85, gid=f"mean:{method}", **look(method).mark)
         if all(abs(x - a) > CROWD[0] or abs(y - b) > CROWD[1] for a, b in told):
-            axes.annotate(called(method), (x, y), xytext=(3, 2), textcoords="offset points", fontsize=5)
+            axes.annotate(called(method), (x, y), xytext=(3, 2), textcoords="offset points", fontsize=6)
             told.append((x, y))

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLACK, GREY, WIDTH, called, in_order, mark_of, need, styled
+from wallcheck.cams import called
+from wallcheck.plots._style import BLACK, GREY, WIDTH, in_order, marks, need, styled
 from wallcheck.statistics import interval, over_nets
 
 
@@ -43,7 +44,7 @@ def _panel(axes: Axes, part: pd.DataFrame, families: list[str], methods: list[st
             axes.hlines(
                 constant.mean(), place - 0.45, place + 0.45, color=GREY, lw=3, alpha=0.5, label="a constant map"
             )
-        for number, method in enumerate(methods):
+        for number, (method, mark) in enumerate(marks(methods).items()):
             found = _found(of[of["method"] == method])
             if found is None:
                 continue
@@ -51,8 +52,8 @@ def _panel(axes: Axes, part: pd.DataFrame, families: list[str], methods: list[st
             bar = (
                 [[found["mean"] - found["low"]], [found["high"] - found["mean"]]] if np.isfinite(found["low"]) else None
             )
-            mark = dict(ms=4, label=called(method), gid=f"{family}:{method}", ls="", elinewidth=0.7)
-            axes.errorbar([at], [found["mean"]], bar, **mark, **mark_of(number))
+            told = dict(ms=4, label=called(method), gid=f"{family}:{method}", ls="", elinewidth=0.7)
+            axes.errorbar([at], [found["mean"]], bar, **told, **mark)
     axes.axhline(0, color=BLACK, lw=0.5, zorder=0)
     axes.set_ylim(-0.03, 1.03)
 

@@ -1,23 +1,18 @@
 """Rows on disk: one measurement each, in Parquet shards, with a manifest of how they were made. No torch.
 
 Rows are kept, not means; a mean is a question asked of the rows. One folder holds one study, and may grow by methods,
-images and metrics. The merged table does not depend on how the work was split.
+images and metrics. What it says does not depend on how the work was split, and is asked of any number of rows: `open_rows`.
 """
 
+from wallcheck.results.asking import Measure, Rows, open_rows, rows_of
+from wallcheck.results.compacting import compact
 from wallcheck.results.digests import digest, file_name
 from wallcheck.results.folder import EXAMPLES, MANIFEST, ROWS, examples_of, shards, writable
-from wallcheck.results.manifest import Manifest, versions
-from wallcheck.results.means import split, summary
-from wallcheck.results.parquet import (
-    Damaged,
-    Header,
-    Holdings,
-    done,
-    merge,
-    read_shard,
-    set_foreign_aside,
-    write_shard,
-)
+from wallcheck.results.holdings import Holdings, done, set_foreign_aside
+from wallcheck.results.manifest import Manifest, typed, versions
+from wallcheck.results.means import grouped, split, split_means, summary
+from wallcheck.results.merging import merge
+from wallcheck.results.parquet import Block, Damaged, Header, read_shard, write_shard
 from wallcheck.results.rows import (
     COLUMNS,
     KEY,
@@ -40,26 +35,35 @@ __all__ = [
     "PER_IMAGE",
     "ROWS",
     "TEXT",
+    "Block",
     "Damaged",
     "Failure",
     "Header",
     "Holdings",
     "Manifest",
+    "Measure",
     "MeasuredTwice",
     "Row",
+    "Rows",
+    "compact",
     "digest",
     "done",
     "examples_of",
     "file_name",
+    "grouped",
     "interval",
     "merge",
+    "open_rows",
     "read_shard",
+    "rows_of",
     "set_foreign_aside",
     "shards",
     "sorted_rows",
     "split",
+    "split_means",
     "summary",
     "told",
+    "typed",
     "unresolved",
     "versions",
     "writable",

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shlex
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +19,17 @@ PACKAGES = ("wallcheck", "torch", "torchvision", "lightning", "numpy", "scipy", 
 FORMAT = 2
 
 
+@cache
+def _looked_up() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
 @dataclass(frozen=True)
 class Manifest:
     """How a run was made: what to repeat to get its rows again.
@@ -29,7 +42,7 @@ class Manifest:
     config: dict
     study: dict = field(default_factory=dict)
     certificates: dict = field(default_factory=dict)
-    versions: dict = field(default_factory=lambda: dict(versions()))
+    versions: dict[str, str] = field(default_factory=lambda: dict(_looked_up()))
     machine: str = field(default_factory=lambda: f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
     device: str = "cpu"
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -73,7 +86,8 @@ class Manifest:
 
     def grown(self, config: dict) -> "Manifest":
         """With what is asked for now beside what was asked for before."""
-        return replace(self, config=_union(self.config, config))
+        grown = _union(self.config, config)
+        return replace(self, config=grown if isinstance(grown, dict) else config)
 
     def differences(self, other: "Manifest") -> list[str]:
         """Fields of the study in which other is another one: 'seed: 0 there, 1 here'; none if it is the same."""
@@ -82,16 +96,17 @@ class Manifest:
         return [f"{name}: {_short(ours.get(name))} there, {_short(theirs.get(name))} here" for name in names]
 
 
-@cache
 def versions() -> dict[str, str]:
     """Installed versions of the packages that decide numbers."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return dict(_looked_up())
+
+
+def typed() -> str:
+    """The command that started this process, to be typed again."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    script = sys.argv[0] if sys.argv[0].endswith(".py") else Path(sys.argv[0]).name
+    started = ["python", "-m", spec.name.removesuffix(".__main__")] if spec else ["python", script]
+    return shlex.join([*(started if spec or script.endswith(".py") else [script or "python"]), *sys.argv[1:]])
 
 
 def _union(before: object, now: object) -> object:

@@ -1,6 +1,6 @@
 """A row is one measurement; the merged table does not depend on how the work was split."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -86,10 +86,14 @@ def unresolved(failures: Iterable[Failure], table: pd.DataFrame) -> list[dict]:
 
     Each names the first image and its error, and counts the images: net, images, method, image, count, error.
     """
+    asked = set(failures)
+    return unresolved_of(asked, _held(table, {failure.method for failure in asked}))
+
+
+def unresolved_of(failures: Iterable[Failure], held: Container[tuple]) -> list[dict]:
+    """`unresolved` where it is known already which (net, images, image, method, metric) have rows."""
     missing: dict[tuple, dict[int, str]] = {}
-    asked = sorted(set(failures))
-    held = _held(table, {failure.method for failure in asked})
-    for one in asked:
+    for one in sorted(set(failures)):
         if any((one.net, one.images, one.image, one.method, metric) not in held for metric in one.metrics):
             missing.setdefault((one.net, one.images, one.method), {})[one.image] = one.error
     return [

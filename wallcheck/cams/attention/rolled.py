@@ -6,6 +6,7 @@ The product of matrices that are 0 from seen queries to unseen keys is 0 there t
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def rollout_by(fused: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Tensor
     return whole
 
 
-ROLLOUT = dict(cost="1F", verdict="zero")
+ROLLOUT: dict[str, Any] = dict(cost="1F", verdict="zero")
 attention_method(**ROLLOUT, name="rollout", source="Abnar and Zuidema 2020, eq. 1; heads by their mean")(
     rollout_by(lambda heads: heads.mean(1))
 )

@@ -95,6 +95,8 @@ def through_and_not(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
     One matrix after the other, each no larger than its own states: rows in which all of these are 0 take no part, and
     get exactly 0.
     """
+    if states.is_cuda:
+        return _through_all(vectors, states, opposed)
     return torch.stack([_through_one(*each) for each in zip(vectors, states, opposed, strict=True)])
 
 
@@ -117,23 +119,41 @@ def _through_one(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
     """
     known = (states != 0).any(-1)
     x, y, v = without_empty(states[known]), without_empty(opposed[known]), vectors[:, known]
-    if x.shape[1] <= x.shape[0]:
-        across = y.T @ x
-        core = torch.linalg.cholesky(_with_identity(x.T @ x + across.T @ across))
-        through = torch.cholesky_solve((v @ x).T, core).T @ x.T
-    else:
-        q, lower = x @ x.T, torch.linalg.cholesky(_with_identity(y @ y.T))
-        core = torch.linalg.cholesky(_with_identity(lower.T @ q @ lower))
-        inner = torch.cholesky_solve(torch.linalg.solve_triangular(lower, v.T, upper=False), core)
-        through = (q @ (lower @ inner)).T
     out = torch.zeros_like(vectors)
-    out[:, known] = through
+    out[:, known] = _solved(v, x, y)
     return out
+
+
+def _through_all(vectors: Tensor, states: Tensor, opposed: Tensor) -> Tensor:
+    """All images at once, rows and columns that are 0 and all: for a GPU, where launches decide. A row of zeros in the states
+    gets exactly 0 here too; one in the opposed alone is kept out of the vectors."""
+    known = (states != 0).any(-1, keepdim=True)
+    return _solved(vectors * known.mT, states, opposed * known)
+
+
+def _solved(v: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    if x.shape[-1] <= x.shape[-2]:
+        across = y.mT @ x
+        core = _lower(_with_identity(x.mT @ x + across.mT @ across))
+        return torch.cholesky_solve((v @ x).mT, core).mT @ x.mT
+    q, lower = x @ x.mT, _lower(_with_identity(y @ y.mT))
+    core = _lower(_with_identity(lower.mT @ q @ lower))
+    inner = torch.cholesky_solve(torch.linalg.solve_triangular(lower, v.mT, upper=False), core)
+    return (q @ (lower @ inner)).mT
+
+
+def _lower(matrix: Tensor) -> Tensor:
+    """Cholesky's factor of I + a square, which has one: not asked whether it has, for that is to wait for a GPU."""
+    return torch.linalg.cholesky_ex(matrix).L
 
 
 def absorbing(states: Tensor) -> Tensor:
     """(B, n, T) -> (B, 1, 1): the factor f of states X with which C = Q (Q + I)^-1, Q = f^2 X X^T, has the best aperture."""
-    strengths = pad_sequence([_strengths(one) for one in states], batch_first=True)
+    if states.is_cuda:  # all at once
+        small = states if states.shape[1] <= states.shape[2] else states.mT
+        strengths = torch.linalg.eigvalsh(small @ small.mT)
+    else:
+        strengths = pad_sequence([_strengths(one) for one in states], batch_first=True)
     return best_aperture(strengths)[:, None, None]
 
 
@@ -159,7 +179,7 @@ def best_aperture(strengths: Tensor, span: float = 1e6, places: int = 65) -> Ten
     """The aperture a at which ||C||_F^2 changes fastest with log a (Jaeger 2014, sec. 3.8.6); 1 where R = 0.
 
     strengths (..., n): eigenvalues of R. With c = s / (s + a^-2), d ||C||^2 / d log a = 4 sum c^2 (1 - c). The
-    best of `places` values of a^2 max(s) between 1 and `span` is refined by halving on the derivative,
+    best of `places` values of a^2 max(s) between 1 and `span` is refined by where the derivative turns,
     sum c^2 (1 - c) (2 - 3 c). A single s > 0 has its maximum at c = 2/3.
 
     >>> best_aperture(torch.tensor([8.0, 0.0]))
@@ -178,10 +198,13 @@ def best_aperture(strengths: Tensor, span: float = 1e6, places: int = 65) -> Ten
     c = known(grid)
     low = (grid.gather(-1, (c**2 * (1 - c)).sum(-1).argmax(-1, keepdim=True)) - step).clamp(min=0)
     high = low + 2 * step
-    for _ in range(60):
-        c, middle = known((low + high) / 2), (low + high) / 2
+    parts, rounds = (64, 10) if share.is_cuda else (2, 60)  # 2^60 either way: a GPU is asked for many places at once
+    inner = torch.arange(1, parts, dtype=torch.float64, device=share.device) / parts
+    for _ in range(rounds):
+        c, width = known(low + (high - low) * inner), high - low
         rising = (c**2 * (1 - c) * (2 - 3 * c)).sum(-1) > 0
-        low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
+        passed = rising.long().cumprod(-1).sum(-1, keepdim=True)
+        low, high = low + width * (passed / parts), low + width * ((passed + 1) / parts)
     return torch.where(top == 0, 1.0, (low.exp() / torch.where(top == 0, 1.0, top)).sqrt())[..., 0]
 
 

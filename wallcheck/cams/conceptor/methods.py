@@ -23,6 +23,8 @@ channels than cells, since two small subspaces share no direction.
 """
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from torch import Tensor
 
@@ -70,12 +72,12 @@ def conceptor(
             f"{base.name} gives a map of pixels, conceptors relate the cells and channels of the target layer; "
             f"choose a base whose grid is 'cells'"
         )
-    evidence_of = shared_among_channels(base) if isinstance(base, Method) else base
+    known = with_aperture(shared_among_channels(base) if isinstance(base, Method) else base, states)
 
     def filtered(ev: Evidence) -> Tensor:
-        evidence = evidence_of(ev)
+        evidence, aperture = ev.once(known)
         positive, negative = (part.flatten(2).double() for part in states(ev, evidence))
-        scale = widening * absorbing(positive)  # one aperture for both relations and both signs
+        scale = widening * aperture  # one for both relations and both signs
         positive, negative = scale * positive, scale * negative
         row = positive.new_ones(len(positive), 1, positive.shape[1])  # the sum over channels, from the left
         if inter:
@@ -86,6 +88,19 @@ def conceptor(
         return row.view(len(row), *evidence.shape[2:]).to(evidence.dtype)
 
     return filtered
+
+
+@cache
+def with_aperture(
+    evidence_of: Callable[[Evidence], Tensor], states: States
+) -> Callable[[Evidence], tuple[Tensor, Tensor]]:
+    """Evidence -> (evidence (B, K, h, w), the best aperture of its positive states (B, 1, 1)): what methods of one base share."""
+
+    def found(ev: Evidence) -> tuple[Tensor, Tensor]:
+        evidence = evidence_of(ev)
+        return evidence, absorbing(states(ev, evidence)[0].flatten(2).double())
+
+    return found
 
 
 def shared_among_channels(base: Method) -> Callable[[Evidence], Tensor]:
@@ -120,7 +135,9 @@ def liftcam_evidence(ev: Evidence) -> Tensor:
     return lift_weights(ev)[..., None, None] * ev.activations
 
 
-CONCEPTOR = dict(family="conceptor", source="Qian et al. 2022 after the abstract; the rest is ours, see cams/conceptor")
+CONCEPTOR: dict[str, Any] = dict(
+    family="conceptor", source="Qian et al. 2022 after the abstract; the rest is ours, see cams/conceptor"
+)
 
 for name, evidence in (("gradcam", gradcam_evidence), ("gradcampp", gradcampp_evidence)):
     cam_method(**CONCEPTOR, name=f"conceptor_{name}", cost="1F+1b", verdict="may_leak")(conceptor(evidence))

@@ -6,17 +6,19 @@ whole stride past its cells, so on VGG-like nets the fused maps are exactly 0 on
 that looks no further than its own cell (a 1 x 1 convolution after a pool) does bleed past the wall.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wallcheck.cams._layers import needs_known_terms, on_image, stages
+from wallcheck.cams._layers import by_portion, by_portion_of_all, needs_known_terms, on_image, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio, unit_range
 
-LOCAL = dict(family="local", cost="1F+1B", verdict="zero_but_bleed", grid="pixels")
-TERMS = LOCAL | dict(refuses=needs_known_terms)
+LOCAL: dict[str, Any] = dict(family="local", cost="1F+1B", verdict="zero_but_bleed", grid="pixels")
+TERMS: dict[str, Any] = LOCAL | dict(refuses=needs_known_terms)
 
 
 def positive_share(layer) -> Tensor:
@@ -26,6 +28,7 @@ def positive_share(layer) -> Tensor:
 
 
 @cam_method(**LOCAL, source="Jiang et al. 2021, eq. 8-9, gamma 2; last layer of each resolution")
+@by_portion
 def layercam_fused(ev: Evidence) -> Tensor:
     """max over layers of U(tanh(2 L_l / max L_l)), the target layer without the tanh.
 
@@ -38,6 +41,7 @@ def layercam_fused(ev: Evidence) -> Tensor:
 
 
 @cam_method(**LOCAL, source="torchcam 0.5.0, LayerCAM.fuse_cams: tanh on every layer; last layer of each resolution")
+@by_portion
 def layercam_fused_tanh(ev: Evidence) -> Tensor:
     """max over layers of U(tanh(2 N(L_l))), N min-max per map."""
     maps = [torch.tanh(2 * unit_range(positive_share(layer))) for layer in stages(ev)]
@@ -45,6 +49,7 @@ def layercam_fused_tanh(ev: Evidence) -> Tensor:
 
 
 @cam_method(**LOCAL, source="grad-cam, LayerCAM with a list of layers; last layer of each resolution")
+@by_portion
 def layercam_mean(ev: Evidence) -> Tensor:
     """Mean over layers of U(N(L_l)), N min-max per map."""
     return torch.stack([on_image(unit_range(positive_share(layer)), ev) for layer in stages(ev)]).mean(0)
@@ -54,6 +59,7 @@ def layercam_mean(ev: Evidence) -> Tensor:
     **LOCAL,
     source="Shi et al. 2020 (Zoom-CAM); ours: last layer of each resolution, each upsampled to the image at once",
 )
+@by_portion
 def zoomcam(ev: Evidence) -> Tensor:
     """max over layers of U(N(relu(sum_k G A))), N min-max per map; a layer with no positive cell adds 0.
 
@@ -92,6 +98,7 @@ def enlarged(maps: Tensor, ev: Evidence) -> Tensor:
     **TERMS,
     source="Srinivas and Fleuret 2019, eq. 4 and the authors' code: rescaled per image and layer, no head terms",
 )
+@by_portion_of_all
 def fullgrad(ev: Evidence) -> Tensor:
     """psi(x G_x) + sum over layers of U(psi(b_l G_l)). A layer whose terms are all equal adds 0."""
     image, *biases = [share(term) for term in full_gradient(ev)]
@@ -102,6 +109,7 @@ def fullgrad(ev: Evidence) -> Tensor:
     **TERMS,
     source="grad-cam 1.5.7, FullGrad: every channel is rescaled by itself and enlarged with half-pixel centres",
 )
+@by_portion_of_all
 def fullgrad_by_channel(ev: Evidence) -> Tensor:
     """sum_c N(|x_c G_c|) + sum over layers and channels of U(N(|b_k G_k|)): a faint channel counts as much as a strong
     one. A channel without any slope adds 0."""
@@ -112,6 +120,7 @@ def fullgrad_by_channel(ev: Evidence) -> Tensor:
 @cam_method(
     **TERMS, source="Srinivas and Fleuret, authors' SimpleFullGrad: gradients before each ReLU, biases left out"
 )
+@by_portion_of_all
 def simple_fullgrad(ev: Evidence) -> Tensor:
     """psi(x G_x) + sum over layers with a bias of U(psi(G_l))."""
     image, *layers = ev.trace

@@ -3,12 +3,14 @@
 The gradient at an unseen cell is 0, and so is everything made of it there.
 """
 
+from typing import Any
+
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 
-LOCAL = dict(family="local", cost="1F+1b", verdict="zero")
+LOCAL: dict[str, Any] = dict(family="local", cost="1F+1b", verdict="zero")
 
 
 @cam_method(**LOCAL, source="Draelos and Carin 2020, eq. 4")

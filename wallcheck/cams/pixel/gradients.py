@@ -6,6 +6,7 @@ negative part do so for display.
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from wallcheck.cams._method import cam_method
+from wallcheck.cams._slopes import gradients_at, image_gradient
 from wallcheck.cams.pixel import rules
 from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
 from wallcheck.graph.rules import alpha_beta, damped, favouring, guided, rescale, squared_weights
 from wallcheck.numerics import ratio
 
-PIXEL = dict(family="pixel", grid="pixels", verdict="zero")
-RULED = PIXEL | dict(refuses=rules.unruled)
-EXCITED = PIXEL | dict(refuses=rules.unexcited)
+PIXEL: dict[str, Any] = dict(family="pixel", grid="pixels", verdict="zero")
+RULED: dict[str, Any] = PIXEL | dict(refuses=rules.unruled)
+EXCITED: dict[str, Any] = PIXEL | dict(refuses=rules.unexcited)
 COPIES, SPREAD = 12, 0.15  # of SmoothGrad and its kin; the spread in units of the image's range
 
 
@@ -43,10 +45,8 @@ def integrated_gradients_with(steps: int) -> Callable[[Evidence], Tensor]:
 
     def integrated(ev: Evidence) -> Tensor:
         """x * int_0^1 dy/dx (t x) dt. Sums to y(x) - y(0) up to the quadrature's error at kinks."""
-        gradients = sum(
-            weight / 2 * image_gradient(ev, (place + 1) / 2 * ev.images)
-            for place, weight in zip(places.tolist(), weights.tolist(), strict=True)
-        )
+        slopes = gradients_at(ev, ((place + 1) / 2 * ev.images for place in places.tolist()))
+        gradients = sum(weight / 2 * slope for weight, slope in zip(weights.tolist(), slopes, strict=True))
         return (ev.images * gradients).sum(1)
 
     return integrated
@@ -62,9 +62,9 @@ def noisy_gradients_with(samples: int, spread: float) -> Callable[[Evidence], tu
         flat, draws = ev.images.flatten(1), ev.generator(salt=31)
         sigma = spread * (flat.amax(1) - flat.amin(1))[:, None, None, None]
         mean, deviations = torch.zeros_like(ev.images), torch.zeros_like(ev.images)
-        for count in range(1, samples + 1):
-            noise = torch.randn(ev.images.shape[1:], generator=draws, dtype=torch.float64).to(mean)
-            slope = image_gradient(ev, ev.images + sigma * noise)
+        noise = (torch.randn(ev.images.shape[1:], generator=draws, dtype=torch.float64) for _ in range(samples))
+        points = (ev.images + sigma * drawn.to(mean) for drawn in noise)
+        for count, slope in enumerate(gradients_at(ev, points), start=1):
             away = slope - mean
             mean = mean + away / count
             deviations = deviations + away * (slope - mean)
@@ -210,12 +210,3 @@ def won(weights: Tensor, values: Tensor) -> Tensor:
     """(B, n): w+ / (v . w+), winning probability per unit of v >= 0; 0 where nothing speaks for the class."""
     weights = weights.clamp(min=0)
     return ratio(weights, (weights * values).sum(1, keepdim=True))
-
-
-def image_gradient(ev: Evidence, images: Tensor) -> Tensor:
-    """d y / d images (B, 3, H, W); only what the head can see is computed, the rest is 0."""
-    explained = ev.explained_here if images is ev.images else ev.explained
-    with ev.plainly(), torch.enable_grad():
-        leaf = images.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(explained(ev.logits_of(leaf)).sum(), leaf)
-    return slope

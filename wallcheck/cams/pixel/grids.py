@@ -4,6 +4,8 @@ Sobol asks how much of the score's variance a cell takes part in, HSIC how far s
 KernelSHAP fit a sum of cells to the score. Each asks the net as often as RISE does; all images share the masks.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from wallcheck.numerics import probabilities, ratio
 CELLS = 7
 MASKS = 400
 DESIGNS = 8  # 8 (49 + 1) = 400 masks
-GRID = dict(family="pixel", grid="pixels", verdict="may_leak", cost=f"{MASKS}F")
+GRID: dict[str, Any] = dict(family="pixel", grid="pixels", verdict="may_leak", cost=f"{MASKS}F")
 WIDTH, RIDGE = 0.25, 1.0  # of LIME: its kernel, in cosine distance; its penalty
 SHOWN, SOBOL, COALITIONS = 33, 34, 35  # salts
 

@@ -6,6 +6,7 @@ as the masks tell their neighbours apart.
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from wallcheck.cams.rescoring.masks import upsample
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import probabilities, ratio
 
-PIXEL = dict(family="pixel", grid="pixels")
+PIXEL: dict[str, Any] = dict(family="pixel", grid="pixels")
 
 
 # -- RISE -----------------------------------------------------------------------------------------

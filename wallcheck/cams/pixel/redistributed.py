@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
-from wallcheck.cams.pixel.rules import RULED
+from wallcheck.cams.pixel.rules import RULED, RULES_KEEP
 from wallcheck.cams.pooled.gradients import gradcam_weights
 from wallcheck.evidence import Evidence
 from wallcheck.graph import rules
@@ -35,6 +35,10 @@ def fgcam(ev: Evidence) -> Tensor:
     At the pixels (x_i w_ij - l w_ij+ - h w_ij-) takes the place of (x_i w_ij)+, l and h the least and the largest value of the
     image. The channel weights are Grad-CAM's: an unseen cell has its share, and hands it to the pixels that it looks at.
     """
+    return ev.in_portions(_handed_to_pixels, RULES_KEEP * ev.graph.kept_whole)
+
+
+def _handed_to_pixels(ev: Evidence) -> Tensor:
     form = ev.graph.form
     with ev.plainly(), torch.enable_grad():
         leaf = ev.images.detach().requires_grad_()

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from wallcheck.cams._slopes import slopes
 from wallcheck.evidence import Evidence
 from wallcheck.graph import rules
 from wallcheck.graph.rules import AFFINE, MAXIMUM, NORMS, SHAPE, Rule, lacking, positive
 from wallcheck.models import BlindNet
 
+RULES_KEEP = 3  # times what a plain backward keeps: a second value of each operation, and its slope
 RULED = (*AFFINE, *SHAPE, *MAXIMUM, "relu")
 
 
@@ -39,17 +41,21 @@ def image_slope(ev: Evidence, rule: Rule, *, with_reference: bool = False, first
     with_reference: a black image (0 after normalisation) goes along as the last row.
     first: another rule for the operations on the image itself.
     """
-    with ev.plainly(), torch.enable_grad():
-        leaf = ev.images.detach().requires_grad_()
-        rows = torch.cat([leaf, torch.zeros_like(leaf[:1])]) if with_reference else leaf
-        rows = rules.through(ev.graph.quick.run, rule, rows[(..., *ev.graph.visible)], first=first)
-        (slope,) = torch.autograd.grad(ev.explained_here(rows[: len(leaf)]).sum(), leaf)
-    return slope
+
+    def logits_of(images: Tensor) -> Tensor:
+        rows = torch.cat([images, torch.zeros_like(images[:1])]) if with_reference else images
+        return rules.through(ev.graph.quick.run, rule, rows[(..., *ev.graph.visible)], first=first)[: len(images)]
+
+    return slopes(ev, logits_of, ev.images, RULES_KEEP * ev.graph.kept)
 
 
 def excitation(ev: Evidence, start: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """P (B, 3, H, W): probabilities handed back from start(w, v), their slope in v (B, n), what the last layer reads;
     w (B, n) are its weights of the class."""
+    return ev.in_portions(lambda part: _excited(part, start), RULES_KEEP * ev.graph.kept)
+
+
+def _excited(ev: Evidence, start: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     before, weight = ev.graph.before_the_last
     with ev.plainly(), torch.enable_grad():
         leaf = ev.images.detach().requires_grad_()

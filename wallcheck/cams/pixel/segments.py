@@ -6,7 +6,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
-from wallcheck.cams.pixel.gradients import image_gradient
+from wallcheck.cams._slopes import gradients_at
 from wallcheck.evidence import Evidence
 
 SCALES = tuple(scale / 255 for scale in (50, 100, 150, 250, 500, 1200))  # the authors' six, in their library's unit
@@ -45,8 +45,9 @@ def paths_from(ev: Evidence, extreme) -> Tensor:
     apart = ev.images - extreme((1, 2, 3), keepdim=True)
     places, weights = np.polynomial.legendre.leggauss(STEPS)
     total = torch.zeros_like(ev.images)
-    for place, weight in zip(places.tolist(), weights.tolist(), strict=True):
-        total = total + weight / 2 * image_gradient(ev, ev.images - (1 - place) / 2 * apart)
+    slopes = gradients_at(ev, (ev.images - (1 - place) / 2 * apart for place in places.tolist()))
+    for weight, slope in zip(weights.tolist(), slopes, strict=True):
+        total = total + weight / 2 * slope
     return apart * total
 
 

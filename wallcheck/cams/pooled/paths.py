@@ -5,6 +5,7 @@ a map depends neither on its batch nor on the precision.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,7 +134,7 @@ def integrated_gradcam_weights(ev: Evidence) -> Tensor:
     return weighted_sum(weights, ev.activations)
 
 
-RSI = dict(family="pooled", verdict="may_leak")
+RSI: dict[str, Any] = dict(family="pooled", verdict="may_leak")
 RSI_SOURCE = "Lucas et al. 2022 (RSI-Grad-CAM): probabilities, positive gradients, trapezoids; {}"
 
 

@@ -1,23 +1,25 @@
 """Rescoring of several layers' masks, each layer's map cut to where the next one is bright (SISE)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from wallcheck.cams._layers import stages
+from wallcheck.cams._layers import by_portion, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import chances_through, stretched, upsample
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import unit_range
 
-SISE = dict(family="rescoring", grid="pixels", verdict="may_leak")
+SISE: dict[str, Any] = dict(family="rescoring", grid="pixels", verdict="may_leak")
 SOURCE = "Sattarzadeh et al. 2021 (SISE); last layer of each resolution, Otsu's threshold without a histogram; {}"
 
 
 def fused_with(chosen: Callable[[Tensor], Tensor]) -> Callable[[Evidence], Tensor]:
     """SISE with chosen(mean gradients (B, K)) -> (B, K) Boolean, the channels that make masks."""
 
+    @by_portion
     def fused(ev: Evidence) -> Tensor:
         """F_1 = V_1, F_l = (F_{l-1} + V_l) * [V_l > its Otsu threshold], V_l = N(sum_k p(x * M_k) M_k), M_k = N(U(A_k)).
 

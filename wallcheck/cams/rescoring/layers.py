@@ -1,6 +1,7 @@
 """Rescoring at several layers: Score-CAM-like maps of every resolution, multiplied from deep to shallow (Poly-CAM)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from wallcheck.cams.rescoring.masks import chances_through, upsample
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import probabilities, ratio
 
-POLYCAM = dict(family="rescoring", verdict="may_leak", grid="pixels")
+POLYCAM: dict[str, Any] = dict(family="rescoring", verdict="may_leak", grid="pixels")
 SOURCE = "Englebert et al. 2022 (Poly-CAM), {}; masks as in the authors' code"
 TAIL = 0.001  # of a map's values, cut off at either end
 

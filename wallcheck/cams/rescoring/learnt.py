@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def opticam_with(search: Search, exact: bool = True) -> Callable[[Evidence], Ten
     return opticam
 
 
-OPTICAM = dict(family="rescoring", verdict="leaks")
+OPTICAM: dict[str, Any] = dict(family="rescoring", verdict="leaks")
 
 opticam = cam_method(
     **OPTICAM,

@@ -33,7 +33,7 @@ def bilinear(cells: int, pixels: int, aligned: bool) -> Tensor:
     return (1 - distance).clamp(min=0)
 
 
-def upsample(maps: Tensor, size: tuple[int, int], aligned: bool = False) -> Tensor:
+def upsample(maps: Tensor, size: tuple[int, ...], aligned: bool = False) -> Tensor:
     """U(maps), (..., h, w) -> (..., H, W)."""
     rows, columns = (
         bilinear(cells, pixels, aligned).to(maps) for cells, pixels in zip(maps.shape[-2:], size, strict=True)
@@ -50,7 +50,7 @@ def turning_pixels(cells: int, pixels: int, aligned: bool) -> Tensor:
     return (torch.cat([edge, changes]) | torch.cat([changes, edge])).nonzero()[:, 0]
 
 
-def extremes(maps: Tensor, size: tuple[int, int], aligned: bool = False) -> tuple[Tensor, Tensor]:
+def extremes(maps: Tensor, size: tuple[int, ...], aligned: bool = False) -> tuple[Tensor, Tensor]:
     """Least and largest value of U(maps) over the whole image, (..., h, w) -> (..., 1, 1) each."""
     rows, columns = (
         bilinear(cells, pixels, aligned)[turning_pixels(cells, pixels, aligned)].to(maps)
@@ -60,7 +60,7 @@ def extremes(maps: Tensor, size: tuple[int, int], aligned: bool = False) -> tupl
     return corners.amin((-2, -1), keepdim=True), corners.amax((-2, -1), keepdim=True)
 
 
-def stretched(maps: Tensor, size: tuple[int, int], aligned: bool = False) -> Tensor:
+def stretched(maps: Tensor, size: tuple[int, ...], aligned: bool = False) -> Tensor:
     """Cells (..., h, w) whose U is U(maps) stretched to [0, 1] over the whole image; a constant map becomes all 0."""
     cells = unit_range(maps)
     low, high = extremes(cells, size, aligned)

@@ -3,14 +3,16 @@
 The two that weigh the activations with gradients first know it, until centring forgets it again.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import leading, ratio
+from wallcheck.numerics import in_double, leading, ratio
 
-EIGEN = dict(family="subspace", cost="1F", verdict="class_free")
+EIGEN: dict[str, Any] = dict(family="subspace", cost="1F", verdict="class_free")
 SIGN = "sign: the side with the larger extreme is positive"
 
 
@@ -120,7 +122,7 @@ def outstanding(activations: Tensor) -> Tensor:
 
 def fibres_of(activations: Tensor) -> Tensor:
     """(B, K, h, w) -> X (B, Z, K) in double precision, one row per cell."""
-    return activations.flatten(2).transpose(1, 2).double()
+    return in_double(activations.flatten(2).transpose(1, 2))
 
 
 def first_direction(activations: Tensor, centred: bool) -> Tensor:
@@ -131,8 +133,11 @@ def first_direction(activations: Tensor, centred: bool) -> Tensor:
     """
     fibres = fibres_of(activations)
     mean = fibres.mean(1, keepdim=True) if centred else torch.zeros_like(fibres[:, :1])
-    empty = ~(fibres != 0).any(2).any(0)  # cells without a fibre, which all become one row, -mean
-    rows = torch.cat([fibres[:, ~empty] - mean, -mean * empty.sum().sqrt()], 1)
+    if fibres.is_cuda:  # to look for empty cells is to wait
+        rows = fibres - mean
+    else:
+        empty = ~(fibres != 0).any(2).any(0)  # cells without a fibre, which all become one row, -mean
+        rows = torch.cat([fibres[:, ~empty] - mean, -mean * empty.sum().sqrt()], 1)
     direction = first_right(rows)
     return signed((fibres @ direction - mean @ direction)[..., 0], activations)
 
@@ -140,12 +145,12 @@ def first_direction(activations: Tensor, centred: bool) -> Tensor:
 def first_right(rows: Tensor) -> Tensor:
     """(B, n, K) -> (B, K, 1): first right singular vectors, from the smaller of the two Gram matrices; 0 for rows all 0."""
     if rows.shape[1] >= rows.shape[2]:
-        return leading(rows.mT @ rows)[1][..., None] * (rows != 0).any(1).any(1)[:, None, None]
-    along = rows.mT @ leading(rows @ rows.mT)[1][..., None]
+        return leading(rows.mT @ rows, positive=True)[1][..., None] * (rows != 0).any(1).any(1)[:, None, None]
+    along = rows.mT @ leading(rows @ rows.mT, positive=True)[1][..., None]
     return ratio(along, along.norm(dim=1, keepdim=True))
 
 
 def signed(projection: Tensor, activations: Tensor) -> Tensor:
     """(B, Z) -> (B, h, w): the sign rule of every singular vector here, the larger extreme is positive."""
     sign = torch.where(-projection.amin(1, keepdim=True) > projection.amax(1, keepdim=True), -1.0, 1.0)
-    return (sign * projection).view(len(activations), *activations.shape[2:]).to(activations.dtype)
+    return (sign * projection).view(len(activations), *activations.shape[2:]).to(activations)
