@@ -151,22 +151,26 @@ def switches() -> Iterator[list[str]]:
 
 
 @contextmanager
-def undisturbed(seed: int) -> Iterator[list[str]]:
-    """Draws in the block come from the seed and leave every global generator as it was; progress bars are kept off. Yields a
-    list that names, once the block is left, the generators that it drew from or seeded."""
+def undisturbed(seed: int) -> Iterator[None]:
+    """Draws in the block come from the seed and leave every global generator as it was; progress bars are kept off."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    drawn: list[str] = []
     with torch.random.fork_rng(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
-        started = _generators()
         try:
-            yield drawn
+            yield
         finally:
-            drawn += [name for name, state in _generators().items() if state != started[name]]
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+@contextmanager
+def draws() -> Iterator[list[str]]:
+    """Yields a list that names, once the block is left, the global generators that it drew from or seeded."""
+    started, drawn = _generators(), []
+    yield drawn
+    drawn += [name for name, state in _generators().items() if state != started[name]]
 
 
 def _generators() -> dict[str, object]:

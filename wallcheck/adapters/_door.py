@@ -23,7 +23,7 @@ from wallcheck.adapters._explainers import Library, is_of, maker
 from wallcheck.evidence import Evidence
 from wallcheck.graph import ordinary
 from wallcheck.handed import Handed, one_value, seen
-from wallcheck.keeping import HOOKS, UncleanHands, same, switches, traces, undisturbed, untouched
+from wallcheck.keeping import HOOKS, UncleanHands, draws, same, switches, traces, undisturbed, untouched
 from wallcheck.models import BlindNet
 
 DEEPEST = 3  # factories of factories
@@ -72,7 +72,7 @@ class Door:
         """Maps (B, h, w) as the explainer gives them, and what was done to have one value a position."""
         images, targets = ev.images.clone(), ev.targets.clone()
         model = self._model(ev)
-        with self._watched(model, images, ev), undisturbed(ev.seed) as drawn, torch.enable_grad():
+        with self._watched(model, images, ev), undisturbed(ev.seed), draws() as drawn, torch.enable_grad():
             found = self._asked(self.explain, model, images, targets)
             maps, facts = one_value(found, len(images), ev.net.image_size)
             maps = maps.to(ev.images.device).clone()
