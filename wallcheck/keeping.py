@@ -168,7 +168,8 @@ def undisturbed(seed: int) -> Iterator[None]:
 @contextmanager
 def draws() -> Iterator[list[str]]:
     """Yields a list that names, once the block is left, the global generators that it drew from or seeded."""
-    started, drawn = _generators(), []
+    drawn: list[str] = []
+    started = _generators()
     yield drawn
     drawn += [name for name, state in _generators().items() if state != started[name]]
 
