@@ -24,7 +24,8 @@ from wallcheck import models
 from wallcheck.cams import CONTROLS, PAPER
 from wallcheck.cli import INCOMPLETE
 from wallcheck.results import Rows
-from wallcheck.running import Study, images_for, run_folder
+from wallcheck.running import run_folder
+from wallcheck.study import Study, images_for
 from wallcheck.tables import print_leakage, progress_bar
 from wallcheck.writing import say
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from wallcheck import assets
 from wallcheck.auditing import audit
 from wallcheck.certificate import certify
-from wallcheck.running import images_for
+from wallcheck.study import images_for
 
 FOLDER = Path(assets.__file__).parent
 

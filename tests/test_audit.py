@@ -25,7 +25,8 @@ from wallcheck.data import ImageSet, PhotoFolder
 from wallcheck.evidence import Evidence
 from wallcheck.registry import Registry
 from wallcheck.results import KEY, Manifest, merge, shards, summary
-from wallcheck.running import Study, run
+from wallcheck.running import run
+from wallcheck.study import Study
 
 ROOT = Path(__file__).parents[1]
 LEAKING = ("gradcam", "gradcampp", "scorecam", "eigencam", "xgradcam", "ablationcam")

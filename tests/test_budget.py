@@ -14,7 +14,7 @@ from wallcheck.graph import BlindGraph, plainly, rules
 from wallcheck.graph._precision import holder, multiplied
 from wallcheck.memory import BUDGET_MB, budget_of, told_of
 from wallcheck.numerics import in_double, leading, leading_by_squaring
-from wallcheck.running import Study
+from wallcheck.study import Study
 
 PIXELS = (
     "gradient",

@@ -8,8 +8,9 @@ from tests.sets import write_photographs
 from wallcheck.comparing import compared, listing
 from wallcheck.data import PhotoFolder
 from wallcheck.results import merge
-from wallcheck.running import Study, run
+from wallcheck.running import run
 from wallcheck.statistics import paired
+from wallcheck.study import Study
 from wallcheck.terminal import stacked
 
 METHODS = ["gradcam", "hirescam", "gradient"]

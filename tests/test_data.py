@@ -14,7 +14,8 @@ from wallcheck.cli import main
 from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images
 from wallcheck.photos import PhotoNotice
 from wallcheck.results import merge
-from wallcheck.running import Study, images_for, run
+from wallcheck.running import run
+from wallcheck.study import Study, images_for
 
 NAMES = ("dog", "ant", "cat", "bee")  # of the net's four classes, in the order of its logits
 

@@ -14,7 +14,8 @@ from wallcheck.cli import main
 from wallcheck.data import ImageSet
 from wallcheck.evidence import Evidence
 from wallcheck.registry import Registry
-from wallcheck.running import Study, run
+from wallcheck.running import run
+from wallcheck.study import Study
 
 
 def files(folder: Path) -> list[str]:

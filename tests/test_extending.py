@@ -18,7 +18,8 @@ from wallcheck.data import ImageSet, PhotoFolder
 from wallcheck.plots import Examples
 from wallcheck.registry import Registry
 from wallcheck.results import Header, Manifest, examples_of, merge, shards
-from wallcheck.running import Study, run
+from wallcheck.running import run
+from wallcheck.study import Study
 
 SOME = ("gradcam", "hirescam", "random")
 

@@ -21,7 +21,7 @@ MAP = "map:"
 def keep_examples(study, name: str, images: ImageSet | PhotoFolder, out: Path, digest: str) -> None:
     """Keep the maps of the net of this name; maps that are kept already, of as many images, are kept as they are.
 
-    study: a `wallcheck.running.Study`; digest: of what it is. A method that fails on one of the images has no map here:
+    study: a `wallcheck.study.Study`; digest: of what it is. A method that fails on one of the images has no map here:
     its rows say why.
     """
     count = min(study.examples, study.size(images))

@@ -32,7 +32,7 @@ from wallcheck.plots import Examples, main_figure
 from wallcheck.reading import Reading, leakage
 from wallcheck.registry import Registry
 from wallcheck.results import file_name
-from wallcheck.running import images_for
+from wallcheck.study import images_for
 from wallcheck.writing import beside
 
 CLOSE = 1e-4  # of a map's largest value: batches of two sizes agree to 5e-7 on our own methods
@@ -63,7 +63,7 @@ def net_named(text: str) -> BlindNet:
 class Wall:
     """A blind net and the images that methods are asked about; what the fixture `wall` is.
 
-    net: of `net_named`, or a BlindNet; images: a folder or set (`wallcheck.running.images_for`), or (B, 3, H, W). seed: of every draw
+    net: of `net_named`, or a BlindNet; images: a folder or set (`wallcheck.study.images_for`), or (B, 3, H, W). seed: of every draw
     by chance. pictures: the folder where a failure is drawn. name: of the net, in what is told.
     """
 

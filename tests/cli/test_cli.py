@@ -44,15 +44,6 @@ def model(tmp_path):
     return models.save(trained_tiny(), tmp_path / "model.safetensors")
 
 
-@pytest.fixture
-def wallcheck(capsys):
-    def command(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return command
-
-
 def test_methods_lists_every_method_with_its_facts(wallcheck):
     status, printed, _ = wallcheck("methods", "--json")
     listed = json.loads(printed)

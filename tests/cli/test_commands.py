@@ -19,15 +19,6 @@ from wallcheck.results import merge
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def wallcheck(capsys):
-    def command(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return command
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A saved net, photographs, and an audit of it."""

@@ -12,19 +12,9 @@ from tests.models.opening import Own
 from tests.sets import write_photographs
 from wallcheck import models
 from wallcheck.certificate import Certificate
-from wallcheck.cli import main
 from wallcheck.results import merge
 
 OWN = "tests.models.opening:own"
-
-
-@pytest.fixture
-def wallcheck(capsys):
-    def command(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return command
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from tests.sets import write_set
 from wallcheck import guarding, models
 from wallcheck.data import ImageSet
 from wallcheck.plots import read_training
-from wallcheck.running import Study, run
+from wallcheck.running import run
+from wallcheck.study import Study
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,8 @@ from wallcheck.certificate import Certificate
 from wallcheck.cli._nets import called, net_of, own_modules_first
 from wallcheck.cli._status import BROKEN, INCOMPLETE
 from wallcheck.results import Rows
-from wallcheck.running import Study, images_for, leakage_table, run_folder
+from wallcheck.running import leakage_table, run_folder
+from wallcheck.study import Study, images_for
 from wallcheck.tables import leakage_markdown, masses, print_leakage
 from wallcheck.terminal import progress_bar
 from wallcheck.writing import at_home, say

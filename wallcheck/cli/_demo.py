@@ -10,7 +10,8 @@ from wallcheck.cli._auditing import answer
 from wallcheck.cli._status import INCOMPLETE
 from wallcheck.plots import Examples
 from wallcheck.results import examples_of
-from wallcheck.running import Study, images_for, run_folder
+from wallcheck.running import run_folder
+from wallcheck.study import Study, images_for
 from wallcheck.terminal import progress_bar
 from wallcheck.writing import at_home, say
 
