@@ -10,10 +10,8 @@ import torch
 
 BUDGET_MB = 256
 CACHE_MB = 8
-SHARE, MOST_MB = (
-    1 / 4,
-    4096,
-)  # of a GPU's free memory; more than this is no faster, and 2^31 values are some kernels' limit
+SHARE = 1 / 4  # of a GPU's free memory
+MOST_MB = 4096  # more is no faster, and 2^31 values are some kernels' limit
 
 
 def budget_of(device: torch.device) -> float:
