@@ -19,8 +19,9 @@ from wallcheck import plots
 from wallcheck.cams import CONTROLS, METHODS, PAPER
 from wallcheck.metrics import LEAKAGE
 from wallcheck.models import BlindNet
-from wallcheck.results import Manifest, merge, summary
+from wallcheck.results import Manifest, merge, rows_of
 from wallcheck.statistics import told
+from wallcheck.tables import masses
 
 NAME = "vgg16_walls"
 SETS = {"stack_mix": "STACK-MIX", "stack_gen": "STACK-GEN"}
@@ -107,7 +108,7 @@ def audit_of(part: Part, out: Path, data: Path, seed: int, device: str) -> list[
 # -- what came out -----------------------------------------------------------------------------------
 
 
-def rows_of(out: Path, parts: Iterable[Part]) -> pd.DataFrame:
+def in_all(out: Path, parts: Iterable[Part]) -> pd.DataFrame:
     """The rows of all audits."""
     return pd.concat([merge(out / part.name) for part in parts], ignore_index=True)
 
@@ -115,16 +116,15 @@ def rows_of(out: Path, parts: Iterable[Part]) -> pd.DataFrame:
 def measured(rows: pd.DataFrame) -> pd.DataFrame:
     """net, images, method, metric ("leak_l2" as displayed, "leak_mass" on cells, or pixels where a method has none), mean, low,
     high, std, count, empty."""
-    on = rows["method"].astype(str).map({name: "grid" if m.grid == "cells" else "image" for name, m in METHODS.items()})
-    displayed = (rows["metric"] == "leak_l2") & (rows["view"] == "displayed")
-    mass = (rows["metric"] == "leak_mass") & (rows["view"] == "rectified") & (rows["on"].astype(str) == on)
-    return summary(rows[displayed | mass], ["net", "images", "method", "metric"])
+    displayed = rows_of(rows).select(metric="leak_l2", view="displayed")
+    tables = [part.summary(["net", "images", "method", "metric"]) for part in (displayed, masses(rows))]
+    return pd.concat(tables, ignore_index=True)
 
 
 def publish(options: study.Options, parts: list[Part], seconds: dict[str, float]) -> Path:
     """The page, its figures and its manifest in OUT/page, and in --docs too where that is given; returns OUT/page."""
     out = Path(options.out)
-    rows, manifest = rows_of(out, parts), Manifest.load(out / "paper")
+    rows, manifest = in_all(out, parts), Manifest.load(out / "paper")
     manifest = replace(manifest, config=study.settings_of(options))
     table = measured(rows)
     accuracies = {name: latest(out / name)[1] for name in ("walled", "unwalled")}

@@ -20,8 +20,9 @@ from experiments.stages import Stages, call
 from experiments.twins import Training, latest, train_both
 from wallcheck import models, plots
 from wallcheck.cams import METHODS
-from wallcheck.results import Manifest, merge, summary, writable
+from wallcheck.results import Manifest, Rows, open_rows, writable
 from wallcheck.statistics import told
+from wallcheck.tables import masses
 
 SETS = ("stack_mix", "stack_gen")
 CONFIGS = {False: "experiments/configs/vit_small.yaml", True: "experiments/configs/vit_small_pooled.yaml"}
@@ -88,7 +89,7 @@ def main(given: TransformersRun) -> int:
 
 
 def publish(options: TransformersRun, out: Path, accuracies: dict[str, float], seconds: dict[str, float]) -> None:
-    rows, net = merge(out / "audit"), models.load(out / "walled/model.safetensors")
+    rows, net = open_rows(out / "audit"), models.load(out / "walled/model.safetensors")
     table = measured(rows)
     found = dict(table=table, accuracies=accuracies, seconds=seconds, proof=proof(net))
     manifest = replace(Manifest.load(out / "audit"), config=study.settings_of(options))
@@ -107,12 +108,9 @@ def proof(net: models.BlindNet) -> dict[str, object]:
     )
 
 
-def measured(rows: pd.DataFrame) -> pd.DataFrame:
+def measured(rows: Rows) -> pd.DataFrame:
     """method, family, verdict, and mass on unseen cells (or pixels) with its interval over images, by net and set."""
-    grid = {name: "grid" if METHODS[name].grid == "cells" else "image" for name in METHODS}
-    chosen = rows[(rows["metric"] == "leak_mass") & (rows["view"] == "rectified")]
-    chosen = chosen[chosen["on"].astype(str) == chosen["method"].astype(str).map(grid)]
-    means = summary(chosen, ["net", "images", "method"])
+    means = masses(rows).summary(["net", "images", "method"])
     means["family"] = [METHODS[name].family for name in means["method"]]
     means["verdict"] = [METHODS[name].verdict for name in means["method"]]
     return means

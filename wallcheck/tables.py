@@ -62,13 +62,11 @@ def _parts(rows: Rows) -> Iterator[tuple[Listing, list[str]]]:
         yield leakage_listing(part, f"{net} on {images}"), says_nothing(part)
 
 
-def masses(rows: pd.DataFrame | Rows) -> Iterator[tuple[tuple[str, str, str], np.ndarray]]:
-    """(net, images, method) -> the share of positive attribution that is unseen, by image: on cells, or on the image where a pixel
-    map has none."""
+def masses(rows: pd.DataFrame | Rows) -> Rows:
+    """The rows of the share of positive attribution that is unseen: on cells, or on the image where a pixel map has none."""
     mass = rows_of(rows).select(view="rectified", metric="leak_mass")
     on_cells = {measure[:3] for measure in mass.select(on="grid").measures}
-    chosen = mass.where(lambda measure: measure.on == "grid" or measure[:3] not in on_cells)
-    yield from grouped(chosen, ["net", "images", "method"])
+    return mass.where(lambda measure: measure.on == "grid" or measure[:3] not in on_cells)
 
 
 def layers_listing(found: Sequence[WhereToCut], title: str) -> Listing:

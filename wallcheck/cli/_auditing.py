@@ -74,7 +74,7 @@ def exceeding(rows: Rows, limit: float, named: Sequence[str]) -> list[str]:
     if "leak_mass" not in rows.unique("metric"):
         raise ValueError("max_leakage is held against leak_mass, which was not measured; add it to --metrics")
     lines = []
-    for (net, images, method), values in masses(rows):
+    for (net, images, method), values in masses(rows).grouped(["net", "images", "method"]):
         control = method in METHODS and METHODS[method].family == "control"
         if method not in named if named else control:  # the folder may hold more than was asked for
             continue
