@@ -53,7 +53,8 @@ def test_a_stranger_understands_the_failure(stranger):
     assert re.search(r"averaged on assets:plain: leak_mass 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] over \d+ images", told)
     assert "0 is clean; a constant map scores 0.750" in told
     assert re.search(r"worst: image \d+, 0\.\d{3}; its brightest unseen place is cell \(\d, \d\)", told)
-    (picture,) = set(re.findall(r"picture: (\S+averaged-\d+\.png)", told))  # on a CI machine pytest's summary tells it again
+    # A set, since pytest's summary tells the failure again where it runs on a CI machine.
+    (picture,) = set(re.findall(r"picture: (\S+averaged-\d+\.png)", told))
     assert picture.startswith(str(project)) and (project / "wallcheck-failures").is_dir()
     with open(picture, "rb") as file:
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"
