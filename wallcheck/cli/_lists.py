@@ -3,11 +3,12 @@
 import json
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from jsonargparse import Namespace
 
 from wallcheck.adapters import PEERS, Peer, installed, peers
-from wallcheck.cams import METHODS
+from wallcheck.cams import METHODS, called
 from wallcheck.metrics import KINDS
 from wallcheck.terminal import Column, Listing, show_listing
 from wallcheck.writing import say
@@ -19,6 +20,7 @@ def methods(options: Namespace) -> int:
         return _peers(options.json)
     columns = [
         Column("name"),
+        Column("called", spare=3),
         Column("family"),
         Column("cost", spare=3),
         Column("verdict", spare=1),
@@ -51,9 +53,13 @@ def metrics(options: Namespace) -> int:
 
 
 def _listed(title: str, entries: Iterable, columns: list[Column], as_json: bool) -> int:
-    rows = [{column.heading: getattr(entry, column.heading) for column in columns} for entry in entries]
+    rows = [{column.heading: _cell(entry, column.heading) for column in columns} for entry in entries]
     if as_json:
         say(json.dumps(rows, indent=1))
     else:
         show_listing(Listing(f"{len(rows)} {title}", columns, [tuple(row.values()) for row in rows]), 160)
     return 0
+
+
+def _cell(entry: Any, heading: str) -> str:
+    return called(entry.name) if heading == "called" else getattr(entry, heading)
