@@ -1,6 +1,6 @@
 """Every explainer of every installed library on one trained net: leakage, what its view adds, parity with ours, what it leaves behind.
 
-    python -m experiments.peers            vgg_small's layers at 32 px, 20 images, one thread: some ten minutes
+    python -m experiments.peers            the net and the images that `make reproduce` leaves
 
 Libraries: pytorch-grad-cam, torchcam, captum, zennit, Quantus (`pip install 'wallcheck[peers]'`). Each explainer comes through the door
 that a user's own comes through (`wallcheck.adapters.foreign`). What is finished is kept, and an interrupted run goes on. Leaves
@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
-from experiments import flags, small_nets, study
+from experiments import flags, study
 from experiments.disagreements.settling import gap
-from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import adapters, plots
+from wallcheck.certificate import certify
+from wallcheck.data import ImageSet
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify
 from wallcheck.models import BlindNet
@@ -28,7 +30,9 @@ from wallcheck.numerics import unit_range
 from wallcheck.reading import Reading, Unreadable, reading_on
 from wallcheck.results import file_name
 from wallcheck.statistics import percent, told
+from wallcheck.study import images_for
 from wallcheck.tables import progress_bar
+from wallcheck.testing import net_named
 
 NAME = "peers"
 EQUAL = 1e-3  # of the peak; rounding leaves 1e-6 to 1e-4
@@ -57,36 +61,50 @@ class PeersRun:
     """Every explainer of other libraries on one trained net.
 
     Args:
-        images: held-out images, another object below the wall.
-        train_count: training images.
-        epochs: of the training.
-        seed: of the net and of every draw.
+        model: model.safetensors of a walled net, or one that comes with wallcheck, assets:plain.
+        images: a generated image set, or assets:stack_mix.
+        count: images, from the first on.
+        seed: of every draw.
         methods: names, "captum.Saliency" say; every one if none is given.
-        nets: where nets are kept, for all studies.
         out: the run folder.
         docs: where the page, its figure and its manifest go.
     """
 
-    images: int = 20
-    train_count: int = 2000
-    epochs: int = 6
+    model: str = "runs/reproduce/walled/model.safetensors"
+    images: str = "runs/reproduce/data/stack_mix"
+    count: int = 20
     seed: int = 0
     methods: list[str] = field(default_factory=list)
-    nets: str = "runs/nets"
     out: str = "runs/peers"
     docs: str = "docs/results"
 
 
 def main(options: PeersRun) -> None:
+    net = net_named(options.model)
+    certify(net).raise_if_broken()
+    images = images_for(net, options.images)
+    if not isinstance(images, ImageSet):
+        raise ValueError(f"{options.images} has no labels of its own; give a set made by python -m data_gen")
     out, manifest = study.claimed(options)
-    recipe = Recipe(train_count=options.train_count, epochs=options.epochs, seed=options.seed)
-    net = small_nets.trained(recipe, Path(options.nets))
-    images = small_nets.image_set("stack_mix", options.images, recipe, Path(options.nets)).images()
-    rows = measured(net, images, options.methods or list(adapters.peers()), options.seed, out)
+    shown = images.images(slice(0, options.count))
+    rows = measured(net, shown, options.methods or list(adapters.peers()), options.seed, out)
     rows.to_parquet(out / "rows.parquet", index=False)
-    accuracy = small_nets.accuracy(recipe, Path(options.nets))
-    study.publish(NAME, options, manifest, plots.peers(rows), page(rows, options, accuracy), dict(peers=rows))
+    study.publish(
+        NAME, options, manifest, plots.peers(rows), page(rows, options, setting(net, images)), dict(peers=rows)
+    )
     print(f"rows are in {out}, the page is {Path(options.docs) / (NAME + '.md')}")
+
+
+def setting(net: BlindNet, images: ImageSet) -> str:
+    """The net in words: its size, how often it is right on the set, and what it cannot see."""
+    with torch.no_grad():
+        predicted = torch.cat([net(part).argmax(1) for part in images.images().split(50)])
+    right = float((predicted.numpy() == np.array(images.labels)).mean())
+    pixels, cells = net.regions.unseen.mean(), net.wall.unseen.mean()
+    return (
+        f"a net for {net.image_size[0]} px ({percent(right)} right on all {len(images)} images of the set), of which {percent(pixels)} of"
+        f" the pixels and {percent(cells)} of the cells are unseen"
+    )
 
 
 def measured(net: BlindNet, images: Tensor, names: list[str], seed: int, out: Path) -> pd.DataFrame:
@@ -155,20 +173,19 @@ def alike(ours: Tensor, theirs: Tensor, signed: bool, ev: Evidence) -> tuple[Ten
 # -- telling --------------------------------------------------------------------------------------
 
 
-def page(rows: pd.DataFrame, options: PeersRun, accuracy: float) -> str:
+def page(rows: pd.DataFrame, options: PeersRun, about: str) -> str:
     applies = rows[rows["error"] == ""]
     leaking = int((applies["value"] > 0).sum())
     return f"""# Other libraries' explainers, as they are
 
 {study.made_by(NAME, options)}
 
-{len(rows)} explainers of {rows["library"].nunique()} libraries on a net of vgg_small's layers at 32 px ({accuracy:.0%} right on held-out
-images), of which the lowest quarter of the pixels and three of four rows of cells are unseen, over {options.images} images of
-`stack_mix`, explaining the predicted class. **{leaking} of the {len(applies)} that apply put positive attribution where the net provably
+{len(rows)} explainers of {rows["library"].nunique()} libraries on {about}; {options.count} images of
+`{Path(options.images).name}`, explaining the predicted class. **{leaking} of the {len(applies)} that apply put positive attribution where the net provably
 cannot see; {len(applies) - leaking} put none there.**
 
 *Leakage* is the share of positive attribution on unseen cells, or pixels where a map has no cells, with its 95 % interval over images;
-0 is printed for exact zero alone. A constant map scores {_constants(applies)}. *As handed over* is the same of the map as it came;
+0 is printed for exact zero alone. A constant map scores {_constants(applies)} (the halo, seen past the wall, counts on neither side). *As handed over* is the same of the map as it came;
 *artefact* what stretching a signed map to [0, 1] added; *bleed* what enlarging alone shows on unseen pixels: neither is leakage of the
 method. Explainers that take tiles or windows of the image away (FeatureAblation, Occlusion, Shapley values, Lime) leak where one reaches
 over the wall, and the sampled ones by chance: 50 samples where the default takes minutes. *Parity* is the largest difference from our method of the same formula as a share of the peak, in the library's own form

@@ -42,7 +42,7 @@ def test_a_row_says_what_was_measured(rows):
 
 
 def test_the_page_has_a_line_for_each_and_says_what_does_not_apply(rows):
-    page = peers.page(rows, peers.PeersRun(), 0.9)
+    page = peers.page(rows, peers.PeersRun(), "a net")
     assert "**2 of the 4 that apply put positive attribution where the net provably" in page
     (line,) = [line for line in page.splitlines() if line.startswith("| `HiResCAM`")]
     assert line.startswith("| `HiResCAM` | cells | 0 | 0 | 0 | 0 | hirescam = | gradients on ")
@@ -58,3 +58,13 @@ def test_the_figure_has_a_line_for_each_that_applies(rows):
 def test_the_config_is_the_default():
     assert flags.read(peers.PeersRun, ["--config", "experiments/configs/peers.yaml"]) == peers.PeersRun()
     assert set(peers.OURS) <= set(adapters.peers())
+
+
+def test_the_whole_study_on_what_the_package_ships(tmp_path):
+    given = dict(model="assets:plain", images="assets:stack_mix")
+    places = dict(out=str(tmp_path / "run"), docs=str(tmp_path / "docs"))
+    peers.main(peers.PeersRun(count=2, methods=["captum.Saliency"], **given, **places))
+    page = (tmp_path / "docs" / "peers.md").read_text()
+    assert "1 explainers of 1 libraries on a net for 64 px" in page
+    assert "right on all 30 images of the set), of which 50% of the pixels and 75% of the cells are unseen" in page
+    assert "**0 of the 1 that apply" in page
