@@ -66,8 +66,7 @@ def main(given: TwoSidedRun) -> None:
 def answer(rows: pd.DataFrame, options: TwoSidedRun) -> tuple[Figure, str, dict[str, object]]:
     """Figure, page and what is kept of the answer."""
     table, nets = summary(rows), accuracies(options)
-    figure = plots.two_sided(points(table), [f"{head} head, trained" for head in HEADS])
-    return figure, page(table, nets, options), dict(nets=nets, truth=table)
+    return figure(table), page(table, nets, options), dict(nets=nets, truth=table)
 
 
 def recipes(options: TwoSidedRun) -> Iterator[tuple[str, str, Recipe]]:
@@ -139,6 +138,11 @@ def means(table: pd.DataFrame, head: str, state: str = "trained") -> pd.DataFram
     """Methods by metrics."""
     part = table[(table["head"] == head) & (table["state"] == state)]
     return part.pivot(index="method", columns="metric", values="mean")
+
+
+def figure(table: pd.DataFrame) -> Figure:
+    """A panel for each head, trained."""
+    return plots.two_sided(points(table), [f"{head} head, trained" for head in HEADS])
 
 
 def points(table: pd.DataFrame) -> pd.DataFrame:

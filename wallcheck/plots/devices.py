@@ -30,5 +30,6 @@ def devices(table: pd.DataFrame, bound: float) -> Figure:
     middle = [np.mean([start, stop - 1]) for start, stop in zip(starts, [*starts[1:], len(methods)], strict=True)]
     panels[-1].set_xticks(middle, [families[i] for i in starts], rotation=35, ha="right")
     panels[-1].tick_params(axis="x", length=0)
-    figure.supylabel("largest difference / peak; equal maps at the foot", fontsize=8)
+    figure.supylabel("largest difference / peak", fontsize=8)
+    figure.supxlabel("equal maps stand at the foot; the dotted line is the bound", fontsize=8)
     return figure

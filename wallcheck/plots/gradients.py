@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from wallcheck.plots._style import BLUE, GREY, RED, WIDTH, need, styled
+from wallcheck.plots._style import BLACK, BLUE, GREY, RED, WIDTH, need, styled
 
-LINES = ((GREY, ":"), (BLUE, "-"), (RED, "--"))
+LINES = ((GREY, ":", "o"), (BLUE, "-", "s"), (RED, "--", "^"))
 
 
 @styled
@@ -21,13 +21,15 @@ def gradients(rows: pd.DataFrame) -> Figure:
     for pixels, (shares, nets) in zip(sizes, figure.subplots(len(sizes), 2, squeeze=False), strict=True):
         of_size = rows[rows["pixels"] == pixels]
         weights = sorted(of_size["weight"].unique())
-        for weight, (colour, line) in zip(weights, LINES * len(weights), strict=False):
+        for weight, (colour, line, mark) in zip(weights, LINES * len(weights), strict=False):
             part = of_size[of_size["weight"] == weight]
             values = np.sort(part["cosine"].to_numpy())
-            shares.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour, ls=line, lw=1.4)
+            told = f"weight {weight:g}"
+            shares.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour, ls=line, lw=1.4, label=told)
             means = part.groupby("seed")[["cosine", "correct"]].mean()
-            nets.plot(means["cosine"], means["correct"], "o", color=colour, ms=5, label=f"weight {weight:g}")
+            nets.plot(means["cosine"], means["correct"], mark, color=colour, mec=BLACK, mew=0.5, ms=5, label=told)
         shares.set(xlabel="cosine of standard and guided gradient", ylabel=f"share of images, {pixels} px", ylim=(0, 1))
         nets.set(xlabel="mean cosine of a net", ylabel="accuracy")
-        nets.legend(loc="best")
+        for axes in (shares, nets):
+            axes.legend(loc="best")
     return figure

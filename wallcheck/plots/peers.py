@@ -9,13 +9,14 @@ from wallcheck.plots._style import BLACK, GREY, RED, SKY, WIDTH, need, styled
 
 ROW = 0.155  # inches a method
 _LEAKS = dict(marker="D", s=14, color=RED, label="the method's own leakage")
+_CAME = "as handed over, where it differs"
 _BLIND = dict(marker="s", s=14, color=SKY, edgecolor=BLACK, lw=0.5, label="exactly 0")
 
 
 @styled
 def peers(table: pd.DataFrame) -> Figure:
-    """A panel for each library, a line for each explainer: its own leakage with the 95 % interval, that of the map as handed over,
-    and what a constant map scores on the same cells or pixels.
+    """A panel for each library, a line for each explainer: its own leakage with the 95 % interval, that of the map as handed over
+    where it is another, and what a constant map scores on the same cells or pixels.
 
     table: library, name, value, low, high, came, constant; NaN where an explainer does not apply. Libraries fill two columns.
     """
@@ -60,9 +61,10 @@ def _panel(axes: Axes, part: pd.DataFrame, library: str) -> None:
     value = part["value"].to_numpy()
     ends = [value - part["low"].fillna(part["value"]), part["high"].fillna(part["value"]) - value]
     axes.scatter(part["constant"], places, marker="|", s=40, color=GREY, label="a constant map", zorder=1)
-    axes.scatter(
-        part["came"], places, marker="o", s=22, facecolor="white", edgecolor=BLACK, lw=0.6, label="as handed over"
-    )
+    came = part["came"].where(
+        ~np.isclose(part["came"], value, atol=0.005)
+    )  # a ring around each mark would tell nothing
+    axes.scatter(came, places, marker="o", s=22, facecolor="white", edgecolor=BLACK, lw=0.6, label=_CAME)
     leaks, ends = value > 0, np.clip(ends, 0, None)
     for some, look in ((leaks, _LEAKS), (~leaks, _BLIND)):
         bar = dict(ls="", color=look["color"], elinewidth=0.7, zorder=3)

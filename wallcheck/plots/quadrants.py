@@ -13,12 +13,12 @@ from wallcheck.plots.pictures import HEAT
 def aggregated(maps: dict[str, list[tuple[str, np.ndarray]]]) -> Figure:
     """A row of panels per method, a panel per bin: (title, mean map (h, w)); the top left quarter, which is seen, is outlined.
 
-    Each row has one scale, from white at 0 to its brightest cell.
+    Each row has one scale, from white at 0 to its brightest cell. A title says which percentiles of the maps, and their mean share.
     """
     columns = max(len(bins) for bins in maps.values())
     lines = -(-len(maps) // 2)
     side = WIDTH / (2 * columns + 1.2)
-    figure = Figure(figsize=(WIDTH, lines * (side + 0.28) + 0.1), layout="constrained")
+    figure = Figure(figsize=(WIDTH, lines * (side + 0.28) + 0.35), layout="constrained")
     panels = figure.subplots(lines, 2 * columns, squeeze=False)
     for axes in panels.ravel():
         axes.set_axis_off()
@@ -34,4 +34,8 @@ def aggregated(maps: dict[str, list[tuple[str, np.ndarray]]]) -> Figure:
             axes.set_title(title, fontsize=5.5, pad=2)
         if bins:
             panels[line, start * columns].set_ylabel(called(method), fontsize=6.5, labelpad=2)
+    figure.supxlabel(
+        "outlined: the quadrant that is seen; above each: percentiles of the maps by the share that lies in it, and its mean",
+        fontsize=7,
+    )
     return figure

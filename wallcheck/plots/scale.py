@@ -14,7 +14,7 @@ MEASURED = {"processor": "processor seconds", "gib": "memory at its peak, GiB"}
 
 @styled
 def scale(table: pd.DataFrame, limit: float) -> Figure:
-    """A panel for time, one for memory; a line per step, both axes logarithmic.
+    """A panel for time, one for memory; a line per step. Images and time are logarithmic, memory starts at 0.
 
     table: images, step, processor, gib. limit: of memory in GiB, a line.
     """
@@ -24,7 +24,9 @@ def scale(table: pd.DataFrame, limit: float) -> Figure:
     for axes, (name, label) in zip(panels, MEASURED.items(), strict=True):
         for look, (step, part) in zip(cycle(LOOKS), table.groupby("step", sort=False), strict=False):
             axes.plot(part["images"], part[name], lw=0.8, ms=4, gid=f"{name}:{step}", label=step, **look.mark)
-        axes.set(xscale="log", yscale="log", xlabel="images", ylabel=label)
+        axes.set(xscale="log", xlabel="images", ylabel=label)
+    panels[0].set_yscale("log")
+    panels[-1].set_ylim(0, 1.1 * max(limit, table["gib"].max()))
     panels[-1].axhline(limit, color=BLACK, lw=0.6, ls=":", label=f"{limit:g} GiB")
     handles, labels = panels[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
