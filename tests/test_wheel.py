@@ -1,6 +1,7 @@
 """The wheel as a stranger gets it: what is in it, what it asks for, and its demo where nothing but its dependencies is."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -26,14 +27,24 @@ ABSENT = (
 )
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
+def built(folder, **environment):
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")
     return path
+
+
+def metadata(wheel):
+    with zipfile.ZipFile(wheel) as packed:
+        (name,) = [one for one in packed.namelist() if one.endswith("METADATA")]
+        return message_from_string(packed.read(name).decode())
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    return built(folder)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +56,7 @@ def unpacked(wheel, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def told(wheel):
-    """The wheel's metadata."""
-    with zipfile.ZipFile(wheel) as packed:
-        (name,) = [one for one in packed.namelist() if one.endswith("METADATA")]
-        return message_from_string(packed.read(name).decode())
+    return metadata(wheel)
 
 
 def test_it_holds_the_package_its_assets_and_its_types_and_nothing_else(wheel):
@@ -67,6 +75,18 @@ def test_its_metadata_says_what_an_index_shows(told):
     assert set(told.get_all("Provides-Extra")) >= {"train", "theory", "peers", "timm", "dev"}
     bare = " ".join(one for one in told.get_all("Requires-Dist") if "extra ==" not in one)
     assert "sympy" not in bare and "signatures" not in bare and "torch" in bare
+
+
+def test_where_it_is_published_its_links_are_absolute(tmp_path):
+    address = "https://example.org/someone/wallcheck"
+    told = metadata(built(tmp_path, WALLCHECK_ADDRESS=address))
+    assert f"Source, {address}" in told.get_all("Project-URL")
+    text = told.get_payload()
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert len(links) > 20 and all(link.startswith("https://") for link in links)
+    assert f"({address}/raw/main/docs/main.png)" in text and f"({address}/blob/main/docs/method.md)" in text
+    for link in links:
+        assert (ROOT / link.removeprefix(f"{address}/raw/main/").removeprefix(f"{address}/blob/main/")).is_file(), link
 
 
 def test_it_tells_pytest_and_the_shell_where_to_find_it(unpacked):
