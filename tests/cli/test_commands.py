@@ -1,7 +1,9 @@
 """The commands and flags around an audit: settings from YAML, answers for machines, limits, comparison, what comes with wallcheck."""
 
 import json
-import shlex
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,6 @@ from tests.sets import write_photographs
 from wallcheck import models, version
 from wallcheck.cams import METHODS, cam_method
 from wallcheck.cli import main
-from wallcheck.cli._flags import parser
 from wallcheck.results import merge
 
 ROOT = Path(__file__).parents[2]
@@ -148,15 +149,25 @@ def test_hints_lead_somewhere_without_the_source_repository(wallcheck, tmp_path)
     assert "assets:plain" in missing and "wallcheck.blind" in missing
 
 
-def test_the_action_gives_flags_that_there_are():
+def test_the_step_of_the_action_runs_and_fails_where_a_method_leaks_too_much(tmp_path):
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     install, tests, audit = action["runs"]["steps"]
     used = {name for step in (install, tests, audit) for name in step.get("env", {}).values()}
     assert {f"${{{{ inputs.{name} }}}}" for name in action["inputs"]} - used == {"${{ inputs.package }}"}
-    given = dict.fromkeys(audit["env"], "x") | {"LIMIT": "0.1"}
-    line = audit["run"].replace('${LIMIT:+--max-leakage "$LIMIT"}', '--max-leakage "$LIMIT"').partition(" >> ")[0]
-    for name, value in given.items():
-        line = line.replace(f"${name}", value)
-    options = parser().parse_args(shlex.split(line)[1:])["audit"]
-    assert options.max_leakage == 0.1 and options.markdown and options.methods == ["x"]
     assert "--junitxml" in tests["run"] and "--wall-pictures" in tests["run"]
+
+    defaults = {f"${{{{ inputs.{name} }}}}": given["default"] for name, given in action["inputs"].items()}
+    given = {name: defaults[value] for name, value in audit["env"].items()} | {"LIMIT": "0.1"}
+    places = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "GITHUB_STEP_SUMMARY": "summary.md"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", audit["run"]],
+        cwd=tmp_path,
+        env=os.environ | places | given,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    summary = (tmp_path / "summary.md").read_text()
+    assert "| hirescam | local | 0.000" in summary
+    assert "gradcam on stack_mix (plain) leaks" in summary and "more than max_leakage 0.1" in summary
+    assert (tmp_path / "wallcheck-results" / "manifest.json").is_file()
