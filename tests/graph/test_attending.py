@@ -15,7 +15,7 @@ from wallcheck import attended, models
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.graph.attending import weighed
-from wallcheck.graph.rules import Step, followed, plain
+from wallcheck.graph.following import Step, followed, plain
 from wallcheck.models import blind
 
 
