@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 
 from experiments import flags, small_nets, study
 from experiments.conceptor_forms import BASE, FORMS, PLAIN, bases_of, maps_of
-from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import plots
 from wallcheck.cams import Method
@@ -37,30 +36,21 @@ FULL = dict(seeds=10, images=500, train_count=20000, epochs=15, dear=True)
 
 
 @dataclass(frozen=True)
-class ConceptorRun(study.StudyRun):
+class ConceptorRun(study.NetsRun):
     """Conceptor forms of every base method against the base.
 
     Args:
         bases: names of methods on cells; none is all.
         dear: with those that run the net some hundreds of times for an image.
-        seeds: nets.
-        images: held-out images, another object below the wall.
-        train_count: training images.
-        epochs: of each training.
     """
 
     bases: list[str] = field(default_factory=list)
     dear: bool = False
-    seeds: int = 3
-    images: int = 20
-    train_count: int = 2000
-    epochs: int = 6
     out: str = "runs/conceptor_claim"
 
 
 def main(given: ConceptorRun) -> None:
-    options = study.in_full(given, FULL)
-    study.run(NAME, options, every, answer)
+    study.run(NAME, given, FULL, every, answer)
 
 
 def answer(rows: pd.DataFrame, options: ConceptorRun) -> tuple[Figure, str, dict[str, object]]:
@@ -78,7 +68,7 @@ def answer(rows: pd.DataFrame, options: ConceptorRun) -> tuple[Figure, str, dict
 def every(options: ConceptorRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """seed, image, base, form, average_drop, average_increase; each net and base kept when it is done."""
     nets = Path(options.nets)
-    recipe = Recipe(train_count=options.train_count, epochs=options.epochs)
+    recipe = options.recipe
     pixels = small_nets.image_set("stack_mix", options.images, recipe, nets).images()
     for number, one in enumerate(small_nets.seeds_of(recipe, options.seeds)):
         tell(number, options.seeds, f"training, seed {one.seed}")
