@@ -67,6 +67,18 @@ class Evidence(Budgeted):
             given = images.detach().clone() if images.is_inference() else images.detach()
             return given.to(self.graph.example.device, self.graph.example.dtype)
 
+    def _checked_targets(self, targets: Tensor | list[int]) -> Tensor:
+        given = torch.as_tensor(targets, device=self.images.device)
+        if given.shape != (len(self.images),) or given.is_floating_point() or given.dtype == torch.bool:
+            raise ValueError(
+                f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
+                f"pass None to explain the predicted class"
+            )
+        classes = self.graph.classes
+        if len(given) and (given.min() < 0 or given.max() >= classes):
+            raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
+        return given.long()
+
     # -- the images seen from here ----------------------------------------------------------------
 
     @cached_property
@@ -246,6 +258,18 @@ class Evidence(Budgeted):
         targets = self.targets if owner is None else self.targets[owner]
         return logits.gather(1, targets[:, None])[:, 0]
 
+    def generator(self, *, salt: int = 0) -> torch.Generator:
+        """A fresh generator from the seed, on the CPU whatever the device is, so that all devices draw the same; methods that
+        draw more than once tell their draws apart by salt."""
+        entropy = int(np.random.SeedSequence([self.seed, salt]).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator().manual_seed(entropy)
+
+    def once(self, function: Callable[["Evidence"], T]) -> T:
+        """function(self), computed when first asked for and kept: what the methods of one family share."""
+        if function not in self._kept:
+            self._kept[function] = function(self)
+        return self._kept[function]
+
     # -- changed activations -----------------------------------------------------------------------
 
     def rescore(self, activations: Tensor, owner: Tensor | int | None = None) -> Tensor:
@@ -293,27 +317,3 @@ class Evidence(Budgeted):
             owner = torch.arange(len(changed), device=changed.device).repeat_interleave(changed.shape[1])
             logits = self.graph.logits(changed.flatten(0, 1), self.beside_of(owner, len(owner)))
         return torch.stack([self.explained(row) for row in logits.unflatten(0, presence.shape[:2]).unbind(1)], 1)
-
-    def generator(self, *, salt: int = 0) -> torch.Generator:
-        """A fresh generator from the seed, on the CPU whatever the device is, so that all devices draw the same; methods that
-        draw more than once tell their draws apart by salt."""
-        entropy = int(np.random.SeedSequence([self.seed, salt]).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator().manual_seed(entropy)
-
-    def once(self, function: Callable[["Evidence"], T]) -> T:
-        """function(self), computed when first asked for and kept: what the methods of one family share."""
-        if function not in self._kept:
-            self._kept[function] = function(self)
-        return self._kept[function]
-
-    def _checked_targets(self, targets: Tensor | list[int]) -> Tensor:
-        given = torch.as_tensor(targets, device=self.images.device)
-        if given.shape != (len(self.images),) or given.is_floating_point() or given.dtype == torch.bool:
-            raise ValueError(
-                f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
-                f"pass None to explain the predicted class"
-            )
-        classes = self.graph.classes
-        if len(given) and (given.min() < 0 or given.max() >= classes):
-            raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
-        return given.long()
