@@ -22,7 +22,6 @@ from torch import Tensor
 
 from experiments import flags, small_nets, study
 from experiments.measured_maps import long, measure, seen_object
-from experiments.small_nets import Recipe
 from experiments.study import markdown
 from wallcheck import plots
 from wallcheck.auditing import finite
@@ -42,30 +41,22 @@ MEASURED = (*LEAKAGE, *LOCALISATION, *FAITHFULNESS, "road", "complexity")
 
 
 @dataclass(frozen=True)
-class BlindMetricsRun(study.StudyRun):
+class BlindMetricsRun(study.NetsRun):
     """Which metrics notice what a map says about unseen pixels.
 
     Args:
         painted: methods whose maps are painted.
         imputed: ROAD over all methods too; filling pixels in takes longer than all else together. Paint has it anyway.
-        seeds: nets.
-        images: held-out images, another object below the wall.
-        train_count: training images.
-        epochs: of each training.
     """
 
     painted: list[str] = field(default_factory=lambda: ["gradcam", "hirescam", "eigencam"])
     imputed: bool = False
-    seeds: int = 3
     images: int = 8
-    train_count: int = 2000
-    epochs: int = 6
     out: str = "runs/blind_metrics"
 
 
 def main(given: BlindMetricsRun) -> None:
-    options = study.in_full(given, FULL)
-    study.run(NAME, options, every, answer, tables=("painted", "methods"))
+    study.run(NAME, given, FULL, every, answer, tables=("painted", "methods"))
 
 
 def answer(
@@ -88,7 +79,7 @@ def cheap(net) -> list[Method]:
 def every(options: BlindMetricsRun, out: Path, tell: study.Tell) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """(painted, methods) of each net; each net's tables are kept when they are done."""
     nets = Path(options.nets)
-    recipe = Recipe(train_count=options.train_count, epochs=options.epochs)
+    recipe = options.recipe
     images = small_nets.image_set("stack_mix", options.images, recipe, nets)
     inside = seen_object(images)
     for number, one in enumerate(small_nets.seeds_of(recipe, options.seeds)):

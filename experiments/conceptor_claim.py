@@ -10,26 +10,19 @@ stand beside ours. Leaves rows.parquet in --out (one row per net, image, base an
 in --docs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from experiments import flags, small_nets, study
-from experiments.small_nets import Recipe
+from experiments.conceptor_forms import BASE, FORMS, PLAIN, bases_of, maps_of
 from experiments.study import markdown
 from wallcheck import plots
-from wallcheck.auditing import finite
-from wallcheck.cams import METHODS, Method
-from wallcheck.cams.ablation.attribution import lift_weights, lrp_weights
-from wallcheck.cams.ablation.channels import ablation_drops
-from wallcheck.cams.conceptor.algebra import through_or, through_states
-from wallcheck.cams.conceptor.methods import conceptor, hirescam_evidence
-from wallcheck.cams.pooled.gradients import gradcam_weights, plusplus_weights, xgradcam_weights
+from wallcheck.cams import Method
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed
 from wallcheck.masking import asked
@@ -39,47 +32,25 @@ from wallcheck.statistics import compare
 
 NAME = "conceptor_claim"
 MEASURES = ("average_drop", "average_increase")
-BASE, PLAIN = "base", "both, AND NOT"
-FORMS: dict[str, dict[str, object]] = {
-    PLAIN: {},
-    "inter": dict(intra=False),
-    "intra": dict(inter=False),
-    "both, OR": dict(combined=through_or),
-    "both, no Boolean": dict(combined=through_states),
-    "aperture x 1/16": dict(widening=1 / 16),
-    "aperture x 1/4": dict(widening=1 / 4),
-    "aperture x 4": dict(widening=4.0),
-    "aperture x 16": dict(widening=16.0),
-}
-NOT_BASES = ("control", "conceptor", "repair", "peer")
 FULL = dict(seeds=10, images=500, train_count=20000, epochs=15, dear=True)
 
 
 @dataclass(frozen=True)
-class ConceptorRun(study.StudyRun):
+class ConceptorRun(study.NetsRun):
     """Conceptor forms of every base method against the base.
 
     Args:
         bases: names of methods on cells; none is all.
         dear: with those that run the net some hundreds of times for an image.
-        seeds: nets.
-        images: held-out images, another object below the wall.
-        train_count: training images.
-        epochs: of each training.
     """
 
     bases: list[str] = field(default_factory=list)
     dear: bool = False
-    seeds: int = 3
-    images: int = 20
-    train_count: int = 2000
-    epochs: int = 6
     out: str = "runs/conceptor_claim"
 
 
 def main(given: ConceptorRun) -> None:
-    options = study.in_full(given, FULL)
-    study.run(NAME, options, every, answer)
+    study.run(NAME, given, FULL, every, answer)
 
 
 def answer(rows: pd.DataFrame, options: ConceptorRun) -> tuple[Figure, str, dict[str, object]]:
@@ -91,65 +62,18 @@ def answer(rows: pd.DataFrame, options: ConceptorRun) -> tuple[Figure, str, dict
     return plots.conceptor_gains(table, PLAIN), page(table, tested, options), found
 
 
-# -- bases and their forms ------------------------------------------------------------------------
-
-WEIGHTS: dict[str, Callable[[Evidence], Tensor]] = {
-    "gradcam": gradcam_weights,
-    "gradcampp": lambda ev: plusplus_weights(ev.activations, ev.gradient),
-    "xgradcam": xgradcam_weights,
-    "ablationcam": lambda ev: ev.once(ablation_drops),
-    "liftcam": lift_weights,
-    "lrpcam": lrp_weights,
-}
-RUNS_OFTEN = (  # left to --full: each takes as long as all others together
-    "opticam",
-    "opticam_authors",
-    "sscam",
-    "sscam_input",
-    "iscam",
-    "iscam_torchcam",
-)
-
-
-def bases_of(net, options: ConceptorRun) -> list[Method]:
-    """Every method on cells that is defined on the net and no control, conceptor or repair; or those asked for."""
-    if options.bases:
-        return [METHODS[name] for name in options.bases]
-    every = [m for m in METHODS.values() if m.grid == "cells" and m.family not in NOT_BASES and not m.refuses(net)]
-    return [m for m in every if options.dear or m.name not in RUNS_OFTEN]
-
-
-def evidence_of(base: Method, raw: Tensor) -> Method | Callable[[Evidence], Tensor]:
-    """What `conceptor` filters: w_k A_k where the base has such weights, G A for HiResCAM; else the base's map `raw`, which is
-    shared among the channels."""
-    if base.name in WEIGHTS:
-        return lambda ev: WEIGHTS[base.name](ev)[..., None, None] * ev.activations
-    if base.name == "hirescam":
-        return hirescam_evidence
-    return Method(base.name, lambda ev: raw, base.family, base.source, base.cost, base.verdict)
-
-
-def maps_of(ev: Evidence, base: Method) -> Iterator[tuple[str, Tensor]]:
-    """(form, raw map) of the base and of each of its conceptor forms."""
-    raw = finite(base, base(ev))
-    yield BASE, raw
-    for form, settings in FORMS.items():
-        with ev.plainly():
-            yield form, conceptor(evidence_of(base, raw), **settings)(ev)
-
-
 # -- measuring ------------------------------------------------------------------------------------
 
 
 def every(options: ConceptorRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """seed, image, base, form, average_drop, average_increase; each net and base kept when it is done."""
     nets = Path(options.nets)
-    recipe = Recipe(train_count=options.train_count, epochs=options.epochs)
+    recipe = options.recipe
     pixels = small_nets.image_set("stack_mix", options.images, recipe, nets).images()
     for number, one in enumerate(small_nets.seeds_of(recipe, options.seeds)):
         tell(number, options.seeds, f"training, seed {one.seed}")
         net = small_nets.trained(one, nets)
-        ev, bases = Evidence(net, pixels), bases_of(net, options)
+        ev, bases = Evidence(net, pixels), bases_of(net, options.bases, options.dear)
         for place, base in enumerate(bases):
             tell(number * len(bases) + place, options.seeds * len(bases), f"{base.name}, seed {one.seed}")
             path = out / "parts" / f"{base.name}-{one.digest}.parquet"

@@ -37,28 +37,20 @@ SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5)  # of the training's steps
 
 
 @dataclass(frozen=True)
-class DependenceRun(study.StudyRun):
+class DependenceRun(study.NetsRun):
     """What leakage depends on.
 
     Args:
         methods: on cells.
-        seeds: nets of each kind.
-        images: held-out images, another object below the wall.
-        train_count: training images.
-        epochs: of each training.
     """
 
     methods: list[str] = field(default_factory=lambda: ["gradcam", "gradcampp", "xgradcam", "eigencam", "hirescam"])
-    seeds: int = 3
-    images: int = 20
     train_count: int = 1000
-    epochs: int = 6
     out: str = "runs/dependence"
 
 
 def main(given: DependenceRun) -> None:
-    options = study.in_full(given, FULL)
-    study.run(NAME, options, every, answer)
+    study.run(NAME, given, FULL, every, answer)
 
 
 def answer(rows: pd.DataFrame, options: DependenceRun) -> tuple[Figure, str, dict[str, object]]:
@@ -88,7 +80,7 @@ def shapes(base: Recipe) -> dict[str, dict[str, Recipe]]:
 
 def every(options: DependenceRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """factor, level, seed, method, image, value; kept net by net."""
-    base = Recipe(train_count=options.train_count, epochs=options.epochs)
+    base = options.recipe
     work = [
         (f, level, one)
         for f, levels in shapes(base).items()

@@ -34,7 +34,7 @@ FULL = dict(images=50, train_count=20_000, epochs=15)
 
 
 @dataclass(frozen=True)
-class DevicesRun:
+class DevicesRun(study.StudyRun):
     """Maps on one device against maps on another.
 
     Args:
@@ -42,20 +42,13 @@ class DevicesRun:
         images: of STACK-MIX.
         train_count: training images.
         epochs: of the training.
-        full: more images and a longer training.
-        nets: where nets are kept, for all studies.
-        out: the run folder.
-        docs: where the page, its figure and its manifest go.
     """
 
     against: list[str] = field(default_factory=list)
     images: int = 4
     train_count: int = 2000
     epochs: int = 6
-    full: bool = False
-    nets: str = "runs/nets"
     out: str = "runs/devices"
-    docs: str = "docs/results"
 
 
 def main(given: DevicesRun) -> None:

@@ -43,36 +43,26 @@ FULL = dict(seeds=10, images=300, train_count=20000, epochs=15)
 
 
 @dataclass(frozen=True)
-class GradientTrainingRun(study.StudyRun):
+class GradientTrainingRun(study.NetsRun):
     """Maps of nets trained for interpretable gradients beside maps of nets that were not.
 
     Args:
         weight: of the regulariser; the paper's best.
         methods: whose maps are compared.
         seeds: nets each way.
-        images: held-out images, another object below the wall.
-        train_count: training images.
-        epochs: of each training.
     """
 
     weight: float = 7.5e-3
     methods: list[str] = field(
         default_factory=lambda: ["gradcam", "gradcampp", "xgradcam", "hirescam", "layercam", "eigencam", "gradient"]
     )
-    seeds: int = 3
-    images: int = 20
-    train_count: int = 2000
-    epochs: int = 6
     out: str = "runs/gradient_training"
 
 
 def main(given: GradientTrainingRun) -> None:
-    options = study.in_full(given, FULL)
-    if options.weight <= 0:
-        raise ValueError(
-            f"weight is {options.weight}; nets without the regulariser are trained beside, give one above 0"
-        )
-    study.run(NAME, options, every, answer)
+    if given.weight <= 0:
+        raise ValueError(f"weight is {given.weight}; nets without the regulariser are trained beside, give one above 0")
+    study.run(NAME, given, FULL, every, answer)
 
 
 def answer(rows: pd.DataFrame, options: GradientTrainingRun) -> tuple[Figure, str, dict[str, object]]:
@@ -89,7 +79,7 @@ def ways(options: GradientTrainingRun) -> dict[str, float]:
 
 
 def recipes(options: GradientTrainingRun, weight: float) -> list[Recipe]:
-    base = Recipe(train_count=options.train_count, epochs=options.epochs)
+    base = options.recipe
     return small_nets.seeds_of(replace(base, regulariser=weight), options.seeds)
 
 

@@ -48,27 +48,21 @@ FULL = dict(seeds=10, images=500, channels=12, orders=8192, train_count=20000, e
 
 
 @dataclass(frozen=True)
-class LiftRun(study.StudyRun):
+class LiftRun(study.NetsRun):
     """Channel weights against SHAP values of the channels.
 
     Args:
         channels: of the small target layer, all of whose sets are asked; at most 12.
         many: of larger target layers (deep heads), held against random orders.
         orders: random orders of the large layers' reference; half of them each time.
-        seeds: nets of each kind.
         images: held-out images; a sixth of them (6 at least), and a quarter of the orders, where a layer has more than 64
             channels.
-        train_count: training images.
-        epochs: of each training.
     """
 
     channels: int = 10
     many: list[int] = field(default_factory=lambda: [64, 256])
     orders: int = 1024
-    seeds: int = 3
     images: int = 40
-    train_count: int = 2000
-    epochs: int = 6
     out: str = "runs/lift_claim"
 
 
@@ -88,8 +82,7 @@ def weight_functions(channels: int) -> dict[str, Callable[[Evidence], Tensor]]:
 
 
 def main(given: LiftRun) -> None:
-    options = study.in_full(given, FULL)
-    study.run(NAME, options, every, answer)
+    study.run(NAME, given, FULL, every, answer)
 
 
 def answer(rows: pd.DataFrame, options: LiftRun) -> tuple[Figure, str, dict[str, object]]:
@@ -102,9 +95,7 @@ def recipes(options: LiftRun) -> Iterator[tuple[str, int, str, Recipe]]:
     """(head, channels, state, recipe) of every net."""
     kinds = [(head, options.channels) for head in HEADS] + [("deep", channels) for channels in options.many]
     for head, channels in kinds:
-        base = replace(Recipe(train_count=options.train_count, epochs=options.epochs), **HEADS[head]).with_last(
-            channels
-        )
+        base = replace(options.recipe, **HEADS[head]).with_last(channels)
         for state, epochs in (("untrained", 0), ("trained", options.epochs)):
             for recipe in small_nets.seeds_of(replace(base, epochs=epochs), options.seeds):
                 yield head, channels, state, recipe

@@ -12,7 +12,7 @@ percentiles, images in the order of the share inside (AggAtt), instead of chosen
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,15 +43,12 @@ FULL = dict(seeds=5, images=200, train_count=20000, epochs=15)
 
 
 @dataclass(frozen=True)
-class QuadrantRun(study.StudyRun):
+class QuadrantRun(study.NetsRun):
     """Each quadrant of a stacked image in turn is the seen one.
 
     Args:
         methods: names of methods; every cheap one with a map of cells if none are given.
-        seeds: nets.
         images: stacked images; each is asked four times, once for each quadrant.
-        train_count: training images.
-        epochs: of each training.
     """
 
     methods: list[str] = field(default_factory=list)
@@ -63,8 +60,7 @@ class QuadrantRun(study.StudyRun):
 
 
 def main(given: QuadrantRun) -> None:
-    options = study.in_full(given, FULL)
-    study.run(NAME, options, every, answer)
+    study.run(NAME, given, FULL, every, answer)
 
 
 def answer(rows: pd.DataFrame, options: QuadrantRun) -> tuple[Figure, str, dict[str, object]]:
@@ -84,7 +80,7 @@ def answer(rows: pd.DataFrame, options: QuadrantRun) -> tuple[Figure, str, dict[
 
 def recipes(options: QuadrantRun) -> list[Recipe]:
     """Nets without a wall, on single images."""
-    return small_nets.seeds_of(Recipe(wall=0, train_count=options.train_count, epochs=options.epochs), options.seeds)
+    return small_nets.seeds_of(replace(options.recipe, wall=0), options.seeds)
 
 
 # -- measuring ------------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from torch import Tensor
 from experiments import flags, small_nets, study
 from experiments.blind_metrics import cheap
 from experiments.measured_maps import long, measure, seen_object
-from experiments.small_nets import Recipe
 from experiments.study import arrowed, markdown
 from wallcheck import plots
 from wallcheck.auditing import finite
@@ -48,26 +47,15 @@ FULL = dict(seeds=10, images=300, train_count=20000, epochs=15)
 
 
 @dataclass(frozen=True)
-class SealingRun(study.StudyRun):
-    """Leakage against localisation and faithfulness, of methods and of their sealed forms.
+class SealingRun(study.NetsRun):
+    """Leakage against localisation and faithfulness, of methods and of their sealed forms."""
 
-    Args:
-        seeds: nets.
-        images: held-out images, another object below the wall.
-        train_count: training images.
-        epochs: of each training.
-    """
-
-    seeds: int = 3
     images: int = 8
-    train_count: int = 2000
-    epochs: int = 6
     out: str = "runs/sealing"
 
 
 def main(given: SealingRun) -> None:
-    options = study.in_full(given, FULL)
-    study.run(NAME, options, every, answer)
+    study.run(NAME, given, FULL, every, answer)
 
 
 def answer(rows: pd.DataFrame, options: SealingRun) -> tuple[Figure, str, dict[str, object]]:
@@ -81,7 +69,7 @@ def answer(rows: pd.DataFrame, options: SealingRun) -> tuple[Figure, str, dict[s
 def every(options: SealingRun, out: Path, tell: study.Tell) -> Iterator[pd.DataFrame]:
     """seed, method, form, metric, image, value; each net's kept when it is done."""
     nets = Path(options.nets)
-    recipe = Recipe(train_count=options.train_count, epochs=options.epochs)
+    recipe = options.recipe
     images = small_nets.image_set("stack_mix", options.images, recipe, nets)
     for number, one in enumerate(small_nets.seeds_of(recipe, options.seeds)):
         tell(number, options.seeds, f"seed {one.seed}")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.small_nets import Recipe
 from wallcheck import plots
 from wallcheck.cams import METHODS, called
 from wallcheck.metrics import LEAKAGE, named
@@ -46,6 +47,28 @@ class StudyRun:
     docs: str = "docs/results"
 
 
+@dataclass(frozen=True)
+class NetsRun(StudyRun):
+    """What a study holds that asks several small nets, drawn from seeds, about the same images.
+
+    Args:
+        seeds: nets of each kind.
+        images: held-out images, another object below the wall.
+        train_count: training images.
+        epochs: of each training.
+    """
+
+    seeds: int = 3
+    images: int = 20
+    train_count: int = 2000
+    epochs: int = 6
+
+    @property
+    def recipe(self) -> Recipe:
+        """The training that these flags ask for."""
+        return Recipe(train_count=self.train_count, epochs=self.epochs)
+
+
 class Sized(Options, Protocol):
     """Flags of a study that has larger settings for a GPU."""
 
@@ -58,17 +81,19 @@ Tell = Callable[[int, int, str], None]
 
 def run(
     name: str,
-    options: T,
+    given: T,
+    larger: dict[str, object],
     every: Callable[[T, Path, Tell], Iterable[pd.DataFrame | tuple[pd.DataFrame, ...]]],
     answer: Callable[..., tuple[Figure, str, dict[str, object]]],
     tables: tuple[str, ...] = ("rows",),
 ) -> None:
     """A study from its flags to its page.
 
-    every: options, the run folder and a progress -> the rows, part by part; of several kinds a tuple each. tables: what these kinds
-    are called; each is kept as a Parquet file. answer: all rows of each kind, and the options -> figure, page, and what the
-    manifest keeps of the answer. Raises FileExistsError where the run folder holds a run of other settings.
+    given: the flags; larger: the settings for a GPU, those of `--full`. every: options, the run folder and a progress -> the rows,
+    part by part; of several kinds a tuple each. tables: what these kinds are called; each is kept as a Parquet file. answer: all
+    rows of each kind, and the options -> figure, page, and what the manifest keeps of the answer. Raises FileExistsError where the run folder holds a run of other settings.
     """
+    options = in_full(given, larger)
     out, manifest = claimed(options)
     with progress_bar() as tell:
         parts = [part if isinstance(part, tuple) else (part,) for part in every(options, out, tell)]

@@ -39,28 +39,21 @@ FULL = dict(seeds=10, images=200, train_count=20000, epochs=15)
 
 
 @dataclass(frozen=True)
-class TwoSidedRun(study.StudyRun):
+class TwoSidedRun(study.NetsRun):
     """Methods against what each cell adds to the logit.
 
     Args:
         methods: names of methods; all that have a map of cells if none are given.
-        seeds: nets of each kind.
         images: STACK-MIX images, two of one class, the seam at the wall.
-        train_count: training images.
-        epochs: of each training.
     """
 
     methods: list[str] = field(default_factory=list)
-    seeds: int = 3
     images: int = 12
-    train_count: int = 2000
-    epochs: int = 6
     out: str = "runs/two_sided"
 
 
 def main(given: TwoSidedRun) -> None:
-    options = study.in_full(given, FULL)
-    study.run(NAME, options, every, answer)
+    study.run(NAME, given, FULL, every, answer)
 
 
 def answer(rows: pd.DataFrame, options: TwoSidedRun) -> tuple[Figure, str, dict[str, object]]:
@@ -72,7 +65,7 @@ def answer(rows: pd.DataFrame, options: TwoSidedRun) -> tuple[Figure, str, dict[
 def recipes(options: TwoSidedRun) -> Iterator[tuple[str, str, Recipe]]:
     """(head, state, recipe) of every net."""
     for head, changes in HEADS.items():
-        base = replace(Recipe(train_count=options.train_count), **CELLS, **changes)
+        base = replace(options.recipe, **CELLS, **changes)
         for state, epochs in (("untrained", 0), ("trained", options.epochs)):
             for recipe in small_nets.seeds_of(replace(base, epochs=epochs), options.seeds):
                 yield head, state, recipe

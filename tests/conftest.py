@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.nets import trained_tiny
+from tests.nets import trained_open, trained_tiny
 from tests.sets import write_photographs
 from wallcheck import models
 from wallcheck.cli import main
@@ -13,11 +13,12 @@ from wallcheck.cli import main
 
 @pytest.fixture(autouse=True, scope="module")
 def shared_nets_stay_as_they_were():
-    """Tests of one process share `trained_tiny`: the file that changes it is the one that fails."""
+    """Tests of one process share `trained_tiny` and its twin: the file that changes one is the one that fails."""
     yield
-    if trained_tiny.cache_info().currsize:
-        assert {(p.dtype, p.requires_grad) for p in trained_tiny().parameters()} == {(torch.float32, True)}
-        assert not trained_tiny().training
+    for shared in (trained_tiny, trained_open):
+        if shared.cache_info().currsize:
+            assert {(p.dtype, p.requires_grad) for p in shared().parameters()} == {(torch.float32, True)}
+            assert not shared().training
 
 
 @pytest.fixture

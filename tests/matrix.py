@@ -36,13 +36,14 @@ FAST = (
     "tests/test_maps.py",
     "tests/test_photos.py",
     "tests/test_data.py",
-    "tests/test_plots.py",
+    "tests/plots",
     "tests/results",
     "tests/metrics/test_metrics.py",
     "tests/graph/test_export.py",
     "tests/graph/test_walls.py",
     "tests/test_evidence.py",
     "tests/test_audit.py",
+    "tests/test_running.py",
     "tests/lit/test_training.py",
 )
 PASSED, FAILED, NOT_MADE = "passed", "FAILED", "could not be made"

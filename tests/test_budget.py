@@ -10,7 +10,7 @@ from wallcheck.auditing import audit, chosen_metrics, measure
 from wallcheck.cams import METHODS
 from wallcheck.cams.conceptor import algebra
 from wallcheck.evidence import Evidence
-from wallcheck.graph import BlindGraph, plainly, rules
+from wallcheck.graph import BlindGraph, following, plainly
 from wallcheck.graph._precision import holder, multiplied
 from wallcheck.memory import BUDGET_MB, budget_of, told_of
 from wallcheck.numerics import in_double, leading, leading_by_squaring
@@ -41,7 +41,7 @@ def largest(monkeypatch):
     def counted(function):
         return lambda run, rule, rows, *rest, **told: seen.append(len(rows)) or function(run, rule, rows, *rest, **told)
 
-    monkeypatch.setattr(rules, "through", counted(rules.through))
+    monkeypatch.setattr(following, "through", counted(following.through))
     logits, taken = BlindGraph.visible_logits, traced.taken
     monkeypatch.setattr(BlindGraph, "visible_logits", lambda graph, x: seen.append(len(x)) or logits(graph, x))
     monkeypatch.setattr(traced, "taken", lambda graph, x, *rest: seen.append(len(x)) or taken(graph, x, *rest))

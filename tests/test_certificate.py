@@ -272,7 +272,7 @@ def test_arithmetic_is_tried_on_copies_where_a_device_sums_by_tiles(monkeypatch)
     """What a GPU takes, on the CPU under another name: graph and net are copied, and the certificate is the same."""
     net = trained_tiny()
     here = certify(net).to_dict()
-    monkeypatch.setattr("wallcheck.certificate.EXACT", "cpu:0")
+    monkeypatch.setattr("wallcheck.arithmetic.EXACT", "cpu:0")
     copied = []
     monkeypatch.setattr(copy, "deepcopy", lambda one, deep=copy.deepcopy: copied.append(one) or deep(one))
     assert certify(net).to_dict() == here

@@ -10,9 +10,8 @@ import torch
 import wallcheck as wc
 from tests.adapters.test_door import BAD, ThirdBatch, gradient, leaves_a_hook
 from tests.nets import photos, tiny, trained_tiny
-from wallcheck import reading as module
 from wallcheck.adapters import LeftBehind
-from wallcheck.reading import Unreadable
+from wallcheck.reading import Unreadable, _asking
 
 pytest.importorskip("pytorch_grad_cam", reason="pip install 'wallcheck[peers]'")
 
@@ -26,7 +25,7 @@ def images():
 def proved_once(monkeypatch, request):
     """Each reading proves its net anew; here the net's own graph has to do, but where the proof is what is tested."""
     if "anew" not in request.node.name:
-        monkeypatch.setattr(module, "prove", lambda net: net.graph)
+        monkeypatch.setattr(_asking, "prove", lambda net: net.graph)
 
 
 def read(explain, images, net=None, **more):

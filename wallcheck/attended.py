@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.graph import BlindGraph
-from wallcheck.graph.rules import Rule, followed, plain
+from wallcheck.graph.following import Rule, followed, plain
 
 SLOPES = ("probabilities", "outputs", "values", "entered", "left")
 
@@ -55,7 +55,7 @@ class Attention(NamedTuple):
 
 def alive(graph: BlindGraph, images: Tensor, rule: Rule = plain) -> tuple[list[Attended], Tensor]:
     """The blocks of these images, and their logits, as values that can be differentiated. rule: how operations hand on what
-    they are given, see `wallcheck.graph.rules`."""
+    they are given, see `wallcheck.graph.following`."""
     written = graph.attending
     wanted = [getattr(block, name) for block in written.blocks for name in Attended._fields[:-1]]
     logits, found = followed(written.run, rule, images, wanted)

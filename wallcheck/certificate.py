@@ -7,30 +7,24 @@ bits             any values in unseen pixels, extreme ones included, leave the l
 gradient         d logits / d unseen pixels is exactly zero
 maximal          every seen pixel at the border of the mask does change a logit (reported, not demanded)
 
-The proof holds for all images, weights and batches; bits and gradient hold it against the machine. The same in training mode
+The proof holds for all images, weights and batches; bits and gradient hold it against the machine (`wallcheck.arithmetic`). The same in training mode
 is reported: norms that take the batch's own statistics open any wall, and no audit runs them.
 """
 
-import copy
 import json
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from wallcheck.arithmetic import Noise, bits, gradient, maximal, summed_plainly
 from wallcheck.graph import BlindGraph, NotOneGraph, key_of, plainly
 from wallcheck.models import BlindNet, in_mode, tensor_of, unwrapped
 from wallcheck.writing import write_text
 
-EXACT = "cpu"  # the device whose sums hold no more than their terms
-EXTREMES = (0.0, 1.0, -1e3, 1e6)
-SPIKES = (1e3, -1e3, 1e6, -1e6)
 DEMANDED = tuple((name, "eval") for name in ("graph", "proof", "finite_weights", "bits", "gradient"))
-Logits = Callable[[Tensor], Tensor]
 
 
 class BrokenWall(ValueError):
@@ -204,33 +198,16 @@ def _checks(net: BlindNet, graph: BlindGraph, seeds: int, images: int) -> Iterat
     yield (finite := _finite(graph))
     if not finite.passed:  # NaN differs from itself, so the tests below would blame the wall
         return
-    graph, net = _summed_plainly(graph, net)
-    noise = _Noise(graph, seeds, images)
-    yield Check("bits", "eval", *_verdict(_bits(noise, graph.run)))
-    yield Check("gradient", "eval", *_verdict(_gradient(noise, graph.run)))
-    yield Check("maximal", "eval", *_verdict(_maximal(noise, graph.run)))
-    place, as_trained = (
-        tensor_of(net).device,
-        tensor_of(net).dtype,
-    )  # a half net's graph runs in float32, the net itself as it is
+    graph, net = summed_plainly(graph, net)
+    noise = Noise(graph, seeds, images)
+    yield Check("bits", "eval", *_verdict(bits(noise, graph.run)))
+    yield Check("gradient", "eval", *_verdict(gradient(noise, graph.run)))
+    yield Check("maximal", "eval", *_verdict(maximal(noise, graph.run)))
+    trained = tensor_of(net)  # a half net's graph runs in float32, the net itself as it is
     with in_mode(net, training=True):
-        for test in (_bits, _gradient):
-            found = test(noise, lambda images: net(images.to(place, as_trained)).to(noise.unseen.device))
-            yield Check(test.__name__[1:], "train", *_verdict(found))
-
-
-def _summed_plainly(graph: BlindGraph, net: BlindNet) -> tuple[BlindGraph, BlindNet]:
-    """Graph and net where a convolution is the sum of what it looks at and of nothing else: on a CPU.
-
-    A GPU's convolutions go by tiles (Winograd, Fourier), in which a value that has no part in a sum is added and taken away again. What
-    rounding leaves of it says nothing of the wall: with 1e6 in unseen pixels a VGG16's logit of -25.6877 became -25.6861 on an H200.
-    A net that cannot be copied is tried in training mode where it is.
-    """
-    if graph.example.device.type == EXACT:
-        return graph, net
-    with suppress(RuntimeError, TypeError):
-        net = copy.deepcopy(net).to(EXACT)
-    return graph.on_cpu(), net
+        for test in (bits, gradient):
+            found = test(noise, lambda images: net(images.to(trained)).to(noise.unseen.device))
+            yield Check(test.__name__, "train", *_verdict(found))
 
 
 def _verdict(problems: Iterator[str]) -> tuple[bool, str]:
@@ -249,88 +226,6 @@ def _finite(graph: BlindGraph) -> Check:
                 f"{key_of(name)} holds NaN or infinity; train or load it again",
             )
     return Check("finite_weights", "eval", True, "holds")
-
-
-class _Noise:
-    """Images and values drawn for a graph."""
-
-    def __init__(self, graph: BlindGraph, seeds: int, images: int):
-        self.seeds, self.count, self.graph = range(seeds), images, graph
-        self.unseen = torch.from_numpy(graph.proof.unseen_pixels.copy()).to(graph.example.device)
-
-    def images(self, seed: int, count: int | None = None) -> Tensor:
-        shape = count or self.count, self.graph.walled.graph.colours, *self.graph.image_size
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.graph.example)
-
-
-def _bits(noise: _Noise, logits_of: Logits) -> Iterator[str]:
-    for seed in noise.seeds:
-        plain = noise.images(seed)
-        values = [1e3 * noise.images(seed + 10_000), *(torch.full_like(plain, v) for v in EXTREMES)]
-        before = _logits(logits_of, plain, seed)
-        for value in values:
-            after = _logits(logits_of, torch.where(noise.unseen, value, plain), seed)
-            if not torch.equal(before, after):
-                image, logit = (before != after).nonzero()[0].tolist()
-                yield f"unseen pixels change logit {logit}: {before[image, logit]:.9g} became {after[image, logit]:.9g}"
-
-
-def _gradient(noise: _Noise, logits_of: Logits) -> Iterator[str]:
-    for seed in noise.seeds:
-        slope = _slope(logits_of, noise.images(seed), seed)
-        leaks = (slope != 0).any(0).any(0) & noise.unseen
-        if leaks.any():
-            y, x = leaks.nonzero()[0].tolist()
-            yield f"d logits / d pixel ({y}, {x}) is not zero"
-
-
-def _maximal(noise: _Noise, logits_of: Logits) -> Iterator[str]:
-    """A nonzero derivative shows that a pixel matters; where none was met, extreme values are tried."""
-    unseen = noise.unseen.cpu().numpy()
-    if not unseen.any():
-        return
-    silent = _border(unseen)
-    for seed in noise.seeds:
-        silent &= ~(_slope(logits_of, noise.images(seed, 2), seed) != 0).any(0).any(0).cpu().numpy()
-    plain = noise.images(0, 1).repeat(len(SPIKES), 1, 1, 1)  # equal batches round equally
-    before = _logits(logits_of, plain, 0)
-    for y, x in np.argwhere(silent)[:BORDER]:
-        spiked = plain.clone()
-        spiked[:, :, y, x] = plain.new_tensor(SPIKES)[:, None]
-        if torch.equal(_logits(logits_of, spiked, 0), before):
-            yield f"seen pixel ({y}, {x}) at the border changes no logit on these images: its weights are 0 or its units saturated"
-
-
-BORDER = 64  # pixels tried one by one; each takes a forward
-
-
-def _border(unseen: np.ndarray) -> np.ndarray:
-    """Seen pixels with an unseen one above, below, left or right of them."""
-    padded = np.pad(unseen, 1, constant_values=False)
-    beside = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
-    return beside & ~unseen
-
-
-def _slope(logits_of: Logits, images: Tensor, seed: int) -> Tensor:
-    """d (random mixture of all logits) / d images."""
-    with torch.enable_grad():
-        leaf = images.clone().requires_grad_()
-        logits = _seeded(seed, lambda: logits_of(leaf))
-        mixture = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(seed)).to(logits)
-        slope = torch.autograd.grad((logits @ mixture).sum(), leaf, allow_unused=True)[0]
-    return torch.zeros_like(images) if slope is None else slope
-
-
-def _logits(logits_of: Logits, images: Tensor, seed: int) -> Tensor:
-    with torch.no_grad():
-        return _seeded(seed, lambda: logits_of(images))
-
-
-def _seeded(seed: int, run):
-    """Dropout in training mode draws the same units each time; the global random state stays as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return run()
 
 
 def _rows(mask: np.ndarray) -> list[str]:

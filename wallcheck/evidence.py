@@ -1,13 +1,12 @@
 """What methods share: one forward to the target layer, one backward through the head, computed when first asked for.
 
 All gradient and factorisation methods together need no more than that. There are two doors back into
-the model: `rescore` for changed activations and `rescore_images` for changed images. Both run without
-autograd, in chunks that fit a memory budget.
+the model: `rescore` for changed activations and `rescore_images` (`wallcheck.budgeted`) for changed images.
+Both run without autograd, in chunks that fit a memory budget.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -17,17 +16,16 @@ from torch import Tensor
 
 from wallcheck import attended, traced
 from wallcheck.attended import Attention
-from wallcheck.geometry import Regions, Wall
-from wallcheck.graph import BlindGraph, checked_precision, plainly
-from wallcheck.graph.channels import Split
-from wallcheck.memory import BUDGET_MB, CACHE_MB, budget_of, slices
+from wallcheck.budgeted import Budgeted
+from wallcheck.graph import BlindGraph, plainly
+from wallcheck.memory import slices
 from wallcheck.models import BlindNet, unwrapped
 from wallcheck.traced import Traced
 
 T = TypeVar("T")
 
 
-class Evidence:
+class Evidence(Budgeted):
     """A net, images (B, 3, H, W) and the classes explained (B,); everything else follows and is cached.
 
     targets: class indices, or None for the predicted class of each image.
@@ -57,10 +55,8 @@ class Evidence:
         net.check(images)
         if not torch.isfinite(images).all():
             raise ValueError("images hold NaN or infinity; check how they were read and normalised")
-        self.net, self.graph = net, net.graph if graph is None else graph
-        self.images = self._own(images)
-        self.seed, self.precision = seed, checked_precision(precision)
-        self.budget_mb = budget_of(self.images.device) if budget_mb is None else budget_mb
+        super().__init__(net.graph if graph is None else graph, budget_mb, precision)
+        self.net, self.images, self.seed = net, self._own(images), seed
         self._target: Callable[[Tensor], Tensor] | None = None
         self._kept: dict[object, Any] = {}
         self._given = None if targets is None else self._checked_targets(targets)
@@ -71,20 +67,19 @@ class Evidence:
             given = images.detach().clone() if images.is_inference() else images.detach()
             return given.to(self.graph.example.device, self.graph.example.dtype)
 
-    # -- the model seen from here -----------------------------------------------------------------
+    def _checked_targets(self, targets: Tensor | list[int]) -> Tensor:
+        given = torch.as_tensor(targets, device=self.images.device)
+        if given.shape != (len(self.images),) or given.is_floating_point() or given.dtype == torch.bool:
+            raise ValueError(
+                f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
+                f"pass None to explain the predicted class"
+            )
+        classes = self.graph.classes
+        if len(given) and (given.min() < 0 or given.max() >= classes):
+            raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
+        return given.long()
 
-    @property
-    def wall(self) -> Wall:
-        return self.graph.wall
-
-    @property
-    def regions(self) -> Regions:
-        return self.graph.regions
-
-    @cached_property
-    def unseen(self) -> Tensor:
-        """(h, w) Boolean: cells the head is not handed."""
-        return torch.from_numpy(self.wall.unseen.copy()).to(self.images.device)
+    # -- the images seen from here ----------------------------------------------------------------
 
     @cached_property
     def activations(self) -> Tensor:
@@ -184,16 +179,10 @@ class Evidence:
     def _asking(self, images: Tensor) -> "Evidence":
         """Nothing known yet of other images; net, seed and settings are kept, targets are the caller's to set."""
         other = copy.copy(self)
-        shared = ("split", "portion", "_seen_cells")
-        for name in set(vars(self)) - {"net", "graph", "seed", "precision", "budget_mb", *shared}:
+        for name in set(vars(self)) - {"net", "graph", "seed", "precision", "budget_mb", *vars(Budgeted)}:
             del other.__dict__[name]
         other.images, other._kept, other._given, other._target = images, {}, None, None
         return other
-
-    @cached_property
-    def cells(self) -> int:
-        """Z = h * w."""
-        return self.wall.seen.size
 
     def gradient_of(self, target: Callable[[Tensor], Tensor]) -> Tensor:
         """d target(logits) / d A, (B, K, h, w), for a function from logits (B, D) to scores (B,)."""
@@ -213,11 +202,6 @@ class Evidence:
         """(B, K) Boolean: channels that are 0 on every seen cell, so that the head hears nothing of them."""
         heard = torch.from_numpy(self.graph.proof.heard_cells).to(self.images.device)
         return (self.activations[:, :, heard] == 0).all(2)
-
-    @cached_property
-    def split(self) -> Split | None:
-        """The head at its first linear layer, where channels add up; None for heads of another kind."""
-        return self.graph.split
 
     @cached_property
     def contributions(self) -> Tensor:
@@ -274,7 +258,19 @@ class Evidence:
         targets = self.targets if owner is None else self.targets[owner]
         return logits.gather(1, targets[:, None])[:, 0]
 
-    # -- the two doors back -----------------------------------------------------------------------
+    def generator(self, *, salt: int = 0) -> torch.Generator:
+        """A fresh generator from the seed, on the CPU whatever the device is, so that all devices draw the same; methods that
+        draw more than once tell their draws apart by salt."""
+        entropy = int(np.random.SeedSequence([self.seed, salt]).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator().manual_seed(entropy)
+
+    def once(self, function: Callable[["Evidence"], T]) -> T:
+        """function(self), computed when first asked for and kept: what the methods of one family share."""
+        if function not in self._kept:
+            self._kept[function] = function(self)
+        return self._kept[function]
+
+    # -- changed activations -----------------------------------------------------------------------
 
     def rescore(self, activations: Tensor, owner: Tensor | int | None = None) -> Tensor:
         """Logits (N, D) of any activations (N, K, h, w). owner: number of the image that each row is of, (N,) or one for all;
@@ -321,98 +317,3 @@ class Evidence:
             owner = torch.arange(len(changed), device=changed.device).repeat_interleave(changed.shape[1])
             logits = self.graph.logits(changed.flatten(0, 1), self.beside_of(owner, len(owner)))
         return torch.stack([self.explained(row) for row in logits.unflatten(0, presence.shape[:2]).unbind(1)], 1)
-
-    def rescore_images(self, images: Callable[[slice], Tensor], count: int) -> Tensor:
-        """Logits (count, D) of `count` images that images(slice) builds piece by piece.
-
-        Only what the head can see is computed.
-        """
-        return self.rescore_visible(lambda piece: images(piece)[(..., *self.graph.visible)], count)
-
-    def rescore_visible(self, parts: Callable[[slice], Tensor], count: int) -> Tensor:
-        """Logits (count, D) of `count` images of which parts(slice) builds the net's visible part alone.
-
-        The features run in small portions, the head on many of them together: its weights are read less often.
-        """
-        held = self.chunk(self.graph.form.channels * int(self.wall.seen.sum()), self.budget_mb / 8)
-        with self._rescoring():
-            logits = [self.graph.quick.finish(*self._cells_of(parts, some)) for some in slices(0, count, held)]
-            return torch.cat(logits).to(self.images.dtype)
-
-    def _cells_of(self, parts: Callable[[slice], Tensor], which: slice) -> tuple[Tensor, ...]:
-        """What the head reads of the images that parts(slice) builds, portion by portion into one tensor each."""
-        kept: tuple[Tensor, ...] = ()
-        for piece in slices(which.start, which.stop, self.portion):
-            some = self._seen_cells(parts(piece))
-            if not kept:
-                kept = tuple(each.new_empty(which.stop - which.start, *each.shape[1:]) for each in some)
-            for whole, each in zip(kept, some, strict=True):
-                whole[piece.start - which.start : piece.stop - which.start] = each
-        return kept
-
-    @cached_property
-    def _seen_cells(self) -> Callable[[Tensor], tuple[Tensor, ...]]:
-        """Weights of wide convolutions may take a fifth of the budget: the default holds all of VGG16's that gain by it."""
-        return self.graph.seen_lean(self.budget_mb / 5)
-
-    def logits_of(self, images: Tensor) -> Tensor:
-        """Logits (n, D) of whole images, differentiable; only what the head can see is computed."""
-        return self.graph.visible_logits(images[(..., *self.graph.visible)])
-
-    @cached_property
-    def portion(self) -> int:
-        """Images per pass through the features: what the budget allows; on a CPU what stays in its cache.
-
-        Measured on two cores: 12 vgg_small images at a time take half the time each of 64, 2 vgg16_walls
-        images 0.6 of 16.
-        """
-        return self.chunk(self.graph.widest, self.near_mb)
-
-    @property
-    def near_mb(self) -> float:
-        """The budget of work that is fastest in a CPU's cache."""
-        return min(self.budget_mb, CACHE_MB) if self.images.device.type == "cpu" else self.budget_mb
-
-    def chunk(self, values: int, budget_mb: float | None = None) -> int:
-        """How many items of so many values each fit a memory budget, the evidence's own by default; at least one."""
-        bytes_each = 3 * values * self.images.element_size()  # input, output and workspace of a layer
-        return max(1, int((budget_mb or self.budget_mb) * 2**20 // bytes_each))
-
-    def plainly(self):
-        """Outside inference mode and autocast, whatever the caller is inside of; in the evidence's precision."""
-        return plainly(self.images.device, self.precision)
-
-    @contextmanager
-    def _rescoring(self) -> Iterator[None]:
-        """`plainly`, without autograd; in bfloat16 what is fast. Changed activations are not: what counts there are small
-        differences of scores."""
-        fast = self.precision == "fast" and self.images.dtype == torch.float32
-        with self.plainly(), torch.no_grad(), torch.autocast(self.images.device.type, torch.bfloat16, enabled=fast):
-            yield
-
-    def generator(self, *, salt: int = 0) -> torch.Generator:
-        """A fresh generator from the seed, on the CPU whatever the device is, so that all devices draw the same; methods that
-        draw more than once tell their draws apart by salt."""
-        entropy = int(np.random.SeedSequence([self.seed, salt]).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator().manual_seed(entropy)
-
-    def once(self, function: Callable[["Evidence"], T]) -> T:
-        """function(self), computed when first asked for and kept: what the methods of one family share."""
-        if function not in self._kept:
-            self._kept[function] = function(self)
-        return self._kept[function]
-
-    def _checked_targets(self, targets: Tensor | list[int]) -> Tensor:
-        given = torch.as_tensor(targets, device=self.images.device)
-        if given.shape != (len(self.images),) or given.is_floating_point() or given.dtype == torch.bool:
-            raise ValueError(
-                f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
-                f"pass None to explain the predicted class"
-            )
-        classes = self.graph.classes
-        if len(given) and (given.min() < 0 or given.max() >= classes):
-            raise ValueError(f"targets run from {given.min()} to {given.max()}, the net has classes 0 .. {classes - 1}")
-        return given.long()
-
-
-__all__ = ["BUDGET_MB", "Evidence", "Traced", "slices"]

@@ -21,6 +21,7 @@ from wallcheck.cams.rescoring import layers as polycam
 from wallcheck.cams.rescoring.masks import upsample
 from wallcheck.evidence import Evidence
 from wallcheck.graph import rules
+from wallcheck.graph.following import Step
 from wallcheck.metrics.leakage import leak_mass
 from wallcheck.models import in_mode
 from wallcheck.numerics import ratio, weighted_sum
@@ -177,7 +178,7 @@ def iia_at_one_point(ev: Evidence) -> Tensor:
 def lrp_gamma_with_bias(ev: Evidence) -> Tensor:
     """gamma = 0.25, and at the pixels shares of w_ij^2 / (sum_i w_ij^2 + b_j^2)."""
 
-    def squared(step: rules.Step, rows: Tensor) -> Tensor:
+    def squared(step: Step, rows: Tensor) -> Tensor:
         unit = torch.ones_like(rows) + (rows - rows.detach())
         return rules.shared(step, rows, step.reweighted(torch.square)(unit))
 

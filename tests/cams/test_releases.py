@@ -21,7 +21,7 @@ from wallcheck.cams.rescoring.masks import bilinear
 from wallcheck.cams.targets import against_rivals, against_rivals_released
 from wallcheck.data import normalise
 from wallcheck.evidence import Evidence
-from wallcheck.graph import rules
+from wallcheck.graph import following, rules
 from wallcheck.graph._nodes import op_of, part
 from wallcheck.models import vgg_small
 
@@ -234,7 +234,7 @@ def test_a_bias_in_the_square_rule_keeps_relevance_from_the_pixels(ev):
     first = part(run, [conv.args[0]], [conv])
     start, rows = torch.rand(2, 6, 6, 6, dtype=torch.float64), torch.ones(size, dtype=torch.float64)
     leaf = rows.requires_grad_()
-    out = rules.through(first, rules.squared_weights, leaf)
+    out = following.through(first, rules.squared_weights, leaf)
     (share,) = torch.autograd.grad(out, leaf, start / out.detach())
     close(share.sum((1, 2, 3)), start.sum((1, 2, 3)))
     assert settling.gap(METHODS["lrp_gamma"](ev), releases.lrp_gamma_with_bias(ev)) > 1e-3
@@ -246,12 +246,12 @@ def epsilon_shares(net, images):
 
     def measured(step, *rows):
         out = step.apply(*rows)
-        if step.op in rules.WEIGHTED:
+        if step.op in following.WEIGHTED:
             mass = step.reweighted(torch.abs)(rows[0].abs())
             found.append((step.op, float(0.02 * mass.mean() / (0.25 * out.square().mean().sqrt()))))
         return out
 
-    rules.through(net.graph.quick.run, measured, images[(..., *net.visible)])
+    following.through(net.graph.quick.run, measured, images[(..., *net.visible)])
     return found
 
 

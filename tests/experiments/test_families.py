@@ -5,13 +5,15 @@ import json
 import pytest
 import torch
 
-from experiments import families as study
+from experiments.families import __main__ as study
+from experiments.families import measuring
+from experiments.families.members import Member
 from tests.graph.nets import Classifier, Transformer, conv, drawn
 
 MEMBERS = {
-    "chain": study.Member("Chain", 16, "features.0"),
-    "tokens": study.Member("Tokens", 16, "patches"),
-    "timm:absent": study.Member("Absent", 16, None),
+    "chain": Member("Chain", 16, "features.0"),
+    "tokens": Member("Tokens", 16, "patches"),
+    "timm:absent": Member("Absent", 16, None),
 }
 
 
@@ -25,9 +27,10 @@ def built(name: str, seed: int) -> torch.nn.Module:
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    monkeypatch.setattr(study, "MEMBERS", MEMBERS)
-    monkeypatch.setattr(study, "built", built)
-    monkeypatch.setattr(study, "find_spec", lambda name: None)
+    for part in (study, measuring):
+        monkeypatch.setattr(part, "MEMBERS", MEMBERS)
+    monkeypatch.setattr(measuring, "built", built)
+    monkeypatch.setattr(measuring, "find_spec", lambda name: None)
     return tmp_path
 
 

@@ -14,8 +14,8 @@ from tests.reference.vit import Net
 from wallcheck import attended, models
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
-from wallcheck.graph.attending import weighed
-from wallcheck.graph.rules import Step, followed, plain
+from wallcheck.graph.following import Step, followed, plain
+from wallcheck.graph.weighing import weighed
 from wallcheck.models import blind
 
 

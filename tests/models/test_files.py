@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 from contextlib import contextmanager
 
 import pytest
@@ -9,15 +10,128 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tests.models.test_models import same_weights
-from tests.nets import tiny
+from tests.nets import photos, same_weights, tiny
 from wallcheck import models
+from wallcheck.certificate import certify, fingerprint
 from wallcheck.models import _files
 
 
 @pytest.fixture
 def saved(tmp_path):
     return models.save(tiny(), tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(
+    "net",
+    [tiny(), tiny(wall=None), tiny(wall={"side": "centre", "cells": 3}), tiny(pooled=True, hidden=()), tiny(dropout=0.5)],
+    ids=["walled", "open", "centre", "pooled", "dropout"],
+)  # fmt: skip
+def test_a_net_comes_back_bit_by_bit(net, tmp_path):
+    images = photos(3)[0]
+    loaded = models.load(models.save(net, tmp_path / "new" / "net.safetensors"))
+    assert fingerprint(loaded) == fingerprint(net)
+    assert loaded.wall == net.wall
+    assert loaded.description == net.description
+    assert torch.equal(loaded(images), net(images))
+    assert torch.equal(loaded.activations(images), net.activations(images))
+    assert not loaded.training
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["net.json", "net.safetensors"]
+
+
+def test_a_loaded_net_can_be_trained_on(tmp_path):
+    net = models.load(models.save(tiny(), tmp_path / "net.safetensors"))
+    net.train()(photos(2)[0]).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_saving_again_replaces_and_a_failed_save_keeps_the_old(tmp_path, monkeypatch):
+    path = models.save(tiny(seed=1), tmp_path / "net.safetensors")
+    models.save(tiny(seed=2), path)
+    assert same_weights(models.load(path), tiny(seed=2))
+
+    def fails(weights, file, **_):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("wallcheck.models._files.save_file", fails)
+    with pytest.raises(OSError, match="disk full"):
+        models.save(tiny(seed=3), path)
+    assert same_weights(models.load(path), tiny(seed=2))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.json", "net.safetensors"]
+
+
+@pytest.mark.parametrize("keep", [0, 5, 400, 0.5, 0.99])
+def test_a_truncated_file_is_refused(saved, keep):
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else keep])
+    with pytest.raises(
+        ValueError, match=r"net\.safetensors is truncated or no safetensors file .*copy or train it again"
+    ):
+        models.load(saved)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no model at .*; take one that comes with wallcheck .*, or train one"):
+        models.load(tmp_path / "net.safetensors")
+
+
+def test_pickles_are_not_opened(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    for name in ("net.pt", "net.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Trap()))
+        with pytest.raises(ValueError, match=r"no pickles|no safetensors file"):
+            models.load(tmp_path / name)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 1, "builder"', r"net\.json is no JSON"),
+        ("[]", "another format than 1"),
+        ('{"format": 99}', "another format than 1; update wallcheck"),
+        ('{"format": 1, "builder": "vit"}', r"net\.json describes another net than net\.safetensors itself"),
+    ],
+)
+def test_a_damaged_description_is_refused(saved, text, message):
+    saved.with_suffix(".json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        models.load(saved)
+
+
+def test_weights_of_another_net_are_refused(saved):
+    description = json.loads(saved.with_suffix(".json").read_text())
+    saved.with_suffix(".json").write_text(json.dumps({**description, "hidden": [17]}))
+    with pytest.raises(ValueError, match=r"net\.json describes another net .*; remove net\.json, or copy both again"):
+        models.load(saved)
+    save_file(load_file(saved), saved)
+    with pytest.raises(
+        ValueError, match=r"does not fit its description: head\.1\.weight is \(16, 480\), .* \(17, 480\)"
+    ):
+        models.load(saved)
+
+
+def test_nan_weights_load_and_the_certificate_names_them(tmp_path):
+    net = tiny()
+    net.head[1].weight.data[0, 0] = float("nan")
+    certificate = certify(models.load(models.save(net, tmp_path / "net.safetensors")))
+    assert [(c.name, c.detail) for c in certificate.checks if not c.passed] == [
+        ("finite_weights", "head.1.weight holds NaN or infinity; train or load it again")
+    ]
+
+
+def test_a_net_without_description_cannot_be_saved(tmp_path):
+    net = copy.deepcopy(tiny())
+    net.description = None
+    with pytest.raises(ValueError, match="no description"):
+        models.save(net, tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match="no description"):
+        models.untrained(net)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_weights_file_alone_is_the_net(saved):

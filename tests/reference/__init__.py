@@ -42,5 +42,6 @@ from tests.reference import (  # noqa: E402, F401  (fills TWINS)
     rescoring,
     segments,
     subspace,
+    tokens,
     windows,
 )

@@ -5,10 +5,11 @@ from functools import wraps
 
 from torch import Tensor
 
-from wallcheck.evidence import Evidence, Traced
+from wallcheck.evidence import Evidence
 from wallcheck.graph.stages import unknown_terms
 from wallcheck.maps import upsample
 from wallcheck.models import BlindNet
+from wallcheck.traced import Traced
 
 
 def needs_known_terms(net: BlindNet) -> str | None:

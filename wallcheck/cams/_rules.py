@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from wallcheck.evidence import Evidence
-from wallcheck.graph import rules
-from wallcheck.graph.rules import AFFINE, MAXIMUM, POINTWISE, POOLS, SHAPE, Rule, lacking, rescale
+from wallcheck.graph import following, rules
+from wallcheck.graph.following import AFFINE, MAXIMUM, POINTWISE, POOLS, SHAPE, Rule, lacking
+from wallcheck.graph.rules import rescale
 from wallcheck.models import BlindNet
 
 
@@ -32,7 +33,7 @@ def slope(ev: Evidence, rule: Rule, with_reference: bool = False) -> Tensor:
         rows = ev.handed(leaf)
         if with_reference:
             rows = torch.cat([rows, torch.zeros_like(rows[:1])])
-        rows = rules.through(ev.graph.finish, rule, rows)
+        rows = following.through(ev.graph.finish, rule, rows)
         (gradient,) = torch.autograd.grad(ev.explained(rows[: len(leaf)]).sum(), leaf)
     return gradient
 

@@ -14,9 +14,10 @@ from wallcheck.cams._layers import by_portion, by_portion_of_all, needs_convolut
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.pooled.gradients import gradcam, plusplus_weights
 from wallcheck.cams.subspace.entropy import smoe_scale
-from wallcheck.evidence import Evidence, Traced
+from wallcheck.evidence import Evidence
 from wallcheck.models import BlindNet
 from wallcheck.numerics import ratio, unit_range, weighted_sum
+from wallcheck.traced import Traced
 
 PIXELS: dict[str, Any] = dict(grid="pixels")
 PERCENTILE = 80

@@ -9,7 +9,8 @@ walls      head walls and trunk walls put into the graph; sides: each side of an
 reach      which pixel can influence which logit, one rule per operation; proof: what follows for a wall
 blind      the walled graph as it is run: its halves, and the quick way from the visible part of an image
 lean, winograd, channels   the same values from less work
-rules      attribution rules per operation; stages: layers on the way; ordinary: a module for other libraries
+following  a graph followed operation by operation, each by a rule; rules: attribution rules per operation; stages: layers on the way; ordinary: a module for other libraries
+attending  attention written out: weighing, each by itself; and the blocks around them
 """
 
 from wallcheck.graph import reach, sides

@@ -17,12 +17,13 @@ from wallcheck.geometry import Regions, Wall, footprint
 from wallcheck.graph import lean, reach, stages
 from wallcheck.graph._nodes import data_nodes, example_of, logits_node, named, op_of, part, placeholder
 from wallcheck.graph._texts import without_texts
-from wallcheck.graph.attending import NoAttention, WrittenOut, written_out
+from wallcheck.graph.attending import WrittenOut, written_out
 from wallcheck.graph.channels import Split, split_head
 from wallcheck.graph.cut import Form
 from wallcheck.graph.proof import Proof, prove
 from wallcheck.graph.quick import Quick, Values, close, noise, quick_of, tupled
 from wallcheck.graph.walls import Walled, in_float64, on_cpu
+from wallcheck.graph.weighing import NoAttention
 
 
 class BlindGraph:

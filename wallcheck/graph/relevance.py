@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from wallcheck.graph._nodes import named
-from wallcheck.graph.rules import AFFINE, POINTWISE, SHAPE, Step, origin_ray, straight
+from wallcheck.graph.following import AFFINE, POINTWISE, SHAPE, Step
+from wallcheck.graph.rules import origin_ray, straight
 from wallcheck.numerics import ratio
 
 PRODUCTS = ("matmul", "bmm")

@@ -1,4 +1,4 @@
-"""What a report is made of, read from a run folder: manifest, the rows it needs and no others, failures, kept maps, prediction."""
+"""What a report shows of a run folder: manifest, the rows it needs and no others, failures, kept maps, prediction."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from wallcheck.certificate import Certificate
 from wallcheck.plots import Examples
-from wallcheck.results import Manifest, examples_of, merge, open_rows
+from wallcheck.results import Manifest, Rows, examples_of, open_rows
 from wallcheck.writing import at_home
 
 # Of the first of these that was measured, 0 is darkness, and the constant map's value is known.
@@ -21,16 +21,15 @@ PREDICTION = "prediction.parquet"
 class Contents:
     """A run folder as far as a report shows it.
 
-    rows: of `measure`, and of what stands beside it. failures: records of `wallcheck.results.unresolved`. certificates: name
-    of a net -> of the net in whose unseen region it is measured. examples: (net, images) -> kept maps. predicted: as
-    experiments.prediction leaves it, or None.
+    rows: of `measure`, and of what stands beside it; none is read before it is asked for. certificates: name of a net -> of the
+    net in whose unseen region it is measured. examples: (net, images) -> kept maps. predicted: as experiments.prediction
+    leaves it, or None.
     """
 
     run: Path
     manifest: Manifest
     measure: str
-    rows: pd.DataFrame
-    failures: list[dict]
+    rows: Rows
     certificates: dict[str, Certificate]
     examples: dict[tuple[str, str], Examples]
     predicted: pd.DataFrame | None
@@ -47,15 +46,13 @@ class Contents:
                 f"{run} holds none of {', '.join(LEAKAGE)}, only {', '.join(asked)}; "
                 f"audit into it again with --metrics leak_mass, which adds it"
             )
-        rows = merge(run, metric=[measure, *BESIDE], view=list(VIEWS))
-        pairs = list(rows[["net", "images"]].drop_duplicates().itertuples(index=False, name=None))
-        kept = {pair: examples_of(run, *pair) for pair in pairs}
+        rows = open_rows(run).select(metric=[measure, *BESIDE], view=list(VIEWS))
+        kept = {pair: examples_of(run, *pair) for pair in _pairs_in(rows)}
         return cls(
             run,
             manifest,
             measure,
             rows,
-            open_rows(run).failures,
             _certificates(run, manifest),
             {pair: Examples.load(path) for pair, path in kept.items() if path.is_file()},
             _predicted(run / PREDICTION),
@@ -65,15 +62,16 @@ class Contents:
     def pairs(self) -> list[tuple[str, str]]:
         """(net, images) that have rows; nets as the study names them, contrasts last."""
         nets, sets = list(self.manifest.config.get("methods", {})), list(self.manifest.image_sets)
-        found = self.rows[["net", "images"]].drop_duplicates().itertuples(index=False, name=None)
+        found = _pairs_in(self.rows)
         return sorted(found, key=lambda p: (self.twin(p[0]) is not None, _place(nets, p[0]), _place(sets, p[1])))
 
     def twin(self, net: str) -> str | None:
         """Of a net without a wall, the walled one in whose unseen region it is measured."""
         return self.manifest.config.get("contrasts", {}).get(net)
 
-    def of(self, net: str, images: str) -> pd.DataFrame:
-        return self.rows[(self.rows["net"] == net) & (self.rows["images"] == images)]
+
+def _pairs_in(rows: Rows) -> list[tuple[str, str]]:
+    return sorted({measure[:2] for measure in rows.measures})
 
 
 def _place(names: list[str], name: str) -> tuple[int, str]:

@@ -116,17 +116,17 @@ def pairs_of(contents: Contents) -> list[Pair]:
 
 
 def _pair(contents: Contents, net: str, images: str) -> Pair:
-    rows = contents.of(net, images)
-    failed = {one["method"]: one for one in contents.failures if (one["net"], one["images"]) == (net, images)}
+    rows = contents.rows.select(net=net, images=images)
+    failed = {one["method"]: one for one in rows.failures if (one["net"], one["images"]) == (net, images)}
     asked = contents.manifest.config.get("methods", {}).get(net, [])
-    names = in_order({*rows["method"].unique(), *failed, *asked})
-    values = {
-        key: one.to_numpy() for key, one in rows.groupby(["method", "metric", "view", "on"], observed=True)["value"]
-    }
+    names = in_order({*rows.unique("method"), *failed, *asked})
+    found = rows.values(rows.measures)
+    values = {(one.method, one.metric, one.view, one.on): of.to_numpy() for one, of in found.items()}
     flats = _flats(values, contents.measure, contents.certificates.get(net))
     standings = [_standing(name, values, contents.measure, flats, failed.get(name)) for name in names]
     begun = contents.manifest.image_sets.get(images, {}).get("count")
-    return Pair(net, images, contents.twin(net), int(rows["image"].nunique()), begun, standings)
+    seen = set().union(*(of.index for of in found.values()))
+    return Pair(net, images, contents.twin(net), len(seen), begun, standings)
 
 
 Values = dict[tuple[str, str, str, str], np.ndarray]  # (method, metric, view, on) -> values by image

@@ -6,7 +6,8 @@ from torch import Tensor
 from wallcheck.cams._blur import reflected
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.learnt import in_double
-from wallcheck.evidence import Evidence, slices
+from wallcheck.evidence import Evidence
+from wallcheck.memory import slices
 from wallcheck.numerics import log_probabilities
 
 START, RATE, STEPS, COPIES, BETA = 5.0, 1.0, 10, 10, 10.0

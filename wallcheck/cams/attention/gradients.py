@@ -10,7 +10,7 @@ from torch import Tensor
 from wallcheck.attended import alive
 from wallcheck.cams.attention._tokens import as_read, attention_method, blocks, identity, on_cells
 from wallcheck.evidence import Evidence
-from wallcheck.graph.rules import Rule, Step
+from wallcheck.graph.following import Rule, Step
 
 
 @attention_method(source="Chefer et al. 2021b, eq. 5-6, self-attention", cost="1F+1B", verdict="zero")

@@ -10,7 +10,7 @@ from wallcheck.attended import alive
 from wallcheck.cams.attention._tokens import as_read, attention_method, blocks, identity, inattentive, on_cells
 from wallcheck.evidence import Evidence
 from wallcheck.graph import relevance as rules
-from wallcheck.graph.rules import Rule, lacking, through
+from wallcheck.graph.following import Rule, lacking, through
 from wallcheck.models import BlindNet
 
 

@@ -7,8 +7,9 @@ from wallcheck.cams._method import cam_method
 from wallcheck.cams.pixel.rules import RULED, RULES_KEEP
 from wallcheck.cams.pooled.gradients import gradcam_weights
 from wallcheck.evidence import Evidence
-from wallcheck.graph import rules
-from wallcheck.graph.rules import NORMS, WEIGHTED, Step, lacking, positive, shared, straight
+from wallcheck.graph import following
+from wallcheck.graph.following import NORMS, WEIGHTED, Step, lacking
+from wallcheck.graph.rules import positive, shared, straight
 from wallcheck.models import BlindNet
 from wallcheck.numerics import ratio
 
@@ -42,7 +43,7 @@ def _handed_to_pixels(ev: Evidence) -> Tensor:
     form = ev.graph.form
     with ev.plainly(), torch.enable_grad():
         leaf = ev.images.detach().requires_grad_()
-        top = form.cells(rules.through(ev.graph.features, handed_down, leaf, first=bounded))
+        top = form.cells(following.through(ev.graph.features, handed_down, leaf, first=bounded))
         start = gradcam_weights(ev)[:, :, None, None].expand_as(top)
         (relevance,) = torch.autograd.grad(top, leaf, start)
     return relevance.sum(1)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from wallcheck.cams._slopes import slopes
 from wallcheck.evidence import Evidence
-from wallcheck.graph import rules
-from wallcheck.graph.rules import AFFINE, MAXIMUM, NORMS, SHAPE, Rule, lacking, positive
+from wallcheck.graph import following
+from wallcheck.graph.following import AFFINE, MAXIMUM, NORMS, SHAPE, Rule, lacking
+from wallcheck.graph.rules import positive
 from wallcheck.models import BlindNet
 
 RULES_KEEP = 3  # times what a plain backward keeps: a second value of each operation, and its slope
@@ -28,7 +29,7 @@ def unruled(net: BlindNet) -> str | None:
 def unexcited(net: BlindNet) -> str | None:
     """For Method.refuses: as `unruled`; excitation backprop starts at a last linear layer, and probabilities have no
     rule through a norm, whose shift is a bias of either sign."""
-    kinds = rules.steps(net.graph.quick.run)
+    kinds = following.steps(net.graph.quick.run)
     if any(word in NORMS for word in kinds.values()):
         return "it holds batch norms; fold norms into the layers before them"
     last = list(kinds.values())[-1]
@@ -44,7 +45,7 @@ def image_slope(ev: Evidence, rule: Rule, *, with_reference: bool = False, first
 
     def logits_of(images: Tensor) -> Tensor:
         rows = torch.cat([images, torch.zeros_like(images[:1])]) if with_reference else images
-        return rules.through(ev.graph.quick.run, rule, rows[(..., *ev.graph.visible)], first=first)[: len(images)]
+        return following.through(ev.graph.quick.run, rule, rows[(..., *ev.graph.visible)], first=first)[: len(images)]
 
     return slopes(ev, logits_of, ev.images, RULES_KEEP * ev.graph.kept)
 
@@ -59,6 +60,6 @@ def _excited(ev: Evidence, start: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     before, weight = ev.graph.before_the_last
     with ev.plainly(), torch.enable_grad():
         leaf = ev.images.detach().requires_grad_()
-        top = rules.through(before, positive, leaf[(..., *ev.graph.visible)])
+        top = following.through(before, positive, leaf[(..., *ev.graph.visible)])
         (slope,) = torch.autograd.grad(top, leaf, start(weight[ev.targets], top.detach()))
     return ev.images * slope
