@@ -111,7 +111,8 @@ class Reading:
             return f"has no value: all {self.images} maps are empty, and an empty map is not clean, it says nothing"
         low, high = self.interval
         found = dict(mean=self.value, low=low, high=high, count=self.images, empty=self.empty)
-        return f"{told(found)} over {self.images} images"
+        shown = told(found, zero="exactly 0")
+        return f"{shown} over {self.images} images"
 
 
 def nothing_said(name: str, bright: np.ndarray) -> list[str]:

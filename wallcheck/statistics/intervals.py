@@ -43,8 +43,9 @@ def interval(values: np.ndarray, scale: tuple[float, float] | None = SHARE) -> d
     )
 
 
-def told(found: dict[str, float], style: str = ".3f") -> str:
-    """An `interval` for the reader: mean [low, high], that there are too few values for one, the share of empty maps.
+def told(found: dict[str, float], style: str = ".3f", zero: str = "") -> str:
+    """An `interval` for the reader: mean [low, high], that there are too few values for one, the share of empty maps. zero: how a mean
+    of exactly 0 is written, where it is to be told from what rounds to it.
 
     >>> told(interval(np.array([0.25] * 3 + [np.nan])))
     '0.250 (n = 3: no interval), 25% empty'
@@ -52,13 +53,16 @@ def told(found: dict[str, float], style: str = ".3f") -> str:
     '50% [40%, 60%]'
     >>> told(interval(np.array([np.nan])))
     'all empty'
+    >>> told(interval(np.zeros(10)), zero="exactly 0")
+    'exactly 0 [0.000, 0.278]'
     """
     if np.isnan(found["mean"]):
         return "all empty" if found["count"] else "none"
     ends = f"(n = {round(found['count'] * (1 - found['empty']))}: no interval)"
     if not np.isnan(found["low"]):
         ends = f"[{found['low']:{style}}, {found['high']:{style}}]"
-    return f"{found['mean']:{style}} {ends}" + (f", {percent(found['empty'])} empty" if found["empty"] else "")
+    mean = zero if zero and found["mean"] == 0 else f"{found['mean']:{style}}"
+    return f"{mean} {ends}" + (f", {percent(found['empty'])} empty" if found["empty"] else "")
 
 
 def percent(share: float) -> str:
