@@ -40,7 +40,7 @@ def repairs(rows: pd.DataFrame, metric: str = "leak_mass") -> Figure:
         for name, point in points.items():
             if base_of(name) in points:
                 axes.annotate(emptiness(empty[name]), point, fontsize=5.5)
-        axes.set(title=label, xlim=(-0.75, 1.22), xticks=(0, 0.5))
+        axes.set(title=label, xlim=(-0.95, 1.25), xticks=(0, 0.5))
         axes.spines["bottom"].set_bounds(0, 0.65)
         axes.axvline(0, color=GREY, lw=0.6, zorder=0)
         if down:
