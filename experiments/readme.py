@@ -4,9 +4,9 @@
     python -m experiments.readme --benchmark runs/benchmark
 
 --seeds: what several trained nets say (python -m experiments.over_seeds) is kept in docs/results/over_seeds.json, with what
-it was made by, and the tables of README.md and docs/methods.md are made of that file alone. --run: figures of a finished
-python -m experiments.reproduce. --benchmark: its page and figure, and the lines on speed of docs/results/index.md. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written
-by hand.
+it was made by, and the tables of README.md and docs/methods.md are made of that file alone; docs/families.png shows every method on
+the first of these nets. --run: figures of a finished python -m experiments.reproduce. --benchmark: its page and figure, and the lines on
+speed of docs/results/index.md. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written by hand.
 """
 
 import json
@@ -22,8 +22,9 @@ from experiments import flags
 from experiments.benchmark.duels import Duel
 from experiments.over_seeds import EVERY, PAPER, rows_of
 from experiments.study import markdown
-from wallcheck import cams
+from wallcheck import cams, plots
 from wallcheck.cams import METHODS, called
+from wallcheck.results import open_rows
 from wallcheck.statistics import over_nets, told
 from wallcheck.writing import beside, write_text
 
@@ -64,6 +65,8 @@ def main(options: Update) -> None:
         kept = measured(Path(options.seeds))
         text, pages["methods.md"] = with_tables(text, (docs / "methods.md").read_text(), kept)
         pages[KEPT] = json.dumps(kept, indent=1) + "\n"
+        if "every" in kept:
+            copies.append(families(Path(options.seeds)))
     if options.run:
         copies += [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
     if options.benchmark:
@@ -83,6 +86,12 @@ def main(options: Update) -> None:
     for path in copies:
         with beside(docs / path.name) as partial:
             shutil.copy(path, partial)
+
+
+def families(seeds: Path) -> Path:
+    """Every method on the first seed's net, drawn into the folder of the seeds."""
+    rows = open_rows(seeds / "seed-0" / EVERY)
+    return plots.save(plots.families(rows), seeds / "figures" / "families")[1]
 
 
 def measured(seeds: Path) -> dict:

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from experiments import over_seeds, readme
 from experiments.benchmark.duels import Duel
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck.auditing import audit
 from wallcheck.cams import METHODS, called
+from wallcheck.results import Manifest, write_shard
 from wallcheck.statistics import over_nets
 
 ROOT = Path(__file__).parents[2]
@@ -134,3 +136,13 @@ def test_the_tables_are_those_of_the_kept_figures():
     assert len(kept["made"]["nets"]) >= 5 and kept["made"]["command"].startswith("python -m experiments.over_seeds")
     text, page = (ROOT / "README.md").read_text(), (ROOT / "docs/methods.md").read_text()
     assert readme.with_tables(text, page, kept) == (text, page)
+
+
+def test_the_figure_of_every_method_is_of_the_first_seed(rows, tmp_path):
+    run = tmp_path / "seed-0" / over_seeds.EVERY
+    Manifest(config={}).save(run)
+    controls = audit(trained_tiny(), SETS["stack_mix"], ["constant"], net_name="walled", image_set="stack_mix")
+    write_shard(run, pd.concat([rows[rows.seed == "seed-0"].drop(columns="seed"), controls], ignore_index=True))
+    with Image.open(readme.families(tmp_path)) as drawn:
+        assert drawn.format == "PNG"
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["families.pdf", "families.png"]
