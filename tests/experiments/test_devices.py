@@ -15,7 +15,7 @@ SMALL = dict(images=1, train_count=64, epochs=1)
 def test_other_settings_of_a_cpu_give_the_same_maps(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "applicable", lambda net, wanted: [METHODS[m] for m in ("gradcam", "scorecam", "rise")])
     options = DevicesRun(
-        ["threads", "coarse"], nets=str(tmp_path / "nets"), out=str(tmp_path), docs=str(tmp_path), **SMALL
+        against=["threads", "coarse"], nets=str(tmp_path / "nets"), out=str(tmp_path), docs=str(tmp_path), **SMALL
     )
     study.main(options)
     found = json.loads((tmp_path / "devices.json").read_text())["found"]
@@ -34,5 +34,5 @@ def test_what_differs_is_named():
 
 def test_a_setting_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(ValueError, match="'tpu' is no setting; choose from threads, coarse, cuda, mps"):
-        study.main(DevicesRun(["tpu"], out=str(tmp_path / "out")))
+        study.main(DevicesRun(against=["tpu"], out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
