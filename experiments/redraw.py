@@ -16,14 +16,14 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments import conceptor_claim, devices, flags, scale, sealing, two_sided
+from experiments import conceptor_forms, devices, flags, scale, sealing, two_sided
 from wallcheck import plots
 from wallcheck.writing import beside
 
 Found = dict[str, pd.DataFrame]
 FIGURES: dict[str, Callable[[Found], Figure]] = {
     "blind_metrics": lambda found: plots.blindness(found["painted"], found["ranks"]),
-    "conceptor_claim": lambda found: plots.conceptor_gains(found["forms"], conceptor_claim.PLAIN),
+    "conceptor_claim": lambda found: plots.conceptor_gains(found["forms"], conceptor_forms.PLAIN),
     "dependence": lambda found: plots.dependence(found["leakage"]),
     "devices": lambda found: plots.devices(found["maps"], devices.BOUND),
     "gradient_training": lambda found: plots.paired_changes(found["changes"], "with the regulariser, less without"),
