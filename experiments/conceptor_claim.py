@@ -28,7 +28,7 @@ from wallcheck.maps import displayed
 from wallcheck.masking import asked
 from wallcheck.metrics import FAITHFULNESS
 from wallcheck.numerics import probabilities
-from wallcheck.statistics import compare
+from wallcheck.statistics import DIFFERENCE, compare
 
 NAME = "conceptor_claim"
 MEASURES = ("average_drop", "average_increase")
@@ -121,7 +121,7 @@ def summary(values: Values) -> pd.DataFrame:
             for form in FORMS:
                 second = values[base, form, measure]
                 over = (first, second) if measure == "average_drop" else (second, first)
-                change, gain = study.over_nets((second - first).to_numpy()), study.ratio_of_means(*over)
+                change, gain = study.over_nets((second - first).to_numpy(), DIFFERENCE), study.ratio_of_means(*over)
                 line = dict(base=base, form=form, measure=measure, of_base=first.to_numpy().mean())
                 line |= dict(of_form=second.to_numpy().mean(), images=len(first), nets=first.shape[1])
                 line |= dict(difference=change["mean"], low=change["low"], high=change["high"])

@@ -27,6 +27,7 @@ from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.metrics import LEAKAGE
 from wallcheck.models import BlindNet
+from wallcheck.statistics import DIFFERENCE
 
 NAME = "dependence"
 FULL = dict(seeds=10, images=300, train_count=20000, epochs=15)
@@ -170,7 +171,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for (factor, level, method), part in rows.groupby(["factor", "level", "method"], sort=False):
         shared = rows[(rows["factor"] == factor) & (rows["level"] == SHARED) & (rows["method"] == method)]
-        change = study.over_nets((study.wide(part) - study.wide(shared)).to_numpy())
+        change = study.over_nets((study.wide(part) - study.wide(shared)).to_numpy(), DIFFERENCE)
         line = dict(factor=factor, level=level, method=method) | study.crossed(part, (0.0, 1.0))
         lines.append(line | {f"change_{end}": change[end] for end in ("mean", "low", "high")})
     return pd.DataFrame(lines)

@@ -26,7 +26,7 @@ from wallcheck.auditing import finite
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample
-from wallcheck.statistics import compare
+from wallcheck.statistics import DIFFERENCE, compare
 
 NAME = "gradient_training"
 TOLD = (
@@ -115,7 +115,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     lines, values, pairs = [], {}, []
     for (method, metric), part in rows.groupby(["method", "metric"], sort=False):
         of = {name: study.wide(part[part["trained"] == name]) for name in ("without", "with")}
-        change = study.over_nets((of["with"] - of["without"]).to_numpy())
+        change = study.over_nets((of["with"] - of["without"]).to_numpy(), DIFFERENCE)
         line = {name: float(np.nanmean(wide)) if wide.notna().to_numpy().any() else np.nan for name, wide in of.items()}
         lines.append(dict(method=method, metric=metric) | line | {"change": change["mean"], **ends(change)})
         pairs.append(tuple(f"{method}, {metric}, {name}" for name in ("with", "without")))

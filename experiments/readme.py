@@ -24,6 +24,7 @@ from experiments.over_seeds import EVERY, PAPER, rows_of
 from experiments.study import markdown
 from wallcheck import cams, plots
 from wallcheck.cams import METHODS, called
+from wallcheck.metrics import named
 from wallcheck.results import open_rows
 from wallcheck.statistics import over_nets, told
 from wallcheck.writing import beside, write_text
@@ -153,7 +154,7 @@ def over(rows: pd.DataFrame, method: str, net: str, images: str, view: str, on: 
     wide = rows[chosen].pivot_table(index="image", columns="seed", values="value", observed=True, dropna=False)
     return {
         key: None if isinstance(value, float) and np.isnan(value) else float(value)
-        for key, value in over_nets(wide.to_numpy()).items()
+        for key, value in over_nets(wide.to_numpy(), named(metric).bounds).items()
     }
 
 
@@ -196,7 +197,7 @@ def _of_what(kept: dict, count: str) -> str:
     nets = [net["walled"]["validation_accuracy"] for net in made["nets"].values()]
     return (
         f"{len(nets)} nets trained from different seeds (validation accuracy {min(nets):.1%} to {max(nets):.1%}), the same "
-        f"{made['settings'][count]} images of each set; mean and 95 % interval over nets and images. Made by `{made['command']}`, "
+        f"{made['settings'][count]} images of each set; mean and 95 % interval over nets and images, cut at the ends of the measure's scale. Made by `{made['command']}`, "
         f"torch {made['versions']['torch']}; kept with its manifest in docs/{KEPT}."
     )
 

@@ -29,6 +29,7 @@ from wallcheck.cams.repairs import sealed
 from wallcheck.evidence import Evidence
 from wallcheck.maps import SEALED, displayed
 from wallcheck.metrics import named
+from wallcheck.statistics import DIFFERENCE, SHARE
 
 NAME = "sealing"
 AS_IT_IS, ON_CELLS, ON_PIXELS = "as it is", "sealed on cells", "sealed on pixels"
@@ -60,7 +61,7 @@ def main(given: SealingRun) -> None:
 
 def answer(rows: pd.DataFrame, options: SealingRun) -> tuple[Figure, str, dict[str, object]]:
     """Figure, page and what is kept of the answer."""
-    table = study.crossed_by(rows, ["method", "form", "metric"])
+    table = study.crossed_by(rows, ["method", "form", "metric"], SHARE)
     changes = changed(rows)
     found = dict(means=table, changes=changes)
     return plots.pareto(table, FORMS), page(table, changes, options), found
@@ -111,7 +112,7 @@ def changed(rows: pd.DataFrame) -> pd.DataFrame:
         before = study.wide(part[part["form"] == AS_IT_IS])
         for form in (ON_CELLS, ON_PIXELS):
             off = study.wide(part[part["form"] == form]) - before
-            found, kept = study.over_nets(off.to_numpy()), off.to_numpy()[off.notna().to_numpy()]
+            found, kept = study.over_nets(off.to_numpy(), DIFFERENCE), off.to_numpy()[off.notna().to_numpy()]
             line = dict(
                 method=method, form=form, metric=metric, change=found["mean"], low=found["low"], high=found["high"]
             )
@@ -130,7 +131,7 @@ def page(table: pd.DataFrame, changes: pd.DataFrame, options: SealingRun) -> str
 {count} cheap methods on cells, controls among them, as displayed on {options.images} images of `stack_mix` and {options.seeds} nets
 ({options.train_count} images, {options.epochs} epochs), explaining the predicted class: as it is, sealed on cells (the raw map, by the
 gradient's reach), sealed on pixels (the displayed map, `wallcheck.maps.SEALED`). Means with 95 % intervals over images and nets
-(crossed). A map of which sealing leaves nothing has no value and is told as empty.
+(crossed), cut at the ends of the measure's scale. A map of which sealing leaves nothing has no value and is told as empty.
 
 ## What sealing changes, over all methods
 

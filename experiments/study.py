@@ -216,9 +216,7 @@ def wide(rows: pd.DataFrame, value: str = "value") -> pd.DataFrame:
 def crossed(rows: pd.DataFrame, scale: tuple[float, float] | None = None) -> dict[str, float]:
     """`over_nets` of rows with columns seed, image and value, one row per net and image; ends within the scale, if there
     is one, and otherwise unchanged."""
-    found = over_nets(wide(rows).to_numpy(dtype=float))
-    low, high = scale or (-np.inf, np.inf)
-    return found | dict(low=max(found["low"], low), high=min(found["high"], high))
+    return over_nets(wide(rows).to_numpy(dtype=float), scale)
 
 
 def crossed_by(rows: pd.DataFrame, by: Iterable[str], scale: tuple[float, float] | None = None) -> pd.DataFrame:
@@ -239,7 +237,7 @@ def ratio_of_means(top: pd.DataFrame, bottom: pd.DataFrame) -> dict[str, float]:
     if not below:
         return dict(mean=np.nan, low=np.nan, high=np.nan)
     share = float(np.nanmean(top)) / below
-    off = over_nets((top - share * bottom) / below)
+    off = over_nets((top - share * bottom) / below, None)
     return dict(mean=share, low=share + off["low"], high=share + off["high"])
 
 

@@ -90,6 +90,18 @@ def _untrained_sibling() -> BlindNet:
     return tiny(hidden=(), pooled=True)
 
 
+@cache
+def tiny_residual() -> BlindNet:
+    """24 px, two residual blocks, 6 x 6 cells of 8 channels, a trunk wall that hides the lower half, an averaging head;
+    untrained, biases and statistics of norms not those of a new net. Treat it as read-only."""
+    model = opened("wallcheck:resnet_small", num_classes=CLASSES, channels=(6, 8), seed=1)
+    draw = torch.Generator().manual_seed(1)
+    for name, value in model.state_dict().items():
+        if "bias" in name or "running_mean" in name:
+            value += 0.3 * torch.randn(value.shape, generator=draw)
+    return blind(model, SIZE, layer="blocks", wall="bottom:1/2", kind="trunk").eval()
+
+
 # -- transformers -----------------------------------------------------------------------------------
 
 

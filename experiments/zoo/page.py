@@ -86,8 +86,8 @@ Made by `{" ".join(["python -m experiments.zoo", *words.split()])}`; not written
 
 Every network stands behind a wall that is proved on its own graph. Behind a *head* wall the head is handed the seen cells of the
 layer alone; behind a *trunk* wall nothing crosses in any layer, so exactly one side of the image is unseen. The table gives the share
-of positive attribution on unseen cells (`leak_mass`), the mean over {count} images of `{images}` with 95 % intervals for {over};
-∅ is the share of empty maps. A constant map scores the share of cells that are unseen (column `constant`); 0 is blind.
+of positive attribution on unseen cells (`leak_mass`), the mean over {count} images of `{images}` with 95 % intervals for {over}, cut
+at 0 and 1; ∅ is the share of empty maps. A constant map scores the share of cells that are unseen (column `constant`); 0 is blind.
 
 ![Share of attribution on unseen cells, by family, wall and method]({name}.png)
 

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from tests.heads import CHAINS, CHANNELS, ROWS, class_scores, evidence_of, with_head
-from tests.nets import CLASSES, tiny, trained_tiny
+from tests.nets import CLASSES, VITS, photos, tiny, trained_tiny
 from tests.windows import chain
 from wallcheck.auditing import applicable
 from wallcheck.cams import METHODS, _rules
 from wallcheck.cams.ablation.attribution import exact_shap_weights, lasso, sampled_shapley
 from wallcheck.cams.ablation.channels import ablation_drops
+from wallcheck.evidence import Evidence
 from wallcheck.models import vgg_small
 
 # -- identities -----------------------------------------------------------------------------------
@@ -116,6 +117,20 @@ def test_a_channel_the_head_does_not_hear_has_weight_exactly_0(name):
     quiet = evidence_of(net)
     quiet.activations[:, 3] = 0
     assert torch.equal(METHODS[name](ev), METHODS[name](quiet))
+
+
+@pytest.mark.parametrize("state", ["untrained", "trained"])
+def test_relevance_goes_back_through_a_mean_of_tokens(state):
+    """Of a transformer without a class token the weight of a channel is the share of the mean over seen tokens, over all cells."""
+    net = VITS[f"pooled, {state}"]()
+    ev = Evidence(net, photos(3, seed=5)[0])
+    (weight,) = (p.detach().clamp(min=0) for p in net.parameters() if p.shape == (CLASSES, ev.activations.shape[1]))
+    mean = ev.activations[:, :, ~ev.unseen].mean(2).clamp(min=0)
+    start = torch.full((3, CLASSES), -1 / CLASSES)
+    start[torch.arange(3), ev.targets] = 1
+    shares = mean * ((start / (mean @ weight.T)) @ weight)
+    wanted = torch.einsum("bk,bkhw->bhw", shares / ev.cells, ev.activations)
+    torch.testing.assert_close(METHODS["relevancecam"](ev), wanted, rtol=1e-4, atol=1e-6)
 
 
 # -- heads that shares cannot go back through -------------------------------------------------------

@@ -87,6 +87,7 @@ def test_a_form_reads_cells_and_puts_them_back(form, shape):
     assert cells.shape == (2, 4, 2, 3) and torch.equal(form.value(cells, form.rest(value)), value)
     if form.prefix:  # token t stands for cell (t - prefix) // w, (t - prefix) % w
         assert torch.equal(cells[1, :, 1, 0], value[1, form.prefix + 3])
+    assert torch.equal(form.summed(value), cells.sum((2, 3)))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 from scipy.stats import friedmanchisquare, wilcoxon
 
-from wallcheck.statistics import compare, hall, holm, over_nets, paired, ranking, summary_over_nets
+from wallcheck.statistics import (
+    DIFFERENCE,
+    SHARE,
+    compare,
+    hall,
+    holm,
+    over_nets,
+    paired,
+    ranking,
+    summary_over_nets,
+)
 from wallcheck.statistics.ranking import runs
 
 NAN = float("nan")
@@ -126,6 +136,22 @@ def test_empty_maps_and_few_nets():
     assert over_nets(values)["nets"] == 2
     nothing = over_nets(np.full((4, 2), NAN))
     assert (nothing["nets"], nothing["empty"]) == (0, 1.0) and np.isnan(nothing["mean"])
+
+
+def test_an_interval_over_nets_is_cut_at_the_ends_of_its_scale():
+    """Student's t on three nets that differ reaches beyond what a share can be; a difference has other ends, a sum none."""
+    values = np.tile([0.0, 0.02, 0.9], (10, 1))
+    open_, cut, off = (over_nets(values, scale) for scale in (None, SHARE, DIFFERENCE))
+    assert open_["low"] < -0.9 and open_["high"] > 1.5
+    assert (cut["low"], cut["high"]) == (0.0, 1.0) and over_nets(values) == cut
+    assert (off["low"], off["high"]) == (open_["low"], 1.0)
+    assert open_["mean"] == cut["mean"] == off["mean"] == pytest.approx(values.mean())
+    above = over_nets(values + 0.5)
+    assert above["high"] == 1.4  # a value beyond the scale says where its end is
+    assert over_nets(0.5 + values / 1e3) == over_nets(0.5 + values / 1e3, None)
+    rows = pd.DataFrame([(n, i, values[i, n]) for n in range(3) for i in range(10)], columns=["net", "image", "value"])
+    for scale, found in ((SHARE, cut), (None, open_)):
+        assert dict(summary_over_nets(rows.assign(all=0), ["all"], scale).iloc[0]) == dict(all=0) | found
 
 
 def test_summary_over_nets_groups_rows():

@@ -27,7 +27,8 @@ FAMILIES = {
 
 VERDICTS = {
     "may_leak": "positive attribution on unseen cells is possible, and is met on real nets",
-    "leaks": "positive on every unseen cell with a living channel, where activations are not negative (behind a ReLU)",
+    "leaks": "positive on every unseen cell where a channel lives that is weighed, where activations are not negative (behind a "
+    "ReLU): Grad-CAM++ and its variants do not weigh a channel whose gradient is positive nowhere, the others weigh all",
     "zero": "exactly 0 on unseen cells (unseen pixels, for pixel maps), for all weights and images",
     "zero_but_bleed": "exactly 0 on unseen pixels a cell's width away from every seen one, and on all of them where "
     "each fused layer looks past its own cells: what upsampling smears stays within. Only where padding is "

@@ -44,6 +44,12 @@ class Form:
         """Prefix tokens (B, prefix, K); None where there are none."""
         return value[:, : self.prefix] if self.prefix else None
 
+    def summed(self, value: Tensor) -> Tensor:
+        """(B, K): a value of this form, of all its cells or of some, summed over them; prefix tokens are left out."""
+        if self.axes == "map":
+            return value.sum((2, 3))
+        return value.flatten(1, -2)[:, self.prefix :].sum(1)
+
     def value(self, cells: Tensor, rest: Tensor | None = None) -> Tensor:
         """The layer's own form of cells (B, K, h, w) and prefix tokens."""
         if self.axes == "map":

@@ -83,7 +83,14 @@ def _ends(kept: np.ndarray, scale: tuple[float, float] | None) -> tuple[float, f
     commonest, others = distinct[counts.argmax()], len(kept) - counts.max()
     few = others < FEW and commonest in (0.0, *scale)
     low, high = _few(kept, commonest, others, scale) if few else hall(kept)
-    return max(low, min(scale[0], kept.min())), min(high, max(scale[1], kept.max()))
+    return within(scale, kept, low, high)
+
+
+def within(scale: tuple[float, float] | None, values: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """The interval cut at the ends of the scale, or at a value that lies beyond them; as it is without a scale."""
+    if scale is None:
+        return low, high
+    return max(low, min(scale[0], np.nanmin(values))), min(high, max(scale[1], np.nanmax(values)))
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

@@ -6,18 +6,22 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from wallcheck.statistics.intervals import FLOOR, LEVEL
+from wallcheck.statistics.intervals import FLOOR, LEVEL, SHARE, within
 
 NETS = 3  # at least, for an interval
 
 
-def over_nets(values: np.ndarray) -> dict[str, float]:
+def over_nets(values: np.ndarray, scale: tuple[float, float] | None = SHARE) -> dict[str, float]:
     """Mean with a 95 % interval for new nets and new images; values (images, nets), NaN where the map was empty.
+
+    scale: the ends between which values can lie, SHARE or DIFFERENCE of two shares; None for values that have none.
 
     Nets and images both are samples, crossed: every net saw the same images. With n images, k nets and the mean squares of
     the two-way layout, Var(mean) = (MS_net + MS_image - MS_rest) / (k n), at least the larger of MS_net and MS_image
     over k n; Student's t with Satterthwaite's degrees of freedom. Images that are empty on some net do not enter the
     mean squares; with fewer than 6 that are not, the interval is that of the k means alone. Fewer than 3 nets: NaN.
+    The interval is cut at the scale's ends: Student's t does not know them, and with three nets that differ it is wide. What is
+    cut off holds no mean that there could be, so the interval covers as often as before.
     mean: of the nets' means. between: standard deviation of the nets' means. empty: share of all values.
 
     Measured with 3 to 8 nets, 20 and 50 images, whichever of nets, images and rest varies most: covers 92 to 99 %, where an
@@ -26,7 +30,7 @@ def over_nets(values: np.ndarray) -> dict[str, float]:
     values = np.asarray(values, dtype=float)
     kept = values[:, ~np.isnan(values).all(0)] if values.size else values.reshape(len(values), 0)
     means = np.nanmean(kept, 0) if kept.size else np.zeros(0)
-    low, high = (np.nan, np.nan) if len(means) < NETS else _ends(kept, means)
+    low, high = (np.nan, np.nan) if len(means) < NETS else within(scale, kept, *_ends(kept, means))
     return dict(
         mean=means.mean() if len(means) else np.nan,
         low=low,
@@ -58,7 +62,9 @@ def _crossed(values: np.ndarray) -> tuple[float, float]:
     return total / (n * k), min(max(total**2 / spread, k - 1), n * k - 1) if spread > 0 else k - 1
 
 
-def summary_over_nets(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def summary_over_nets(
+    table: pd.DataFrame, by: Sequence[str], scale: tuple[float, float] | None = SHARE
+) -> pd.DataFrame:
     """`over_nets` of each group of rows; table has columns net, image, value and those of `by`, one row per image and net.
 
     Columns: by..., mean, low, high, between, nets, count, empty. A net that has no row for an image has no value there.
@@ -66,5 +72,5 @@ def summary_over_nets(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     by, groups = list(by), []
     for key, part in table.groupby(by, observed=True):
         wide = part.pivot_table(index="image", columns="net", values="value", observed=True, dropna=False)
-        groups.append(dict(zip(by, key, strict=True)) | over_nets(wide.to_numpy()))
+        groups.append(dict(zip(by, key, strict=True)) | over_nets(wide.to_numpy(), scale))
     return pd.DataFrame(groups, columns=[*by, *over_nets(np.zeros((0, 0)))])

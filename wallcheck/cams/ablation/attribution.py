@@ -97,7 +97,7 @@ def relevancecam(ev: Evidence) -> Tensor:
     target is the last layer before a head of linear layers on inputs >= 0.
     """
     start = torch.full_like(ev.logits, -1 / ev.logits.shape[1]).scatter(1, ev.targets[:, None], 1)
-    return weighted_sum(rules.zplus(ev, start).sum((2, 3)) / ev.cells, ev.activations)
+    return weighted_sum(ev.graph.form.summed(rules.zplus(ev, start)) / ev.cells, ev.activations)
 
 
 @cam_method(
