@@ -403,7 +403,7 @@ class Evidence:
         return self._kept[function]
 
     def _checked_targets(self, targets: Tensor | list[int]) -> Tensor:
-        given = torch.as_tensor(targets, device=self.images.device)
+        given = as_classes(targets).to(self.images.device)
         if given.shape != (len(self.images),) or given.is_floating_point() or given.dtype == torch.bool:
             raise ValueError(
                 f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "
@@ -415,4 +415,16 @@ class Evidence:
         return given.long()
 
 
-__all__ = ["BUDGET_MB", "Evidence", "Traced", "slices"]
+def as_classes(targets: object) -> Tensor:
+    """targets as a tensor; raises ValueError for what is none, as names of classes."""
+    try:
+        given = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"targets are {type(targets).__name__} ({said}), expected class indices, whole numbers; or None for the predicted ones"
+        ) from None
+    return given.to(torch.int64) if given.dtype in (torch.uint16, torch.uint32, torch.uint64) else given
+
+
+__all__ = ["BUDGET_MB", "Evidence", "Traced", "as_classes", "slices"]

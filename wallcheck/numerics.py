@@ -67,11 +67,12 @@ def _power(exponent: Tensor) -> Tensor:
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     """sum_k weights[b, k] activations[b, k]: (B, K) and (B, K, h, w) -> (B, h, w).
 
-    Weights are brought to unit scale and the sum back, so that no product is lost below the smallest number.
+    Weights are brought to unit scale and the sum back, so that no product is lost below the smallest number. Weights in double
+    precision, as powers of gradients are, give maps in it.
     """
     unit, exponent = unit_scale(weights[:, None])
     total = torch.einsum("bk,bkhw->bhw", unit[:, 0].to(activations.dtype), activations)
-    return times_power(total, exponent).to(activations.dtype)
+    return times_power(total, exponent).to(torch.promote_types(weights.dtype, activations.dtype))
 
 
 def probabilities(logits: Tensor) -> Tensor:

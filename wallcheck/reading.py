@@ -18,6 +18,7 @@ from wallcheck.adapters import Door, LeftBehind
 from wallcheck.auditing import applicable, checked_settings, checked_targets, refused, require_wall
 from wallcheck.cams import Method
 from wallcheck.certificate import prove
+from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import each
 from wallcheck.handed import Handed, seen
@@ -135,6 +136,7 @@ class Reading:
         return f"{told(found)} over {self.images} images"
 
 
+@usual()
 def leakage(
     explain: object,
     net: BlindNet | str | None = None,
@@ -184,6 +186,7 @@ def leakage(
     return taken.reading(net_name, len(images))
 
 
+@usual()
 def reading_on(evidence: Evidence, explain: object, *, metric: str = "leak_mass", net_name: str = "net") -> Reading:
     """`leakage` of one batch whose evidence is made already, so that several methods share one proof of its net."""
     blind, measured = require_wall(evidence.net, None), LEAKAGE[metric]
@@ -234,7 +237,7 @@ class _Taken:
                 continue
             if str(one.message) not in self.left:
                 self.left[str(one.message)] = None
-                warnings.warn(one.message, stacklevel=3)
+                warnings.warn(one.message, stacklevel=4)
 
     def _use(self, raw: Tensor, places: list[int], ev: Evidence, start: int) -> list[Tensor]:
         found = self._handed(raw, places, ev)
@@ -260,10 +263,11 @@ class _Taken:
         told.clear()
         if self.blind is not ev.net:  # counted in the twin's region
             last = seen(last.came, self.blind, self.method.grid)
-        return last if len(places) == len(last.own) else last.part(places)
+        last = last if len(places) == len(last.own) else last.part(places)
+        return last.cleared(~torch.isfinite(last.came).flatten(1).all(1) | ~torch.isfinite(last.own).flatten(1).all(1))
 
     def reading(self, net_name: str, count: int) -> Reading:
-        made = self._reading(net_name, count, self.on) if self.on is not None else None
+        made = self._reading(net_name, count, self.on) if self.on is not None and self.parts["own"] else None
         if self.failures:
             first = min(self.failures)
             raise Unreadable(
