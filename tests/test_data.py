@@ -216,3 +216,48 @@ def test_what_was_passed_over_is_said_once_in_one_line(model, tree, tmp_path, ca
     with pytest.warns(PhotoNotice, match=r"8 images; passed over: 1 \.txt$") as heard:
         PhotoFolder(tree, 24)
     assert len(heard) == 1
+
+
+# What is damaged, or written in another way
+
+
+HOSTILE = {
+    "a number": b"5",
+    "a list": b"[1]",
+    "a name that is none": b'{"name": 5}',
+    "classes that are none": b'{"name": "x", "classes": 5}',
+    "no UTF-8": b'{"name": "\xe9"}',
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_damaged_description_names_its_file(tmp_path, text):
+    folder = write_set(tmp_path / "set", 2)
+    (folder / "set.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"set.json is damaged .*copy it again"):
+        open_images(folder, 24)
+
+
+def test_arrays_of_another_kind_are_refused_when_the_set_is_opened(tmp_path):
+    folder = write_set(tmp_path / "set", 2)
+    np.save(folder / "labels.npy", np.array(["a", "b"]))
+    with pytest.raises(ValueError, match="expected uint8"):
+        ImageSet(folder)
+    (folder / "labels.npy").write_bytes(b"PK\x03\x04 no archive")
+    with pytest.raises(ValueError, match=r"labels.npy is damaged"):
+        ImageSet(folder)
+
+
+def test_a_name_is_one_however_its_accents_are_written(tmp_path):
+    tree = photographs(tmp_path / "tree", "cafe\u0301/0.png")
+    assert PhotoFolder(tree, 24, ("bar", "caf\u00e9")).labels.tolist() == [1]
+
+
+def test_a_list_of_names_may_begin_with_a_byte_order_mark_and_is_utf_8(tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")
+    assert class_names(names) == ("cat", "dog")
+    names.write_bytes("caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"names.txt is no text in UTF-8"):
+        class_names(names)

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.nets import photos, tiny, trained_tiny
 from tests.sets import write_photographs, write_set
 from wallcheck import models
-from wallcheck.auditing import applicable, audit
+from wallcheck.auditing import Unscaled, applicable, audit
 from wallcheck.cams import METHODS, cam_method
 from wallcheck.cli import main
 from wallcheck.data import ImageSet
@@ -207,3 +208,33 @@ def test_an_interruption_says_that_the_command_goes_on(wallcheck, monkeypatch):
     assert not [name for name in files(out) if "partial" in name or "leakage" in name]
     monkeypatch.undo()
     assert wallcheck()[0] == 0
+
+
+@pytest.mark.parametrize("given", ["cat", ["cat", "dog"], [None, None], {0: 1}, [2**70, 0]], ids=str)
+def test_targets_that_are_no_classes(given):
+    with pytest.raises(ValueError, match=r"targets are .*expected class indices, whole numbers"):
+        audit(tiny(), photos(2)[0], ["gradcam"], targets=given)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (dict(budget_mb="a"), "budget_mb is 'a'; give the memory"),
+        (dict(budget_mb=float("inf")), "budget_mb is inf; give the memory"),
+        (dict(indices=[0.5, 1.5]), "indices are .*give a whole number for each image"),
+        (dict(indices="ab"), "indices are 'ab'; give a whole number"),
+    ],
+)
+def test_settings_of_another_kind(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        audit(tiny(), photos(2)[0], ["gradcam"], **wrong)
+
+
+def test_images_that_look_like_bytes_are_audited_with_a_word():
+    with pytest.warns(Unscaled, match=r"images run from .*as bytes do; .*wallcheck.data.normalise"):
+        assert len(audit(tiny(), 100 * photos(2)[0].abs(), ["gradcam"], metrics=["leak_mass"]))
+
+
+def test_unsigned_numbers_are_classes_too():
+    rows = audit(tiny(), photos(2)[0], ["gradcam"], metrics=["leak_mass"], targets=np.array([1, 2], np.uint16))
+    assert set(rows["target"]) == {1, 2}

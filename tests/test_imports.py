@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wallcheck"
 
 LEVEL = {
-    "writing": 0, "terminal": 1, "version": 0, "geometry": 0, "photos": 0, "numerics": 0, "registry": 0, "guided": 0, "statistics": 0, "imputing": 0,
+    "writing": 0, "defaults": 0, "switches": 0, "terminal": 1, "version": 0, "geometry": 0, "photos": 0, "numerics": 0, "registry": 0, "guided": 0, "statistics": 0, "imputing": 0,
     "graph": 1, "models": 2, "maps": 1, "wall_words": 1, "data": 1, "metrics": 1, "results": 1,
     "comparing": 2, "arithmetic": 3, "certificate": 4, "budgeted": 2, "evidence": 3, "regularisers": 3, "labelled": 2, "attended": 2, "memory": 0, "traced": 2,
     "randomising": 3, "similarity": 2,

@@ -343,3 +343,9 @@ def test_the_whole_of_a_photograph_is_upright_too(tmp_path):
     whole = read_photo(tmp_path / "p.png", None)
     assert whole.shape == (30, 20, 3)
     assert (whole[:15, :, 0] == 255).all() and not whole[15:].any()
+
+
+def test_a_phones_heic_under_another_name_is_called_that(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200))
+    with pytest.raises(ValueError, match=r"a.jpg is HEIC, whatever it is called.*convert it"):
+        read_photo(tmp_path / "a.jpg", 24)

@@ -39,3 +39,9 @@ def test_another_place_may_not_take_a_name():
     with pytest.raises(ValueError, match="a method named 'gradcam' is registered already"):
         cam_method(**KIND, name="gradcam")(cell)
     assert METHODS["gradcam"].body.__module__.startswith("wallcheck.")
+
+
+@pytest.mark.parametrize("name", ["Grad-CAM", "GradCAM", "grad_cam", " gradcam"])
+def test_a_name_as_people_write_it_is_answered_with_the_one_meant(name):
+    with pytest.raises(LookupError, match="nearest: gradcam,"):
+        METHODS[name]

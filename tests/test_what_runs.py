@@ -1,16 +1,19 @@
 """What is explained is what runs: hooks, replaced forwards, parametrizations, precision; and weights changed in between."""
 
 import copy
+from contextlib import contextmanager
 
 import pytest
 import torch
 from torch.nn.utils import prune, weight_norm
 
 from tests.leaky import behind_bottom
-from tests.nets import photos, trained_tiny
+from tests.nets import photos, tiny, trained_tiny
+from wallcheck.auditing import audit
 from wallcheck.cams import METHODS
 from wallcheck.certificate import certify
 from wallcheck.evidence import Evidence
+from wallcheck.reading import leakage
 
 
 def hooked(place, hook, before=False):
@@ -101,3 +104,72 @@ def test_autocast_around_the_caller_changes_nothing():
         inside = Evidence(evidence.net, evidence.images)
         for name in ("gradcam", "scorecam", "liftcam", "deeplift"):
             assert torch.equal(METHODS[name](inside), METHODS[name](evidence))
+
+
+# What a caller has chosen for code of his own
+
+
+DRAWING = ("random", "sobol", "kernelshap", "smooth_gradcampp_last", "augmented_gradcam", "expected_gradcam", "gradcam")
+
+
+@contextmanager
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+CHOICES = {
+    "inference": torch.inference_mode,
+    "double": double_by_default,
+    "device": lambda: torch.device("meta"),  # as "cuda" on a machine without one
+    "no_grad": torch.no_grad,
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_callers_defaults_and_modes_change_no_row(choice):
+    net, images = copy.deepcopy(trained_tiny()), photos(2, seed=3)[0]
+    plain = audit(net, images, DRAWING, metrics=["leak_mass"])
+    with CHOICES[choice]():
+        dtype, device = torch.get_default_dtype(), torch.get_default_device()
+        inside = audit(net, images, DRAWING, metrics=["leak_mass"])
+        assert (torch.get_default_dtype(), torch.get_default_device()) == (dtype, device)
+    assert plain.equals(inside) and not inside.attrs["failures"]
+
+
+def test_a_function_of_the_callers_has_the_callers_defaults_back():
+    seen = []
+
+    def explain(model, images, targets):
+        seen.append((torch.get_default_dtype(), torch.get_default_device().type))
+        return images.abs().sum(1)
+
+    net, images = trained_tiny(), photos(2, seed=3)[0]
+    with double_by_default(), torch.device("meta"):
+        leakage(explain, net, images)
+    assert set(seen) == {(torch.float64, "meta")}
+
+
+def test_weights_sealed_by_inference_mode_are_refused_in_words():
+    with torch.inference_mode():
+        net = tiny()
+    with pytest.raises(ValueError, match=r"made inside torch.inference_mode.*build or load the network outside"):
+        leakage("gradcam", net, photos(2)[0])
+
+
+def test_a_net_of_types_that_no_layer_takes_does_not_run():
+    net = tiny()
+    net.features.bfloat16()
+    net.head.double()
+    with pytest.raises(ValueError, match=r"BlindNet does not run on images .*same dtype"):
+        leakage("gradcam", net, photos(2)[0])
+
+
+def test_a_net_that_gives_nan_is_told_so():
+    net = tiny()
+    net.head.append(torch.nn.Threshold(1e9, float("nan")))
+    with pytest.raises(ValueError, match="the network gives NaN or infinity on noise"):
+        leakage("gradcam", net, photos(2)[0])

@@ -6,6 +6,7 @@ what each adds is known (`Evidence.truth`), and for every map how much of it is 
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +17,14 @@ from torch import Tensor
 from wallcheck.adapters import foreign
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, prove
+from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.graph import checked_precision
 from wallcheck.guarding import Use, tried
 from wallcheck.maps import rectify, views_of
 from wallcheck.metrics import LEAKAGE, TRUTH, Metric
 from wallcheck.models import BlindNet, unwrapped
-from wallcheck.numerics import in_double, unit_scale
+from wallcheck.numerics import as_classes, in_double, unit_scale
 from wallcheck.registry import Registry, unique
 from wallcheck.results import COLUMNS, Failure, sorted_rows, told, unresolved
 from wallcheck.terminal import told_to
@@ -32,6 +34,13 @@ class Incomplete(UserWarning):
     """Some methods gave no map for some images; the rows of all others stand."""
 
 
+BYTES = 30  # normalised images reach 3, and some take 0 to 1
+
+
+class Unscaled(UserWarning):
+    """Images look like bytes that nobody normalised."""
+
+
 class Measured(NamedTuple):
     """The rows of one batch, and what could not be measured."""
 
@@ -39,6 +48,7 @@ class Measured(NamedTuple):
     failures: list[Failure]
 
 
+@usual()
 def audit(
     net: BlindNet,
     images: Tensor,
@@ -106,7 +116,7 @@ def _whole(found: Sequence[Measured]) -> pd.DataFrame:
     if missing and table.empty:
         raise ValueError("; ".join(map(told, missing)))
     table.attrs["failures"] = missing
-    warn_of(missing, stacklevel=4)
+    warn_of(missing, stacklevel=5)
     return table
 
 
@@ -115,6 +125,7 @@ def warn_of(missing: Sequence[dict], stacklevel: int = 3) -> None:
         warnings.warn(f"{'; '.join(map(told, missing))}. All other rows stand", Incomplete, stacklevel=stacklevel)
 
 
+@usual()
 def measure(
     evidence: Evidence,
     methods: Sequence[Method],
@@ -227,6 +238,7 @@ def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:
     return contrast
 
 
+@usual()
 def applicable(
     net: BlindNet, wanted: object | None, images: Tensor | Callable[[], Tensor] | None = None
 ) -> list[Method]:
@@ -272,7 +284,13 @@ def chosen_metrics(wanted: Sequence[str] | str | None) -> list[Metric]:
     every: Registry[Metric] = Registry("metric of an audit")
     for registry in (LEAKAGE, TRUTH):
         every.update(registry)
-    names = every if wanted is None else [wanted] if isinstance(wanted, str) else wanted
+    names = (
+        every
+        if wanted is None
+        else [wanted]
+        if isinstance(wanted, str) or not isinstance(wanted, Iterable)
+        else list(wanted)
+    )
     if not len(names):
         raise ValueError(f"no metrics were asked for; give some of {', '.join(every)}, or None for all")
     return [every[name] for name in unique(names)]
@@ -289,6 +307,10 @@ def answered(net: BlindNet, metrics: Sequence[Metric]) -> None:
 
 def checked_settings(seed: int, batch_size: int, budget_mb: float | None, precision: str = "exact") -> None:
     """Raise ValueError for settings that no audit can have."""
+    if budget_mb is not None and (
+        isinstance(budget_mb, bool) or not isinstance(budget_mb, (int, float, np.number)) or budget_mb == np.inf
+    ):
+        raise ValueError(f"budget_mb is {budget_mb!r}; give the memory of one chunk in MiB, above 0, or None")
     for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} is {value!r}; give a whole number from {least} on")
@@ -309,9 +331,17 @@ def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[in
     for place, image in enumerate(images):
         if not torch.isfinite(image).all():
             raise ValueError(f"images hold NaN or infinity (image {place}); check how they were read and normalised")
+    low, high = (float(end) for end in (images if images.element_size() > 1 else images.float()).aminmax())
+    if low >= 0 and high > BYTES:
+        warnings.warn(
+            f"images run from {low:g} to {high:g}, as bytes do; if the net was trained on normalised images, hand those over "
+            "(wallcheck.data.normalise)",
+            Unscaled,
+            stacklevel=4,
+        )
     if targets is None:
         return None
-    given = torch.as_tensor(targets)
+    given = as_classes(targets)
     given = given.expand(len(images)) if given.ndim == 0 else given
     if given.shape != (len(images),):
         raise ValueError(
@@ -329,7 +359,11 @@ def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[in
 
 def checked_indices(indices: Sequence[int] | None, count: int) -> list[int]:
     """The numbers of the images in their set; raises ValueError unless there is one of its own for each."""
-    numbers = list(range(count)) if indices is None else [int(number) for number in indices]
+    given = range(count) if indices is None else indices
+    try:
+        numbers = [index(number) for number in given]
+    except TypeError:
+        raise ValueError(f"indices are {given!r}; give a whole number for each image") from None
     if len(numbers) != count or len(set(numbers)) < count:
         raise ValueError(
             f"there are {len(numbers)} indices, {len(set(numbers))} of them different, for {count} images; give each "

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from wallcheck.arithmetic import Noise, bits, gradient, maximal, summed_plainly
+from wallcheck.defaults import usual
 from wallcheck.graph import BlindGraph, NotOneGraph, key_of, plainly
 from wallcheck.models import BlindNet, in_mode, tensor_of, unwrapped
 from wallcheck.writing import write_text
@@ -138,6 +139,7 @@ class Certificate:
             raise ValueError(f"{what}; write it again with wallcheck certify --out") from None
 
 
+@usual()
 def certify(net: BlindNet, seeds: int = 3, images: int = 2) -> Certificate:
     """Prove or refute the blindness of net on its graph, made anew; the net is left as it was.
 
@@ -162,6 +164,7 @@ def certify(net: BlindNet, seeds: int = 3, images: int = 2) -> Certificate:
         )
 
 
+@usual()
 def prove(net: BlindNet) -> BlindGraph:
     """The net's graph, made and proved anew; raises BrokenWall with every problem. What an audit runs."""
     try:
@@ -175,6 +178,7 @@ def prove(net: BlindNet) -> BlindGraph:
     return graph
 
 
+@usual()
 def fingerprint(net: BlindNet) -> str:
     """SHA-256 over the graph of what runs, the bytes of all its tensors and the wall: one name per function."""
     return _proved(unwrapped(net)).fingerprint

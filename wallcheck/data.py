@@ -10,6 +10,8 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import normalize
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -56,13 +58,21 @@ class ImageSet:
     def __init__(self, folder: str | Path, classes: Sequence[str] = ()):
         self.folder = expanded(folder)
         meta = _read_json(self.folder / "set.json")
-        if "name" not in meta:
-            raise ValueError(f"{self.folder}/set.json is damaged (no name); {AGAIN}")
         self._hold(meta, *(_array(self.folder / f"{n}.npy") for n in ("images", "labels", "masks")))
         if not len(self.pixels) == len(self.labels) == len(self.masks):
             raise ValueError(
                 f"{self.folder} holds {len(self.pixels)} images, {len(self.labels)} labels and {len(self.masks)} masks; "
                 f"{AGAIN}"
+            )
+        if (
+            not len(self.pixels)
+            or self.labels.ndim != 1
+            or self.labels.dtype.kind not in "iu"
+            or self.pixels.dtype != np.uint8
+        ):
+            raise ValueError(
+                f"{self.folder} holds images {self.pixels.dtype} {self.pixels.shape} and labels {self.labels.dtype} "
+                f"{self.labels.shape}, expected uint8 (N, H, W, 3) and whole numbers (N,), N from 1 on; {AGAIN}"
             )
         self._renumber(tuple(classes))
 
@@ -183,9 +193,10 @@ class PhotoFolder:
         )
 
     def _labels(self) -> np.ndarray:
-        number = {name: label for label, name in enumerate(self.classes)}
+        # One name may be written in two ways: a Mac's files have e and an accent where a list of classes has one letter.
+        number = {normalize("NFC", name): label for label, name in enumerate(self.classes)}
         inner = [path.relative_to(self.folder).parts for path in self.paths]
-        return np.array([number.get(parts[0], -1) if len(parts) > 1 else -1 for parts in inner])
+        return np.array([number.get(normalize("NFC", parts[0]), -1) if len(parts) > 1 else -1 for parts in inner])
 
     def _named(self, count: int) -> tuple[str, ...]:
         """Names for `count` classes that have none, from the folders."""
@@ -231,7 +242,11 @@ def class_names(source: str | Path) -> tuple[str, ...]:
     if source.is_dir():
         names = ImageSet(source).classes if (source / "set.json").is_file() else tuple(class_folders(source))
     elif source.is_file():
-        names = tuple(line.strip() for line in source.read_text().splitlines() if line.strip())
+        try:
+            text = source.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{source} is no text in UTF-8 ({error}); save it so, one name a line") from None
+        names = tuple(line.strip() for line in text.splitlines() if line.strip())
     else:
         raise FileNotFoundError(
             f"no folder or file at {source}; give the classes' folders or a text file of their names"
@@ -246,7 +261,7 @@ def _array(path: Path) -> np.ndarray:
         raise FileNotFoundError(f"{path} is missing; {AGAIN}")
     try:
         return np.load(path, mmap_mode="r")
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} is damaged ({error}); {AGAIN}") from None
 
 
@@ -254,9 +269,15 @@ def _read_json(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} holds no set.json, so it is no image set; {MAKE}")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        kept = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {AGAIN}") from None
+    if not isinstance(kept, dict) or not isinstance(kept.get("name"), str):
+        raise ValueError(f"{path} is damaged (no name); {AGAIN}")
+    classes = kept.get("classes", [])
+    if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
+        raise ValueError(f"{path} is damaged (classes are no list of names); {AGAIN}")
+    return kept
 
 
 def _some(names: Sequence[str]) -> str:

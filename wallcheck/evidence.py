@@ -20,6 +20,7 @@ from wallcheck.budgeted import Budgeted
 from wallcheck.graph import BlindGraph, plainly
 from wallcheck.memory import slices
 from wallcheck.models import BlindNet, unwrapped
+from wallcheck.numerics import as_classes
 from wallcheck.traced import Traced
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Evidence(Budgeted):
             return given.to(self.graph.example.device, self.graph.example.dtype)
 
     def _checked_targets(self, targets: Tensor | list[int]) -> Tensor:
-        given = torch.as_tensor(targets, device=self.images.device)
+        given = as_classes(targets).to(self.images.device)
         if given.shape != (len(self.images),) or given.is_floating_point() or given.dtype == torch.bool:
             raise ValueError(
                 f"targets are {given.dtype} {tuple(given.shape)}, expected {len(self.images)} class indices; "

@@ -62,6 +62,11 @@ class Handed:
             bleed=bleed.cpu(),
         )
 
+    def cleared(self, rows: Tensor) -> "Handed":
+        """With the maps of some rows (B,) empty: those that are NaN or infinite, which is told elsewhere."""
+        kept = {name: getattr(self, name) for name in ("came", "own", "lifted")}
+        return replace(self, **{name: maps.masked_fill(rows[:, None, None], 0) for name, maps in kept.items()})
+
     def part(self, rows: list[int]) -> "Handed":
         """Of some of the images."""
         some = {name: getattr(self, name)[rows] for name in ("came", "own", "lifted", "lift")}
@@ -77,36 +82,81 @@ def leakage(metric: Metric, maps: Tensor, on: On) -> Tensor:
     return metric(maps.clamp(min=0), on.unseen, on.counted).cpu()
 
 
-def one_value(found: object, count: int, size: tuple[int, int]) -> tuple[Tensor, tuple[str, ...]]:
+def one_value(
+    found: object, count: int, size: tuple[int, int], cells: tuple[int, int] = (0, 0)
+) -> tuple[Tensor, tuple[str, ...]]:
     """Maps (B, h, w) in floating point of what an explainer returned, and what was done for it.
 
-    A tensor or an array (B, h, w), (B, 1, h, w), (B, C, h, w) or (B, H, W, C), whose channels are summed; one of these in a list.
+    A tensor or an array (B, h, w), (B, 1, h, w), (B, C, h, w) or (B, H, W, C), whose channels are summed; one of these in a list;
+    a list of one map or PIL image for each image. size, cells: of image and grid, by which channels that come last are known.
     Raises TypeError or ValueError for anything else.
     """
-    while isinstance(found, (list, tuple)) and len(found) == 1:
-        (found,) = found
+    found = _together(found, count)
     if isinstance(found, (np.ndarray, np.generic)):
-        found = torch.from_numpy(np.ascontiguousarray(found)) if found.dtype != object else found
+        found = _from_array(found)
     if not isinstance(found, Tensor) or found.is_complex():
-        got = found.dtype if isinstance(found, Tensor) else type(found).__name__
+        got = found.dtype if isinstance(found, (Tensor, np.ndarray)) else type(found).__name__
         raise TypeError(
             f"got {got}, expected a tensor or an array of one map (h, w) for each image; return the maps alone"
         )
-    maps = found.detach()
+    maps = found.detach().to_dense() if found.layout != torch.strided else found.detach()
     maps = maps if maps.is_floating_point() else maps.float()
-    if maps.ndim == 2 and count == 1:
+    if (
+        maps.ndim == 2 and count == 1 and (len(maps) > 1 or 1 in (size[0], cells[0]))
+    ):  # one row for many is a flattened map
         maps = maps[None]
-    if maps.ndim not in (3, 4) or len(maps) != count:
+    if maps.ndim not in (3, 4) or len(maps) != count or not maps.numel():
         raise ValueError(
             f"got {tuple(found.shape)} for {count} images, expected a map for each: ({count}, h, w) or ({count}, C, h, w)"
         )
     if maps.ndim == 3:
         return maps, ()
-    last = tuple(maps.shape[1:3]) == tuple(size) and maps.shape[3] <= 4
-    axis = 3 if last else 1
+    axis = 3 if _channels_last(maps, size, cells) else 1
     if maps.shape[axis] == 1:
         return maps.squeeze(axis), ()
     return maps.sum(axis), (f"summed over {maps.shape[axis]} channels",)
+
+
+def _together(found: object, count: int) -> object:
+    """What stands alone in lists, or lists of one map for each image as one tensor or array; anything else as it is."""
+    while isinstance(found, (list, tuple)) and len(found) == 1:
+        (found,) = found
+    if not isinstance(found, (list, tuple)):
+        picture = hasattr(found, "__array_interface__") and not isinstance(found, (np.ndarray, np.generic))
+        return np.asarray(found) if picture else found
+    if count == 1 and all(isinstance(row, (list, tuple)) for row in found):  # the rows of one map
+        found = [found]
+    one_each = [each.detach().cpu() if isinstance(each, Tensor) else each for each in found]
+    if len(found) != count or any(each is None or isinstance(each, (str, dict)) for each in one_each):
+        return found
+    try:
+        arrays = [np.asarray(each) for each in one_each]
+        alone = all(each.ndim == 2 or (each.ndim == 3 and each.shape[0] != count) for each in arrays)
+        return np.stack(arrays) if alone else found
+    except (ValueError, TypeError):  # of different shapes, or no numbers
+        return found
+
+
+def _from_array(array: np.ndarray | np.generic) -> Tensor | np.ndarray | np.generic:
+    """An array of numbers as a tensor, whatever its bytes' order and width; one of anything else as it is."""
+    if np.ma.isMaskedArray(array):
+        raise TypeError(
+            "got a masked array, expected a value at each place; say what is behind the mask, as by .filled(0)"
+        )
+    if array.dtype.kind not in "biufc":
+        return array
+    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    native = np.dtype(np.float64) if wide else array.dtype.newbyteorder("=")
+    array = np.ascontiguousarray(array, native)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _channels_last(maps: Tensor, size: tuple[int, int], cells: tuple[int, int]) -> bool:
+    """Are maps (B, ?, ?, ?) of (B, h, w, C)? They are where h and w are the image's or the grid's, and C is few."""
+    first, last = tuple(maps.shape[1:3]), tuple(maps.shape[2:4])
+    known = (tuple(size), tuple(cells))
+    alone = last[1] == 1 and 1 not in first  # a map one position wide is none, where neither image nor grid are
+    return (maps.shape[3] <= 4 and first in known and last not in known) or (alone and 1 not in (size[1], cells[1]))
 
 
 def seen(maps: Tensor, net: BlindNet, grid: str | None = None, raw: bool = False) -> Handed:

@@ -7,7 +7,6 @@ import io
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,24 +27,42 @@ def untouched(net: nn.Module) -> Iterator[list[str]]:
 
     Modes, gradients and requires_grad are put back without a word, since asking for a gradient may leave them.
     """
-    modules = {name: (module, module.training, _parts(module)) for name, module in net.named_modules()}
+    modules = {
+        name: (module, module.training, _parts(module), _forward(module)) for name, module in net.named_modules()
+    }
     tensors = dict([*net.named_parameters(), *net.named_buffers()])
-    values = {name: _held(value) for name, value in tensors.items()}
+    values = {name: (_held(value), _value_hooks(value)) for name, value in tensors.items()}
     changes: list[str] = []
     try:
         yield changes
     finally:
-        for name, (module, training, parts) in modules.items():
+        for name, (module, training, parts, forward) in modules.items():
             module.training = training
+            if _forward(module) is not forward:
+                vars(module).pop("forward", None)
+                vars(module).update({} if forward is None else {"forward": forward})
+                changes.append(f"forward of {name or 'the net'}")
             changes += [
                 f"{part} of {name or 'the net'}" for part in PARTS if _put_back(getattr(module, part), parts[part])
             ]
         for name, value in tensors.items():
-            changes += [name] if _restore(value, *values[name]) else []
+            held, hooks = values[name]
+            changes += [name] if _restore(value, *held) else []
+            if value._backward_hooks is not None:
+                _put_back(value._backward_hooks, hooks)
 
 
 def _parts(module: nn.Module) -> dict[str, dict]:
     return {part: dict(getattr(module, part)) for part in PARTS}
+
+
+def _forward(module: nn.Module) -> object:
+    """A forward of the module's own, which stands before its class's."""
+    return vars(module).get("forward")
+
+
+def _value_hooks(value: Tensor) -> dict:
+    return dict(value._backward_hooks or {})
 
 
 def _held(value: Tensor) -> tuple[Tensor, bool, Tensor | None, Tensor | None]:
@@ -97,10 +114,12 @@ def traces(model: nn.Module) -> Callable[[], list[str]]:
     """Look at model now; asked later, name what is otherwise: hooks, training modes, requires_grad, gradients."""
     modules = {name: (module, module.training, _hooks(module)) for name, module in model.named_modules()}
     flags = {name: (value, value.requires_grad, value.grad) for name, value in model.named_parameters()}
+    listening = {name: _value_hooks(value) for name, value in model.named_parameters()}
 
     def left() -> list[str]:
         hooked = [name or "the model" for name, (module, _, hooks) in modules.items() if _hooks(module) != hooks]
-        moded = [name for name, (module, training, _) in modules.items() if module.training != training]
+        hooked += [name for name, (value, *_) in flags.items() if _value_hooks(value) != listening[name]]
+        moded = [name or "the model" for name, (module, training, _) in modules.items() if module.training != training]
         asked = [name for name, (value, flag, _) in flags.items() if value.requires_grad != flag]
         sloped = [name for name, (value, _, grad) in flags.items() if value.grad is not grad]
         found = [("hooks on", hooked), ("another mode of", moded), ("requires_grad of", asked)]
@@ -119,35 +138,6 @@ def _some(names: list[str]) -> str:
     ('a', 'a and 2 more')
     """
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
-
-SWITCHES: dict[str, tuple[Callable[[], object], Callable[[Any], object]]] = {
-    "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "torch.backends.cudnn.benchmark": (
-        lambda: torch.backends.cudnn.benchmark,
-        lambda value: setattr(torch.backends.cudnn, "benchmark", value),
-    ),
-    "torch.backends.cudnn.deterministic": (
-        lambda: torch.backends.cudnn.deterministic,
-        lambda value: setattr(torch.backends.cudnn, "deterministic", value),
-    ),
-}
-
-
-@contextmanager
-def switches() -> Iterator[list[str]]:
-    """What the whole process shares is put back; yields a list that names what had to be."""
-    before = {name: read() for name, (read, _) in SWITCHES.items()}
-    changed: list[str] = []
-    try:
-        yield changed
-    finally:
-        for name, (read, write) in SWITCHES.items():
-            if read() != before[name]:
-                changed.append(name)
-                write(before[name])
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from wallcheck.defaults import usual
 from wallcheck.handed import one_value, seen
 from wallcheck.metrics import LEAKAGE
 from wallcheck.models import BlindNet, unwrapped
@@ -42,10 +43,11 @@ class LeakageMetric(Metric):
         for name in ("total", "counted", "maps"):
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
 
+    @usual()
     def update(self, maps: Tensor) -> None:
         """maps of a batch of images."""
         net, metric = self._told
-        values, _ = one_value(maps, len(maps), net.image_size)
+        values, _ = one_value(maps, len(maps), net.image_size, net.wall.seen.shape)
         found = seen(values, net).leakage(metric).to(self.total)
         empty = found.isnan()
         self.total += found[~empty].sum()

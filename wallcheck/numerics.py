@@ -67,11 +67,12 @@ def _power(exponent: Tensor) -> Tensor:
 def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     """sum_k weights[b, k] activations[b, k]: (B, K) and (B, K, h, w) -> (B, h, w).
 
-    Weights are brought to unit scale and the sum back, so that no product is lost below the smallest number.
+    Weights are brought to unit scale and the sum back, so that no product is lost below the smallest number. Weights in double
+    precision, as powers of gradients are, give maps in it.
     """
     unit, exponent = unit_scale(weights[:, None])
     total = torch.einsum("bk,bkhw->bhw", unit[:, 0].to(activations.dtype), activations)
-    return times_power(total, exponent).to(activations.dtype)
+    return times_power(total, exponent).to(torch.promote_types(weights.dtype, activations.dtype))
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -185,3 +186,15 @@ def _pools():
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
+
+
+def as_classes(targets: object) -> Tensor:
+    """targets as a tensor; raises ValueError for what is none, as names of classes."""
+    try:
+        given = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"targets are {type(targets).__name__} ({said}), expected class indices, whole numbers; or None for the predicted ones"
+        ) from None
+    return given.to(torch.int64) if given.dtype in (torch.uint16, torch.uint32, torch.uint64) else given

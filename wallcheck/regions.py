@@ -34,6 +34,11 @@ class On:
         touched = torch.zeros(self.shape[0] * self.shape[1], dtype=torch.bool)
         touched[owner[~self.unseen.cpu()]] = True
         shared = (touched[owner] & self.unseen.cpu()).to(maps.device)
+        if self.unseen.any() and bool(shared[self.unseen].all()):
+            raise ValueError(
+                f"maps of {self.shape[0]} x {self.shape[1]} have no position that lies over unseen pixels alone, so they cannot be "
+                f"read; return maps of more positions, such as the image's {size[0]} x {size[1]}"
+            )
         return wide.masked_fill(shared, 0)
 
 

@@ -19,6 +19,9 @@ class Registry(dict[str, T]):
     >>> METHODS["gradcan"]
     Traceback (most recent call last):
     LookupError: no method named 'gradcan'; nearest: gradcam
+    >>> METHODS["Grad-CAM"]
+    Traceback (most recent call last):
+    LookupError: no method named 'Grad-CAM'; nearest: gradcam
     """
 
     def __init__(self, kind: str):
@@ -31,9 +34,15 @@ class Registry(dict[str, T]):
         super().__setitem__(name, entry)
 
     def __missing__(self, name: str) -> T:
-        near = difflib.get_close_matches(str(name), self, n=3, cutoff=0.5) or sorted(self)
+        plain = {_plain(each): each for each in self}  # people write Grad-CAM, GradCAM and grad_cam
+        close = difflib.get_close_matches(_plain(str(name)), plain, n=3, cutoff=0.5)
+        near = [plain[each] for each in close] or sorted(self)
         # KeyError would show its message in quotes.
         raise LookupError(f"no {self.kind} named {name!r}; nearest: {', '.join(near)}")
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "").replace("_", "")
 
 
 def _same_place(one: object, two: object) -> bool:

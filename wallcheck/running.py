@@ -12,6 +12,7 @@ from wallcheck.auditing import chosen_metrics, warn_of
 from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify
 from wallcheck.data import ImageSet, PhotoFolder
+from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.examples import keep_examples
 from wallcheck.identity import Pictures, claim, identity
@@ -45,6 +46,7 @@ def run(
     return run_folder(study, out, trainer, progress).table()
 
 
+@usual()
 def run_folder(
     study: Study, out: str | Path, trainer: dict | None = None, progress: Callable[[int, int, str], None] | None = None
 ) -> Rows:
@@ -86,7 +88,7 @@ def _run(
         wait_for_ranks()
     rows = open_rows(out)
     rows.failures = _missed(study, rows)
-    warn_of(rows.failures, stacklevel=4)
+    warn_of(rows.failures, stacklevel=5)
     return rows
 
 
@@ -201,7 +203,9 @@ def _predict(
     names, labels = (name, images.name), study.labels(images)
     net, blind = study.nets[name], study.blind(name)
     module = Auditor(net, blind, (methods, metrics), names, settings, labels, study.keys(name), writer.held)
-    loader = DataLoader(Numbered(images, numbers), batch_size=study.batch_size)
+    # A generator of its own: it draws a seed for workers that there are not, from the process's generator otherwise.
+    own = torch.Generator()
+    loader = DataLoader(Numbered(images, numbers), batch_size=study.batch_size, generator=own)
     with quiet(), interruptible():
         predictor = L.Trainer(**BARE, inference_mode=False, callbacks=[writer], **trainer)
         predictor.predict(module, loader, return_predictions=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from wallcheck import assets
-from wallcheck.assets import PREFIX, SETS
+from wallcheck.assets import PREFIX
 from wallcheck.auditing import answered, applicable, checked_settings, chosen_metrics, questions, require_wall
 from wallcheck.cams import Method
 from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images, sized
@@ -153,6 +153,6 @@ def images_for(
         raise ValueError(
             f"{classes} names {len(names)} classes, the net has {logits}; give what the net was trained on"
         )
-    if shipped in SETS and str(folder) != shipped:
+    if str(folder) != shipped:
         return sized(assets.images(shipped, names), net.image_size[0])
     return open_images(folder, net.image_size[0], names or (logits if targets == "label" else ()))

@@ -1,7 +1,9 @@
 """Any explainer through one door: what it takes, what it is given, what it leaves behind; bad ones cost themselves alone."""
 
 import copy
+import logging
 import random
+import sys
 import warnings
 from functools import partial
 
@@ -14,6 +16,8 @@ from wallcheck.adapters import LeftBehind, foreign
 from wallcheck.auditing import Incomplete, audit
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
+from wallcheck.reading import leakage
+from wallcheck.switches import SWITCHES
 
 GOOD = ["gradcam", "hirescam"]
 
@@ -293,3 +297,118 @@ def test_a_method_that_raises_on_the_third_batch(audited):
     failure = audited[1]["ThirdBatch"]
     assert (failure["image"], failure["count"], failure["error"]) == (8, 4, "RuntimeError: out of luck")
     assert set(rows_of(audited, "ThirdBatch")["image"]) == set(range(8))
+
+
+# -- what people's functions do -------------------------------------------------------------------
+
+
+def on_cells(model, images, targets):
+    """Grad-CAM by hand, (B, h, w)."""
+    held = []
+    hook = model.target.register_forward_hook(lambda _, __, out: held.append(out))
+    score = model(images).gather(1, targets[:, None]).sum()
+    hook.remove()
+    (slope,) = torch.autograd.grad(score, held[0])
+    return (slope.mean((2, 3), keepdim=True) * held[0]).sum(1).detach()
+
+
+def one_at_a_time(model, images, targets):
+    assert len(images) == 1
+    return on_cells(model, images, targets)[0]
+
+
+HANDED = {
+    "list of arrays": lambda *given: [each.numpy() for each in on_cells(*given)],
+    "tuple of tensors": lambda *given: tuple(on_cells(*given)),
+    "lists of numbers": lambda *given: on_cells(*given).tolist(),
+    "channels last": lambda *given: on_cells(*given)[..., None],
+    "sparse": lambda *given: on_cells(*given).to_sparse(),
+    "other bytes": lambda *given: on_cells(*given).numpy().astype(">f4"),
+    "wide numbers": lambda *given: on_cells(*given).numpy().astype(np.longdouble),
+}
+
+
+def asked(inner):
+    return lambda model, images, targets: inner(model, images, targets)
+
+
+@pytest.mark.parametrize("explain", [*map(asked, HANDED.values()), one_at_a_time], ids=[*HANDED, "one at a time"])
+def test_a_map_is_taken_however_it_is_handed_over(explain, evidence):
+    method = through(explain, evidence)
+    assert method.grid == "cells"
+    rows = audit(evidence.net, evidence.images, [explain, "gradcam"], metrics=["leak_mass"])
+    mine, ours = (rows[rows.method == name]["value"].to_numpy() for name in (method.name, "gradcam"))
+    np.testing.assert_allclose(mine, ours, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("explain", "told"),
+    [
+        (
+            lambda model, images, targets: torch.ones(len(images), 1, 1),
+            "no position that lies over unseen pixels alone",
+        ),
+        (lambda model, images, targets: on_cells(model, images, targets).flatten(1), "expected a map for each"),
+        (lambda model, images, targets: np.ma.masked_less(images[:, 0].numpy(), 0), "masked array"),
+        (lambda model, images, targets: (targets.zero_(), images[:, 0])[1], "changed the targets"),
+        (lambda model, images, targets: sys.exit(3), "left the process with status 3"),
+        (lambda model, images, targets: model.layer4(images), "target layer is model.target"),
+        (
+            lambda model, images, targets: (setattr(model, "forward", abs), images[:, 0])[1],
+            "changed forward of the net",
+        ),
+    ],
+    ids=["one value", "flattened", "masked", "targets", "exit", "layers by name", "forward"],
+)
+def test_what_cannot_be_read_is_told_and_costs_no_other(explain, told, evidence):
+    targets = (evidence.targets.argmax() * 0 + 1).expand(len(evidence.images))
+    with pytest.warns(Incomplete, match=told):
+        rows = audit(evidence.net, evidence.images, [explain, "gradcam"], metrics=["leak_mass"], targets=targets)
+    assert set(rows.method) == {"gradcam"} and rows["image"].nunique() == len(evidence.images)
+
+
+def test_one_map_that_is_nan_costs_its_image_alone(evidence):
+    def explain(model, images, targets):
+        maps = on_cells(model, images, targets)
+        maps[1:2] = torch.nan
+        return maps
+
+    with pytest.raises(ValueError, match="gave no map for 1 of 3 images; image 1") as raised:
+        leakage(explain, evidence.net, evidence.images)
+    assert raised.value.reading.images == 2
+
+
+def test_a_module_is_asked_as_its_forward_says(evidence):
+    class Explainer(torch.nn.Module):
+        def forward(self, model, images, targets):
+            return on_cells(model, images, targets)
+
+    assert through(Explainer(), evidence).grid == "cells"
+
+
+def test_switches_of_the_whole_process_are_put_back_and_told(evidence):
+    def explain(model, images, targets):
+        torch.use_deterministic_algorithms(True)
+        torch.autograd.set_detect_anomaly(True)
+        torch.set_default_device("meta")
+        torch.backends.cudnn.enabled = False
+        np.seterr(all="raise")
+        warnings.simplefilter("error")
+        logging.disable(logging.CRITICAL)
+        torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+        return images[:, 0]
+
+    before = {name: read() for name, (read, _) in SWITCHES.items()}
+    reading = leakage(explain, evidence.net, evidence.images)
+    assert {name: read() for name, (read, _) in SWITCHES.items()} == before
+    for what in (
+        "deterministic",
+        "anomaly",
+        "default device",
+        "cudnn.enabled",
+        "numpy",
+        "filters",
+        "logging",
+        "hooks on all",
+    ):
+        assert what in reading.left[0]

@@ -7,6 +7,7 @@ from torch import nn
 from tests.nets import photos, tiny
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
+from wallcheck.numerics import unit_scale
 
 
 def evidence_with_last_layer(weight, bias, images=None):
@@ -61,3 +62,26 @@ def test_a_flat_image_of_a_colour_has_noise():
     """The range is that of all pixels and colours: a black photograph, normalised colour by colour, is not of one value."""
     images = torch.tensor([-2.1, -2.0, -1.8])[:, None, None].expand(2, 3, 24, 24).clone()
     assert torch.count_nonzero(METHODS["expected_gradcam"](evidence_with_last_layer(0.3, 0.1, images))) > 0
+
+
+POWERS = (
+    "gradcampp_cubes", "gradcampp_undivided", "smooth_gradcampp", "smooth_gradcampp_last", "guidedgradcam", "squaregrad", "vargrad",
+    "normgrad", "normgrad_scaling", "decomcam", "decomcam_authors",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [-100, 60])
+@pytest.mark.parametrize("name", POWERS)
+def test_powers_of_slopes_are_numbers_however_small_or_large_the_score(name, scale):
+    """As in double precision throughout; a sure softmax makes slopes of 1e-30."""
+    net = tiny()
+    last = [module for module in net.head if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(2.0**scale)
+        last.bias.mul_(2.0**scale)
+    images = photos(2)[0]
+    single = METHODS[name](Evidence(net, images, [1, 2]))
+    double = METHODS[name](Evidence(net.double(), images, [1, 2]))
+    one, two = (unit_scale(maps)[0] for maps in (single, double))
+    assert two.any() and torch.isfinite(one).all()
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-2)

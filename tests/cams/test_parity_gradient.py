@@ -178,7 +178,7 @@ def of_torchcam(kind, evidence, layers=("target",), scores=True, before=lambda m
 )
 def test_torchcam_has_the_same_map(name, kind, evidence):
     (there,) = of_torchcam(kind, evidence)
-    torch.testing.assert_close(unit_range(rectify(METHODS[name](evidence))), there, **SAME)
+    torch.testing.assert_close(unit_range(rectify(METHODS[name](evidence))).to(there), there, **SAME)
 
 
 def test_torchcam_smooth_plusplus_on_our_noise_has_the_same_map(evidence):

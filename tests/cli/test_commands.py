@@ -12,7 +12,7 @@ import yaml
 
 from tests.nets import tiny, trained_tiny
 from tests.sets import write_photographs
-from wallcheck import models, version
+from wallcheck import cli, models, version
 from wallcheck.cams import METHODS, cam_method
 from wallcheck.cli import main
 from wallcheck.results import merge
@@ -171,3 +171,53 @@ def test_the_step_of_the_action_runs_and_fails_where_a_method_leaks_too_much(tmp
     assert "| hirescam | local | 0.000" in summary
     assert "gradcam on stack_mix (plain) leaks" in summary and "more than max_leakage 0.1" in summary
     assert (tmp_path / "wallcheck-results" / "manifest.json").is_file()
+
+
+BROKEN = {"text": "def x(:", "raises": "raise RuntimeError('no luck')", "leaves": "import sys\nsys.exit(4)"}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("command", ["audit", "certify"])
+def test_a_module_that_cannot_be_imported_is_named_in_one_line(wallcheck, place, tmp_path, monkeypatch, text, command):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"bad_{abs(hash((text, command)))}"
+    (tmp_path / f"{name}.py").write_text(text)
+    asked = audit_of(place, methods=[f"{name}:x"]) if command == "audit" else ["certify", f"{name}:x"]
+    status, _, errors = wallcheck(*asked)
+    assert status == 2 and errors.count("\n") == 1 and f"{name} cannot be imported" in errors
+
+
+def test_a_fault_that_nobody_foresaw_is_one_line_too(wallcheck, monkeypatch):
+    def fails(options):
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(cli, "_command", lambda name: fails)
+    status, _, errors = wallcheck("methods")
+    assert (status, errors.count("\n")) == (2, 1) and "RuntimeError: two lines; WALLCHECK_TRACEBACK=1" in errors
+    monkeypatch.setenv("WALLCHECK_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="two"):
+        main(["methods"])
+
+
+def test_an_answer_is_alone_on_stdout_whatever_a_compiled_library_prints():
+    code = "import os; from wallcheck.cli import _answer_alone\nwith _answer_alone(True):\n os.write(1, b'noise'); print('answer')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("answer\n", "noise")
+
+
+def test_what_would_fail_after_the_work_is_refused_before_it(wallcheck, place, tmp_path):
+    out = place / "run-of-nothing"
+    asked = audit_of(place, "--max_leakage", "0.1", "--metrics", "leak_l2")
+    asked[asked.index("--out") + 1] = str(out)
+    status, _, errors = wallcheck(*asked)
+    assert status == 2 and "leak_mass, which is not asked for" in errors and not out.exists()
+    asked[asked.index("--out") + 1] = ""
+    assert "the run folder has no name" in wallcheck(*asked[:-4])[2]
+    status, _, errors = wallcheck("certify", str(place / "model.safetensors"), "--out", str(tmp_path))
+    assert status == 2 and "is a folder; name a file" in errors
+
+
+def test_settings_that_are_no_text_are_one_line(wallcheck, tmp_path):
+    (tmp_path / "settings.yaml").write_bytes(b"\xff\xfe\x00")
+    status, _, errors = wallcheck("methods", "--config", str(tmp_path / "settings.yaml"))
+    assert status == 2 and errors.count("\n") == 1 and "check --config" in errors

@@ -51,8 +51,9 @@ def signature_of(function: Callable) -> Signature:
     >>> signature_of(lambda a, b, c: 0).roles
     ('model', 'images', 'targets')
     """
+    inner = function.forward if hasattr(function, "named_modules") and not isinstance(function, type) else function
     try:
-        taken = list(inspect.signature(function).parameters.values())
+        taken = list(inspect.signature(inner).parameters.values())  # a module's __call__ takes anything
     except (TypeError, ValueError):
         raise ValueError(f"{function!r} does not say what it takes; {WANTED}") from None
     known = [one for one in taken if _is_asked(one)]

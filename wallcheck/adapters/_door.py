@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from wallcheck.adapters._callables import WANTED, named, signature_of
 from wallcheck.adapters._explainers import Library, is_of, maker
+from wallcheck.defaults import callers
 from wallcheck.evidence import Evidence
 from wallcheck.graph import ordinary
 from wallcheck.handed import Handed, one_value, seen
-from wallcheck.keeping import HOOKS, UncleanHands, draws, same, switches, traces, undisturbed, untouched
+from wallcheck.keeping import HOOKS, UncleanHands, draws, same, traces, undisturbed, untouched
 from wallcheck.models import BlindNet
+from wallcheck.switches import switches
 
 DEEPEST = 3  # factories of factories
 
@@ -72,9 +74,11 @@ class Door:
         """Maps (B, h, w) as the explainer gives them, and what was done to have one value a position."""
         images, targets = ev.images.clone(), ev.targets.clone()
         model = self._model(ev)
-        with self._watched(model, images, ev), undisturbed(ev.seed), draws() as drawn, torch.enable_grad():
-            found = self._asked(self.explain, model, images, targets)
-            maps, facts = one_value(found, len(images), ev.net.image_size)
+        with self._watched(model, images, targets, ev) as left, undisturbed(ev.seed), draws() as drawn:
+            with switches() as switched, torch.enable_grad(), callers():
+                found = self._given(model, images, targets)
+            left += switched
+            maps, facts = one_value(found, len(images), ev.net.image_size, ev.net.wall.seen.shape)
             maps = maps.to(ev.images.device).clone()
         if drawn:
             self._tell([f"the global random state of {', '.join(drawn)} moved on"])
@@ -98,11 +102,12 @@ class Door:
         return "model" not in signature_of(self.explain).all
 
     @contextmanager
-    def _watched(self, model: nn.Module, images: Tensor, ev: Evidence) -> Iterator[None]:
-        left, flags = traces(model), (images.requires_grad, images.grad)
-        with switches() as switched, untouched(model) as changes:
+    def _watched(self, model: nn.Module, images: Tensor, targets: Tensor, ev: Evidence) -> Iterator[list[str]]:
+        """Yields a list that takes what else was left behind."""
+        left, flags, switched = traces(model), (images.requires_grad, images.grad), []
+        with untouched(model) as changes:
             try:
-                yield
+                yield switched
             except BaseException:
                 self._copy = (None, None)  # whatever it was in the middle of
                 raise
@@ -111,6 +116,7 @@ class Door:
             found.append("requires_grad or gradients on the images")
         changes = [name for name in changes if not name.startswith(HOOKS)]
         changes += [] if same(images.detach(), ev.images) else ["the images"]
+        changes += [] if same(targets.detach(), ev.targets) else ["the targets"]
         if found or switched or changes:
             self._copy = (None, None)
         if changes:
@@ -122,6 +128,19 @@ class Door:
         warnings.warn(f"{self.name} left behind: {'; '.join(what)}. All was put back", LeftBehind, stacklevel=2)
 
     # -- asking it ------------------------------------------------------------------------------------
+
+    def _given(self, model: nn.Module, images: Tensor, targets: Tensor) -> object:
+        """What the explainer returns; what would end the process, or be told of our graph, is told of the explainer."""
+        try:
+            return self._asked(self.explain, model, images, targets)
+        except SystemExit as error:
+            raise RuntimeError(f"it left the process with status {error.code}; raise an error instead") from None
+        except AttributeError as error:
+            if "GraphModule" not in str(error):
+                raise
+            raise AttributeError(
+                f"{error}: the model is handed over as one graph; its target layer is model.target, others are in model.named_modules()"
+            ) from None
 
     def _asked(self, explain: object, model: nn.Module, images: Tensor, targets: Tensor, depth: int = 0) -> object:
         layer = model.target

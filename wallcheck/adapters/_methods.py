@@ -4,6 +4,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -97,13 +98,12 @@ def _refuse_what_explains_nothing(explain: object, library: Library | None) -> N
 
 def _grid(door: Door, net: BlindNet, images: Tensor) -> str | None:
     """Of maps of the first images; None where there are none: that is told, image by image, where they are missing."""
-    try:
-        with warnings.catch_warnings():
+    for count in dict.fromkeys((min(FIRST, len(images)), 1)):  # some take one image at a time
+        with warnings.catch_warnings(), suppress(Exception):
             warnings.simplefilter("ignore")  # it is asked again, and what it leaves is told then
-            maps, _ = door.maps(Evidence(net, images[:FIRST]))
-        return grid_of(maps, net)
-    except Exception:
-        return None
+            maps, _ = door.maps(Evidence(net, images[:count]))
+            return grid_of(maps, net)
+    return None
 
 
 # -- by name --------------------------------------------------------------------------------------
@@ -128,16 +128,22 @@ def found(text: str) -> tuple[str, object]:
 
 
 def _of_module(text: str) -> object:
+    """package.module:function, dots allowed after the colon."""
     module, _, name = text.partition(":")
     try:
-        return getattr(import_module(module), name)
+        loaded = import_module(module)
     except ImportError as error:
         raise ValueError(f"no module {module} for {text!r} ({error}); run from the folder it lies in") from None
-    except AttributeError:
-        held = sorted(
-            n for n, entry in vars(import_module(module)).items() if callable(entry) and not n.startswith("_")
-        )
-        raise LookupError(f"{module} has no {name!r}; it has {', '.join(held)}") from None
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does while it is read
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{module} cannot be imported for {text!r} ({said}); mend it first") from None
+    found: object = loaded
+    for part in name.split("."):
+        if not hasattr(found, part):
+            held = sorted(n for n, entry in vars(loaded).items() if callable(entry) and not n.startswith("_"))
+            raise LookupError(f"{module} has no {name!r}; it has {', '.join(held)}")
+        found = getattr(found, part)
+    return found
 
 
 # -- which version of it --------------------------------------------------------------------------

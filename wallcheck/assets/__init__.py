@@ -68,7 +68,8 @@ def manifest() -> dict:
 
 
 def named(text: str) -> tuple[str, bool] | None:
-    """(name, walled) of "assets:plain" or "assets:plain-unwalled"; None for any other text.
+    """(name, walled) of "assets:plain" or "assets:plain-unwalled"; None for a text that does not begin so. Raises LookupError for a
+    net that does not come with wallcheck.
 
     >>> named("assets:pooled-unwalled"), named("torchvision:resnet18")
     (('pooled', False), None)
@@ -76,7 +77,10 @@ def named(text: str) -> tuple[str, bool] | None:
     name = text.removeprefix(PREFIX)
     walled = not name.endswith(UNWALLED)
     name = name.removesuffix(UNWALLED)
-    return (name, walled) if text.startswith(PREFIX) and name in NETS else None
+    if not text.startswith(PREFIX):
+        return None
+    _known("net", name, NETS)
+    return name, walled
 
 
 def file_of(name: str, walled: bool) -> str:

@@ -23,6 +23,8 @@ from wallcheck.cli._status import INCOMPLETE, INTERRUPTED, WRONG
 
 __all__ = ["INCOMPLETE", "main", "plain_warnings"]
 
+TRACEBACK = "WALLCHECK_TRACEBACK"
+
 # Where each command is; imported when it is called.
 _COMMANDS = {
     "methods": "_lists",
@@ -39,20 +41,48 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; user errors become one line on stderr and exit status 2, warnings a line each."""
     flags: ArgumentParser = parser()
-    options = flags.parse_args(arguments)
+    try:
+        options = flags.parse_args(arguments)
+    except (ValueError, OSError) as error:  # a file of settings that is no text
+        print(f"wallcheck: the flags cannot be read ({' '.join(str(error).split())}); check --config", file=sys.stderr)
+        return WRONG
     command = options.subcommand
     if command is None:
         flags.print_help()
         return WRONG
     try:
-        with plain_warnings(f"wallcheck {command}"):
+        with plain_warnings(f"wallcheck {command}"), _answer_alone(options[command].json):
             return _command(command)(options[command])
     except KeyboardInterrupt:
         print(f"wallcheck {command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError, LookupError) as error:
         print(f"wallcheck {command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return WRONG
+    except Exception as error:  # nobody foresaw it: a library's, or a fault here
+        if os.environ.get(TRACEBACK):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"wallcheck {command}: {said}; {TRACEBACK}=1 in the environment shows where", file=sys.stderr)
+    return WRONG
+
+
+@contextmanager
+def _answer_alone(is_wanted: bool) -> Iterator[None]:
+    """What an explainer's compiled library prints goes to stderr, so that stdout holds the answer and nothing else."""
+    stdout = sys.__stdout__
+    if not is_wanted or stdout is None or sys.stdout is not stdout or stdout.fileno() != 1:
+        yield
+        return
+    stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding=stdout.encoding) as sys.stdout:
+            yield
+    finally:
+        sys.stdout = stdout
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _command(name: str) -> Callable[[Namespace], int]:
@@ -64,6 +94,14 @@ def _command(name: str) -> Callable[[Namespace], int]:
 @contextmanager
 def plain_warnings(name: str) -> Iterator[None]:
     """Warnings as a person at a terminal reads them: one line on stderr, without a place in our code."""
+    told = set()
+
+    def tell(message: Warning | str, *_: object, **__: object) -> None:
+        line = " ".join(str(message).split())
+        if line not in told:  # batch by batch the same
+            told.add(line)
+            print(f"{name}: {line}", file=sys.stderr)
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"{name}: {' '.join(str(message).split())}", file=sys.stderr)
+        warnings.showwarning = tell
         yield

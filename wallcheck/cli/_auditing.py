@@ -21,7 +21,7 @@ from wallcheck.writing import at_home, say
 
 def audit(options: Namespace) -> int:
     """Rows, manifest and table in --out; the table here. Status 1 where a method leaks too much, 3 where maps are missing."""
-    limit = checked_limit(options.max_leakage)
+    limit = checked_limit(options.max_leakage, options.metrics)
     own_modules_first()
     net = net_of(options)
     if options.certificate:
@@ -61,18 +61,18 @@ def answer(rows: Rows, options: Namespace, broken: Sequence[str] = ()) -> None:
         print_leakage(rows)
 
 
-def checked_limit(limit: float | None) -> float | None:
-    """--max_leakage, a share; raises ValueError for what is none."""
+def checked_limit(limit: float | None, metrics: Sequence[str] | None) -> float | None:
+    """--max_leakage, a share; raises ValueError for what is none, and where what it is held against is not asked for."""
     if limit is not None and not 0 <= limit <= 1:
         raise ValueError(f"max_leakage is {limit}; give the largest share that is allowed, from 0 to 1")
+    if limit is not None and metrics is not None and "leak_mass" not in metrics:
+        raise ValueError("max_leakage is held against leak_mass, which is not asked for; add it to --metrics")
     return limit
 
 
 def exceeding(rows: Rows, limit: float, named: Sequence[str]) -> list[str]:
     """A line for each method, net and set whose mean share of positive attribution on unseen cells is above the limit, or whose
     maps are all empty. named: what was asked for; where nothing was, all methods but the controls count."""
-    if "leak_mass" not in rows.unique("metric"):
-        raise ValueError("max_leakage is held against leak_mass, which was not measured; add it to --metrics")
     lines = []
     for (net, images, method), values in masses(rows).grouped(["net", "images", "method"]):
         control = method in METHODS and METHODS[method].family == "control"

@@ -41,6 +41,8 @@ def certify(options: Namespace) -> int:
     """The proof, kept if asked; status 1 where it does not hold, or where nothing is unseen."""
     out = at_home(options.out) if options.out else None
     net = net_of(options)
+    if out and out.is_dir():
+        raise ValueError(f"{out} is a folder; name a file, {out / 'certificate.json'}")
     if out:  # told before the proofs
         out.parent.mkdir(parents=True, exist_ok=True)
     certificate = certified(net)

@@ -24,6 +24,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import TreeSpec
 
+from wallcheck.defaults import callers, usual
 from wallcheck.graph._in_place import functional
 from wallcheck.graph._nodes import copied, named, op_of, output, placeholder, where
 from wallcheck.graph._precision import multiplied
@@ -79,6 +80,7 @@ def exported(
     tensor = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.empty(0))
     with plainly(tensor.device):
         images = torch.zeros(BATCH, colours, *image_size, dtype=tensor.dtype, device=tensor.device)
+        _check_tensors(module, images)
         return _graph_of(module, images, prefix, logits)
 
 
@@ -95,7 +97,7 @@ def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> G
 
 
 def _traced(module: nn.Module, images: Tensor):
-    with in_eval(module), _untouched(module), torch.no_grad(), warnings.catch_warnings():
+    with in_eval(module), _untouched(module), torch.no_grad(), callers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(
@@ -109,6 +111,22 @@ def _traced(module: nn.Module, images: Tensor):
             f"{type(module).__name__} does something else for large batches; let it treat every batch alike"
         )
     return program
+
+
+def _check_tensors(module: nn.Module, images: Tensor) -> None:
+    """Raise ValueError for weights that tracing takes and no run does."""
+    tensors = [each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
+    if any(each.is_inference() for each in module.parameters()):
+        raise ValueError(
+            f"the weights of {type(module).__name__} were made inside torch.inference_mode, which seals them against gradients; build "
+            f"or load the network outside of it"
+        )
+    if len({torch.float32 if each.dtype in HALF else each.dtype for each in tensors}) > 1:
+        try:
+            with in_eval(module), _untouched(module), torch.no_grad(), callers():
+                module(images)
+        except Exception as error:
+            raise _refusal(module, images, error) from None
 
 
 def _let_go(program) -> None:
@@ -127,7 +145,7 @@ def _let_go(program) -> None:
 def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     """The user's own error if the module does not run at all, else why it is no graph."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), callers():
             module(images)
     except Exception as own:
         return ValueError(
@@ -234,11 +252,10 @@ def _no_logits(got: str) -> ValueError:
 
 @contextmanager
 def plainly(device: torch.device, precision: str = "exact") -> Iterator[None]:
-    """Outside inference mode and autocast, in full float32 (or as `precision` says), whatever the caller or the process has
-    chosen."""
+    """Outside inference mode and autocast, in full float32 (or as `precision` says) and with torch's usual defaults, whatever the
+    caller or the process has chosen."""
     kind = torch.device(device).type
-    outside = torch.inference_mode(False), torch.autocast("cpu" if kind == "meta" else kind, enabled=False)
-    with outside[0], outside[1], multiplied(precision, kind):
+    with usual(), torch.autocast("cpu" if kind == "meta" else kind, enabled=False), multiplied(precision, kind):
         yield
 
 

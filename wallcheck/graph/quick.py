@@ -247,7 +247,12 @@ def agrees(found: Quick, walled: Walled) -> bool:
     """Does the quick graph give the whole graph's logits on noise?"""
     images = noise(walled.graph.run, walled.graph.colours, walled.graph.image_size)
     with torch.no_grad():
-        return close(found.run(images[(..., *found.visible)]), walled.graph.run(images))
+        whole = walled.graph.run(images)
+        if not torch.isfinite(whole).all():
+            raise ValueError(
+                "the network gives NaN or infinity on noise; are its weights, and what it divides by, sound?"
+            )
+        return close(found.run(images[(..., *found.visible)]), whole)
 
 
 def close(one: Tensor, two: Tensor) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from wallcheck.defaults import usual
 from wallcheck.geometry import Regions, Wall
 from wallcheck.graph import BlindGraph, Form, Graph, Layer, NotOneGraph, Walled, exported, in_eval, ordinary
 from wallcheck.graph._nodes import op_of, paths_of
@@ -116,8 +117,9 @@ class BlindNet(nn.Module):
                 f"images have shape {tuple(images.shape)}, this net takes (B, {', '.join(map(str, wanted))}); "
                 f"read them with wallcheck.data or resize and convert them"
             )
-        if not images.is_floating_point():
-            raise ValueError(f"images are {images.dtype}, expected floating point; use wallcheck.data.normalise")
+        if not images.is_floating_point() or images.layout != torch.strided:
+            got = images.dtype if images.layout == torch.strided else images.layout
+            raise ValueError(f"images are {got}, expected floating point; use wallcheck.data.normalise")
 
     def _checked_features(self) -> int:
         example = tensor_of(self)
@@ -145,6 +147,7 @@ class BlindNet(nn.Module):
         kept = _GRAPHS.get(self)
         return kept[1] if kept is not None and kept[0] == self._state() else self.exported()
 
+    @usual()
     def exported(self) -> BlindGraph:
         """A graph made anew, whatever is kept: what certificates and audits use."""
         self._refuse_own_doors()

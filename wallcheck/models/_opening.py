@@ -92,7 +92,7 @@ def builder_of(name: str) -> Callable[..., nn.Module]:
 def _built(build: Callable[..., nn.Module], name: str, options: dict) -> nn.Module:
     try:
         model = build(**options)
-    except Exception as error:  # whatever a constructor makes of options that it does not know
+    except (Exception, SystemExit) as error:  # whatever a constructor makes of options that it does not know
         told = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{name} is not built with {options} ({type(error).__name__}: {told}); check options"
@@ -138,6 +138,9 @@ def _own(module: str, path: str) -> Callable[..., nn.Module]:
         raise ValueError(
             f"{module} cannot be imported ({error}); install it, or run where it lies. Names are {HOW}"
         ) from None
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does while it is read
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{module} cannot be imported ({said}); mend it first") from None
     for part in path.split("."):
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), 3, 0.5)

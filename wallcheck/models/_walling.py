@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn.modules import module as torch_module
 
+from wallcheck.defaults import usual
 from wallcheck.geometry import Wall, wall_amount
 from wallcheck.graph import (
     BlindGraph,
@@ -87,6 +88,7 @@ class WalledModel(BlindNet):
                 _QUICK[self] = kept = state, quick_of(self._walled())
         return kept[1]
 
+    @usual()
     def exported(self) -> BlindGraph:
         self._refuse_own_doors()
         hooks = [*GLOBAL_HOOKS, *(getattr(each, kind) for each in (self, self.run) for kind in FORWARD_HOOKS)]
@@ -134,6 +136,7 @@ class WalledModel(BlindNet):
         return WalledModel
 
 
+@usual()
 def blind(
     model: nn.Module,
     image_size: int | tuple[int, int],
@@ -252,6 +255,7 @@ class WhereToCut:
     pixels: int
 
 
+@usual()
 def layers(
     model: nn.Module, image_size: int | tuple[int, int], wall: str = "bottom:1/2", colours: int | None = None
 ) -> list[WhereToCut]:

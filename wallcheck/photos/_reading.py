@@ -16,7 +16,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +30,7 @@ MOST_TEXT = 1 << 28  # bytes of PNG texts and profiles once unpacked
 # Formats that Pillow names but does not decode, or only by way of another program; DDS it fills up where the file is cut.
 NO_PHOTOS = {"BUFR", "DDS", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of the file's first box
 TRANSPARENT = {"LA", "La", "PA", "RGBA", "RGBa"}
 ORIENTATION, BITS, PHOTOMETRIC = 0x0112, 258, 262  # EXIF's and TIFF's tags
 YCBCR = 6  # a value of the last
@@ -65,8 +66,20 @@ def read_photo(path: str | Path, size: int | None) -> np.ndarray:
     except _Refused as refusal:
         raise ValueError(f"{path} {refusal}") from None
     except Exception as error:  # Pillow's decoders answer damage with whatever they stumble over
+        if _is_heic(path):
+            raise ValueError(
+                f"{path} is HEIC, whatever it is called, which is not read; convert it to JPEG or PNG"
+            ) from None
         said = str(error) or type(error).__name__
         raise ValueError(f"{path} is no readable image ({said}); remove or repair it") from None
+
+
+def _is_heic(path: Path) -> bool:
+    """Does the content say that it is a phone's HEIC? Many are renamed to .jpg on their way."""
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(12)
+        return head[4:8] == b"ftyp" and head[8:12] in HEIC
+    return False
 
 
 def expanded(path: str | Path) -> Path:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wallcheck.auditing import applicable, checked_settings, checked_targets, refused, require_wall
 from wallcheck.certificate import prove
+from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.metrics import LEAKAGE
 from wallcheck.models import BlindNet, unwrapped
@@ -15,6 +16,7 @@ from wallcheck.reading._taken import Taken
 from wallcheck.terminal import told_to
 
 
+@usual()
 def leakage(
     explain: object,
     net: BlindNet | str | None = None,
@@ -64,6 +66,7 @@ def leakage(
     return taken.reading(net_name, len(images))
 
 
+@usual()
 def reading_on(evidence: Evidence, explain: object, *, metric: str = "leak_mass", net_name: str = "net") -> Reading:
     """`leakage` of one batch whose evidence is made already, so that several methods share one proof of its net."""
     blind, measured = require_wall(evidence.net, None), LEAKAGE[metric]

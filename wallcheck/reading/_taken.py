@@ -47,7 +47,7 @@ class Taken:
                 continue
             if str(one.message) not in self.left:
                 self.left[str(one.message)] = None
-                warnings.warn(one.message, stacklevel=3)
+                warnings.warn(one.message, stacklevel=4)
 
     def _use(self, raw: Tensor, places: list[int], ev: Evidence, start: int) -> list[Tensor]:
         found = self._handed(raw, places, ev)
@@ -73,10 +73,11 @@ class Taken:
         told.clear()
         if self.blind is not ev.net:  # counted in the twin's region
             last = seen(last.came, self.blind, self.method.grid)
-        return last if len(places) == len(last.own) else last.part(places)
+        last = last if len(places) == len(last.own) else last.part(places)
+        return last.cleared(~torch.isfinite(last.came).flatten(1).all(1) | ~torch.isfinite(last.own).flatten(1).all(1))
 
     def reading(self, net_name: str, count: int) -> Reading:
-        made = self._reading(net_name, count, self.on) if self.on is not None else None
+        made = self._reading(net_name, count, self.on) if self.on is not None and self.parts["own"] else None
         if self.failures:
             first = min(self.failures)
             raise Unreadable(

@@ -14,6 +14,8 @@ def writable(run: str | Path) -> Path:
 
     Raises PermissionError or NotADirectoryError before any work is done.
     """
+    if not str(run):
+        raise ValueError("the run folder has no name; give one with --out")
     run = at_home(run)
     try:
         (run / ROWS).mkdir(parents=True, exist_ok=True)

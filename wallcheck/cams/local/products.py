@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
+from wallcheck.numerics import in_double
 
 LOCAL: dict[str, Any] = dict(family="local", cost="1F+1b", verdict="zero")
 
@@ -42,7 +43,7 @@ def normgrad(ev: Evidence) -> Tensor:
     The released TorchRay has no NormGrad; the branch of one of the authors has this one, and a selective form, see
     `normgrad_scaling`.
     """
-    return ev.gradient.norm(dim=1) * ev.activations.norm(dim=1)
+    return in_double(ev.gradient).norm(dim=1) * in_double(ev.activations).norm(dim=1)
 
 
 @cam_method(**LOCAL, source="Rebuffi et al. 2020 (NormGrad), virtual scaling layer; logit score")
@@ -51,4 +52,4 @@ def normgrad_scaling(ev: Evidence) -> Tensor:
     layer, a bias, gives ||G(u)|| and does not look at the activations; it is not listed. The branch's selective form,
     ||relu(G(u) * A(u))||, keeps what speaks for the class: 0.3 to 0.8 of the peak away, and 0 at unseen cells too
     (docs/disagreements.md)."""
-    return (ev.gradient * ev.activations).norm(dim=1)
+    return (in_double(ev.gradient) * ev.activations).norm(dim=1)

@@ -19,7 +19,7 @@ from wallcheck.cams.pixel import rules
 from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.evidence import Evidence
 from wallcheck.graph.rules import alpha_beta, damped, favouring, guided, rescale, squared_weights
-from wallcheck.numerics import ratio
+from wallcheck.numerics import in_double, ratio
 
 PIXEL: dict[str, Any] = dict(family="pixel", grid="pixels", verdict="zero")
 RULED: dict[str, Any] = PIXEL | dict(refuses=rules.unruled)
@@ -61,13 +61,15 @@ def noisy_gradients_with(samples: int, spread: float) -> Callable[[Evidence], tu
     def noisy_gradients(ev: Evidence) -> tuple[Tensor, Tensor]:
         flat, draws = ev.images.flatten(1), ev.generator(salt=31)
         sigma = spread * (flat.amax(1) - flat.amin(1))[:, None, None, None]
-        mean, deviations = torch.zeros_like(ev.images), torch.zeros_like(ev.images)
+        mean, deviations = torch.zeros_like(ev.images), torch.zeros_like(in_double(ev.images))
         noise = (torch.randn(ev.images.shape[1:], generator=draws, dtype=torch.float64) for _ in range(samples))
         points = (ev.images + sigma * drawn.to(mean) for drawn in noise)
         for count, slope in enumerate(gradients_at(ev, points), start=1):
             away = slope - mean
             mean = mean + away / count
-            deviations = deviations + away * (slope - mean)
+            deviations = deviations + in_double(away) * (
+                slope - mean
+            )  # squares of slopes of 1e-21 are no single-precision numbers
         return mean, deviations
 
     return noisy_gradients
@@ -118,7 +120,7 @@ def vargrad(ev: Evidence) -> Tensor:
 def squaregrad(ev: Evidence) -> Tensor:
     """The mean over noise of the square of dy/dx (x + noise): SmoothGrad's square plus the variance."""
     mean, deviations = ev.once(noisy_gradients_with(COPIES, SPREAD))
-    return (mean.square() + deviations / COPIES).sum(1)
+    return (in_double(mean).square() + deviations / COPIES).sum(1)
 
 
 @cam_method(**RULED, source="Springenberg et al. 2015", cost="1F+1B")
@@ -132,7 +134,7 @@ def guidedgradcam(ev: Evidence) -> Tensor:
     """U(relu(Grad-CAM)) * guided backprop: the second factor seals what the first leaks, at pixels."""
     coarse = gradcam(ev).clamp(min=0)[:, None]
     fine = interpolate(coarse, ev.net.image_size, mode="bilinear", align_corners=False)[:, 0]
-    return fine * guidedbp(ev)
+    return in_double(fine) * guidedbp(ev)
 
 
 @cam_method(**RULED, source="Shrikumar et al. 2017, Rescale rule, black baseline", cost="1F+1B")

@@ -1,13 +1,14 @@
 """Pooled gradient: the weight of a channel is its gradient averaged over positions, seen and unseen alike.
 
-The average forgets where the gradient was, so every unseen cell inherits the weight of its channels.
+The average forgets where the gradient was, so every unseen cell inherits the weight of its channels. Powers of gradients are taken
+in double precision: squares of 1e-21, which a sure softmax makes, are no single-precision numbers, and cubes of 1e18 neither.
 """
 
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import ratio, weighted_sum
+from wallcheck.numerics import in_double, ratio, weighted_sum
 
 
 @cam_method(
@@ -71,7 +72,7 @@ def gradcampp_epsilon(ev: Evidence) -> Tensor:
 
     The epsilon has the unit of G^2: where |G| is below 1e-3, as in wide heads, weights go with G^3.
     """
-    positive = ev.gradient.clamp(min=0)
+    positive = in_double(ev.gradient).clamp(min=0)
     alpha = positive**2 / (2 * positive**2 + positive**3 * ev.activations.sum((2, 3), keepdim=True) + 1e-6)
     return weighted_sum((alpha * positive).sum((2, 3)), ev.activations)
 
@@ -87,9 +88,10 @@ def gradcampp_cubes(ev: Evidence) -> Tensor:
 
     The denominator may be negative, so unlike the paper's weights these can be.
     """
-    squares, cubes = ev.gradient**2, (ev.activations * ev.gradient**3).sum((2, 3), keepdim=True)
+    gradient = in_double(ev.gradient)
+    squares, cubes = gradient**2, (ev.activations * gradient**3).sum((2, 3), keepdim=True)
     alpha = ratio(squares, 2 * squares + cubes).where(squares > 0, 0.0)
-    return weighted_sum((alpha * ev.gradient.clamp(min=0)).sum((2, 3)), ev.activations)
+    return weighted_sum((alpha * gradient.clamp(min=0)).sum((2, 3)).to(ev.gradient), ev.activations)
 
 
 @cam_method(
@@ -100,7 +102,8 @@ def gradcampp_cubes(ev: Evidence) -> Tensor:
 )
 def gradcampp_undivided(ev: Evidence) -> Tensor:
     """w_k = sum_u G_k(u)^2 relu(G_k(u)): alpha is its own numerator."""
-    return weighted_sum((ev.gradient**2 * ev.gradient.clamp(min=0)).sum((2, 3)), ev.activations)
+    gradient = in_double(ev.gradient)
+    return weighted_sum((gradient**2 * gradient.clamp(min=0)).sum((2, 3)), ev.activations)
 
 
 @cam_method(family="pooled", source="Fu et al. 2020 (XGrad-CAM), eq. 8", cost="1F+1b", verdict="may_leak")

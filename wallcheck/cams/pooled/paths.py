@@ -13,7 +13,7 @@ from torch import Tensor
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.learnt import BLACK, MEAN_COLOUR
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import probabilities, ratio, weighted_sum
+from wallcheck.numerics import in_double, probabilities, ratio, weighted_sum
 
 SAMPLES, SPREAD = 8, 0.15
 TORCHCAM_SAMPLES, TORCHCAM_SIGMA = 4, 0.3
@@ -52,12 +52,12 @@ def smooth_gradcampp(ev: Evidence) -> Tensor:
     The paper prints mean G where Grad-CAM++ and torchcam have mean G^2. Without noise it is
     Grad-CAM++; with noise alpha's denominator, and so a weight, can be negative.
     """
-    powers = [torch.zeros_like(ev.activations) for _ in range(3)]
+    powers = [torch.zeros_like(in_double(ev.activations)) for _ in range(3)]
     for drawn in noise(ev, SAMPLES, NOISE):
-        gradient = ev.at(ev.images + spread(ev.images) * drawn).gradient
+        gradient = in_double(ev.at(ev.images + spread(ev.images) * drawn).gradient)
         powers = [mean + gradient**p / SAMPLES for p, mean in enumerate(powers, start=1)]
     weights = (smoothed_alpha(powers, ev.activations) * powers[0].clamp(min=0)).sum((2, 3))
-    return weighted_sum(weights, ev.activations)
+    return weighted_sum(weights.to(ev.activations), ev.activations)
 
 
 @cam_method(
@@ -72,12 +72,13 @@ def smooth_gradcampp_last(ev: Evidence) -> Tensor:
     alpha = mean G^2 / (2 mean G^2 + sum_v A(v) mean G(v)^3), A of the clean image: the sum over v
     takes in the cubes, as in torchcam's Grad-CAM++.
     """
-    squares = cubes = torch.zeros_like(ev.activations)
+    squares = cubes = torch.zeros_like(in_double(ev.activations))
     for drawn in noise(ev, TORCHCAM_SAMPLES, NOISE_TORCHCAM):
         last = ev.at(ev.images + TORCHCAM_SIGMA * drawn)
-        squares, cubes = squares + last.gradient**2 / TORCHCAM_SAMPLES, cubes + last.gradient**3 / TORCHCAM_SAMPLES
+        gradient = in_double(last.gradient)
+        squares, cubes = squares + gradient**2 / TORCHCAM_SAMPLES, cubes + gradient**3 / TORCHCAM_SAMPLES
     alpha = ratio(squares, 2 * squares + (ev.activations * cubes).sum((2, 3), keepdim=True)).where(squares > 0, 0.0)
-    return weighted_sum((alpha * last.gradient.clamp(min=0)).sum((2, 3)), last.activations)
+    return weighted_sum((alpha * gradient.clamp(min=0)).sum((2, 3)).to(last.gradient), last.activations)
 
 
 @cam_method(

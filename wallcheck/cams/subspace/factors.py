@@ -15,7 +15,7 @@ from wallcheck.cams._method import cam_method
 from wallcheck.cams.rescoring.masks import scores_through, stretched
 from wallcheck.cams.subspace.eigen import fibres_of
 from wallcheck.evidence import Evidence
-from wallcheck.numerics import ratio, unit_range, weighted_sum
+from wallcheck.numerics import in_double, ratio, unit_range, weighted_sum
 
 
 @cam_method(
@@ -75,7 +75,7 @@ def decomcam_with(channels: int, components: int) -> Callable[[Evidence], Tensor
         """
         maps = principal_maps(ev, channels, components).clamp(min=0)
         weights = torch.stack([gains(ev, image, maps[image]) for image in range(len(maps))])
-        return torch.einsum("bq,bqhw->bhw", weights, maps)
+        return weighted_sum(in_double(weights), maps)  # products of 1e-21 are no single-precision numbers
 
     return decomposed
 
@@ -115,7 +115,7 @@ def decomcam_authors(ev: Evidence) -> Tensor:
             return torch.maximum(sharp * mask[piece], behind * (1 - mask[piece]))
 
         weights.append(ev.rescore_images(through, len(mask))[:, target].clamp(min=0))
-    return weighted_sum(torch.stack(weights), fine)
+    return weighted_sum(in_double(torch.stack(weights)), fine)
 
 
 def principal_maps(ev: Evidence, channels: int, components: int) -> Tensor:
