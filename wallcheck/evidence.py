@@ -22,6 +22,7 @@ from wallcheck.graph import BlindGraph, checked_precision, plainly
 from wallcheck.graph.channels import Split
 from wallcheck.memory import BUDGET_MB, CACHE_MB, budget_of, slices
 from wallcheck.models import BlindNet, unwrapped
+from wallcheck.numerics import all_finite
 from wallcheck.traced import Traced
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Evidence:
     ):
         net = unwrapped(net)
         net.check(images)
-        if not torch.isfinite(images).all():
+        if not all_finite(images):
             raise ValueError("images hold NaN or infinity; check how they were read and normalised")
         self.net, self.graph = net, net.graph if graph is None else graph
         self.images = self._own(images)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from wallcheck.adapters import Door, LeftBehind
-from wallcheck.auditing import applicable, checked_settings, checked_targets, refused, require_wall
+from wallcheck.auditing import applicable
 from wallcheck.cams import Method
 from wallcheck.certificate import prove
+from wallcheck.checking import checked_settings, checked_targets, refused, require_wall
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import each
 from wallcheck.handed import Handed, seen
