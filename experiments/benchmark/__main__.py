@@ -65,7 +65,7 @@ class Benchmark:
         rounds: of each comparison, at most.
         seconds: of each comparison, after which no further round is begun.
         minutes: of the whole, after which no further comparison is begun; no limit if 0.
-        threads: of torch; its own choice if 0.
+        threads: of torch and of the libraries below numpy and SciPy; their own choice if 0.
         clock: wall, or processor, the time that this process is given, which others on the machine do not lengthen; a GPU has wall.
         budget_mb: memory that one chunk may take; what the device suggests if not given.
         precisions: exact, full float32 for all; fast, TF32 for all and bfloat16 in our rescoring; on a GPU both if none is given, on a
@@ -121,7 +121,7 @@ def main(options: Benchmark) -> None:
     if options.clock not in CLOCKS:
         raise ValueError(f"--clock is {options.clock!r}; give one of {', '.join(CLOCKS)}")
     if options.threads:
-        torch.set_num_threads(options.threads)
+        only_threads(options.threads)
     out.mkdir(parents=True, exist_ok=True)
     sweep(out)
     kept, sections = Kept(out), list(sections_of(options))
@@ -132,6 +132,16 @@ def main(options: Benchmark) -> None:
             if kept.shown:
                 draw(out, kept)
     Console(width=None if sys.stdout.isatty() else 140).print(Markdown((out / "benchmark.md").read_text()))
+
+
+def only_threads(count: int) -> None:
+    """So many threads in torch and in the libraries that numpy and SciPy compute with, which peers use: threads of theirs that wait
+    for each other are busy."""
+    import scipy.linalg  # noqa: F401  so that its library is there to be told
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(count)
+    threadpool_limits(limits=count)
 
 
 @contextmanager
