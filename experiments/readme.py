@@ -5,8 +5,8 @@
 
 --seeds: what several trained nets say (python -m experiments.over_seeds) is kept in docs/results/over_seeds.json, with what
 it was made by, and the tables of README.md and docs/methods.md are made of that file alone; docs/families.png shows every method on
-the first of these nets. --run: figures of a finished python -m experiments.reproduce. --benchmark: its page and figure, and the lines on
-speed of docs/results/index.md. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written by hand.
+the first of these nets. --run: figures of a finished python -m experiments.reproduce. --benchmark: its page, figure and numbers, and the lines
+on speed of docs/results/index.md. What stands between <!-- NAME --> and <!-- /NAME --> is replaced; nothing there is written by hand.
 """
 
 import json
@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from experiments import flags
-from experiments.benchmark.duels import Duel
+from experiments.benchmark.duels import FORWARD
+from experiments.benchmark.kept import Kept, Measured
 from experiments.over_seeds import EVERY, PAPER, rows_of
 from experiments.study import markdown
 from wallcheck import cams, plots
@@ -71,10 +72,9 @@ def main(options: Update) -> None:
     if options.run:
         copies += [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
     if options.benchmark:
-        found = json.loads(Path(options.benchmark, "benchmark.json").read_text())
-        lines = "\n".join(speed(one) for one in found["measured"])
+        lines = "\n".join(map(speed, Kept(options.benchmark).shown))
         pages[SPEED] = replaced((docs / SPEED).read_text(), "speed", lines)
-        copies += [Path(options.benchmark, f"benchmark.{kind}") for kind in ("md", "png")]
+        copies += [Path(options.benchmark, f"benchmark.{kind}") for kind in ("md", "png", "jsonl")]
     missing = [path for path in copies if not path.is_file()]
     if missing:  # told before anything is replaced
         raise FileNotFoundError(
@@ -222,21 +222,24 @@ def _of_truth(table: dict[str, dict]) -> str:
     )
 
 
-def speed(measured: dict) -> str:
+def speed(measured: Measured) -> str:
     """What one net's benchmark says in a line."""
-    duels = {(d["name"].split(",")[0], d["against"]): Duel(**d) for d in measured["duels"]}
-    forward = duels["cheap suite", "one forward to the target layer"]
-    (same,) = (d for (_, against), d in duels.items() if against == "pytorch-grad-cam, one after another")
-    facts = [f"{forward.name} (one forward, one head-backward) together take {forward.share} of one forward"]
-    facts.append(f"{same.name} {same.speedup} times faster than its own one after another")
+    duels, terms, facts = {(d.name.split(",")[0], d.against): d for d in measured.duels if d.ours}, measured.terms, []
+    if forward := duels.get(("cheap suite", FORWARD)):
+        facts.append(f"{forward.name} (one forward, one head-backward) together take {forward.share} of one forward")
+    facts += [
+        f"{found.name} {found.speedup} times faster than its own one after another"
+        for (_, against), found in duels.items()
+        if against == "pytorch-grad-cam, one after another"
+    ]
     for name, against in TOLD.items():
         for library in against:
-            found = duels.get((name, library))
-            if found and found.ours:
+            if found := duels.get((name, library)):
                 facts.append(f"`{name}` {found.speedup} times faster than {library}")
-    threads = f"{measured['threads']} thread{'s' * (measured['threads'] > 1)}"
-    memory = f"; memory of the suite {measured['memory']['cheap suite']:.0f} MiB" if measured["memory"] else ""
-    return f"* `{measured['net']}`, {measured['device']}, {threads}: {', '.join(facts)}{memory}."
+    threads = f"{terms.threads} thread{'s' * (terms.threads > 1)}"
+    suite = measured.memory.get("cheap suite")
+    memory = f"; memory of the suite {suite:.0f} MiB" if suite else ""
+    return f"* `{terms.net}`, {terms.device}, {threads}: {', '.join(facts) or 'nothing told yet'}{memory}."
 
 
 def replaced(text: str, name: str, content: str) -> str:

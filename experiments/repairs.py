@@ -22,9 +22,10 @@ from torch import Tensor
 from experiments import flags
 from experiments.study import arrowed, markdown
 from wallcheck import models, plots
-from wallcheck.auditing import finite, require_wall
+from wallcheck.auditing import finite
 from wallcheck.cams import METHODS, Method, called
 from wallcheck.certificate import certify, fingerprint
+from wallcheck.checking import require_wall
 from wallcheck.data import ImageSet, open_images
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed, rectify, upsample

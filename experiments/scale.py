@@ -7,16 +7,18 @@ Rows are drawn, not measured, but written, compacted and asked as an audit's are
 vgg_small has (37 of a method with a map on cells). A hundredth of the maps is empty, local methods leak nothing, shares lie anywhere. Each step
 runs in a process of its own: seconds, processor seconds and the largest memory it ever held (resource.getrusage), with what the
 libraries take once they are imported. Rows are removed when they have been asked; --keep leaves them. Leaves scale.md, .png and .json in
---docs; started again, sizes that are finished are kept.
+--docs; started again, sizes that are finished are kept. A second process on one --out is refused.
 """
 
+import fcntl
 import os
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,15 +75,30 @@ class ScaleRun:
 
 def main(options: ScaleRun) -> None:
     out, manifest = study.claimed(options)
-    measured = pd.concat(
-        [
-            study.kept(out / f"{images}.parquet", lambda images=images: steps_of(out, images, options))
-            for images in options.images
-        ],
-        ignore_index=True,
-    )
+    with alone_in(out):
+        measured = pd.concat(
+            [
+                study.kept(out / f"{images}.parquet", lambda images=images: steps_of(out, images, options))
+                for images in options.images
+            ],
+            ignore_index=True,
+        )
     figure = plots.scale(measured, LIMIT_GIB)
     study.publish(NAME, options, manifest, figure, page(measured, options), {"steps": measured})
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """No other process measures in this folder meanwhile: it would remove the rows of a size that it finds unfinished. Raises
+    RuntimeError where one does; the lock of a process that ended, however, is none."""
+    with (out / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"another process is measuring in {out}; wait until it has ended, or choose another --out"
+            ) from None
+        yield
 
 
 # -- the steps, each in a process of its own --------------------------------------------------------

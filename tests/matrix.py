@@ -7,11 +7,13 @@
     python -m tests.matrix --tests tests/test_maps.py --keep
 
 Says which combinations passed, which failed and which could not be made (no such Python, or the index does not serve such
-versions together). Exit status 1 if one failed, or if none could be made. Needs uv and nothing else; environments and logs are in --out, and
-environments of combinations that passed are removed unless --keep is given.
+versions together). Exit status 1 if one failed, or if none could be made. Needs uv and nothing else; Pythons that pyenv keeps are
+found too. Environments and logs are in --out, and environments of combinations that passed are removed unless --keep is given. After
+each combination --page holds what became of it, beside what earlier runs left there, and says which of the matrix have not run.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import combinations, product
 from pathlib import Path
 
@@ -46,6 +49,7 @@ FAST = (
     "tests/test_running.py",
     "tests/lit/test_training.py",
 )
+ALL = ("-n", "auto")
 PASSED, FAILED, NOT_MADE = "passed", "FAILED", "could not be made"
 HOW_TO_GET_UV = "test-matrix needs uv, which makes the environments; get it by: python3 -m pip install uv"
 
@@ -122,7 +126,7 @@ def try_out(combination: Combination, tests: Sequence[str], out: Path, keep: boo
 
         def done(command: Sequence[object]) -> bool:
             print("$", *command, file=log, flush=True)
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": os.pathsep.join(places_of_pythons())}
             told = subprocess.run(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log, env=environment)
             return told.returncode == 0
 
@@ -134,6 +138,54 @@ def try_out(combination: Combination, tests: Sequence[str], out: Path, keep: boo
     if not made or (passed and not keep):
         shutil.rmtree(place, ignore_errors=True)
     return Outcome(combination, status, time.perf_counter() - start, last_line(Path(log.name), status))
+
+
+def places_of_pythons() -> list[str]:
+    """Where uv looks: the path, and behind it what pyenv keeps, which is on the path only where it is chosen."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    return [os.environ.get("PATH", os.defpath), *map(str, sorted(kept.glob("*/bin")))]
+
+
+def keep(outcome: Outcome, tests: Sequence[str], page: Path) -> None:
+    """Beside what is known of other combinations, in PAGE.json, and the page made of it."""
+    beside = page.with_suffix(".json")
+    known = json.loads(beside.read_text()) if beside.is_file() else {}
+    known[named(outcome.combination)] = dict(
+        status=outcome.status,
+        seconds=round(outcome.seconds),
+        note=outcome.note,
+        tests="all" if tuple(tests) == ALL else "the selection" if tuple(tests) == FAST else " ".join(tests),
+        on=date.today().isoformat(),
+    )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    for path, text in ((beside, json.dumps(known, indent=1) + "\n"), (page, markdown(known))):
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text)
+        partial.replace(path)
+
+
+def markdown(known: dict[str, dict]) -> str:
+    """A table of all combinations of the matrix, those that have not run too, and below them of any others."""
+    whole = [named(one) for one in covering(AXES)]
+    lines = []
+    for name in [*whole, *(other for other in known if other not in whole)]:
+        one = known.get(name, dict(status="not run", tests="", on="", note=""))
+        note = one["note"].replace("|", "\\|")
+        lines.append(f"| {name} | {one['status']} | {one['tests']} | {one['on']} | {note} |")
+    ran = sum(name in known for name in whole)
+    return "\n".join(
+        [
+            "# Versions",
+            "",
+            f"Made by `make test-matrix`: {ran} of {len(whole)} combinations, in which every two versions meet once, have run. The selection "
+            "of tests is what other versions could break; `newest` is what the index served on that day.",
+            "",
+            "| combination | result | tests | on | says |",
+            "|---|---|---|---|---|",
+            *lines,
+            "",
+        ]
+    )
 
 
 def last_line(log: Path, status: str) -> str:
@@ -169,12 +221,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tests", nargs="+", default=[], help="these tests instead of the selection")
     parser.add_argument("--keep", action="store_true", help="keep the environments of those that passed")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/matrix", help="where environments and logs go")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/results/matrix.md", help="the page of what has run")
     options = parser.parse_args(arguments)
     try:
         chosen = only(covering(AXES), options.only)
     except ValueError as error:
         parser.error(str(error))
-    tests = ["-n", "auto"] if options.full else options.tests or FAST
+    tests = ALL if options.full else options.tests or FAST
     print(
         f"{len(chosen)} combinations; tests: {'all' if options.full else ' '.join(tests)}",
         *map(named, chosen),
@@ -189,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = []
     for combination in chosen:
         outcomes.append(try_out(combination, tests, options.out.resolve(), options.keep))
+        keep(outcomes[-1], tests, options.page)
         print(report(outcomes[-1:]).splitlines()[0], flush=True)
     print("", report(outcomes), sep="\n")
     return status_of(outcomes)

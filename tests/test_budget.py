@@ -6,9 +6,10 @@ from torch import Tensor
 
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck import traced
-from wallcheck.auditing import audit, chosen_metrics, measure
+from wallcheck.auditing import audit, measure
 from wallcheck.cams import METHODS
 from wallcheck.cams.conceptor import algebra
+from wallcheck.checking import chosen_metrics
 from wallcheck.evidence import Evidence
 from wallcheck.graph import BlindGraph, following, plainly
 from wallcheck.graph._precision import holder, multiplied

@@ -9,8 +9,9 @@ import torch
 from tests.nets import photos, tiny, trained_tiny
 from tests.sets import write_photographs, write_set
 from wallcheck import models
-from wallcheck.auditing import Unscaled, applicable, audit
+from wallcheck.auditing import applicable, audit
 from wallcheck.cams import METHODS, cam_method
+from wallcheck.checking import Unscaled
 from wallcheck.cli import main
 from wallcheck.data import ImageSet
 from wallcheck.evidence import Evidence

@@ -18,7 +18,7 @@ LEVEL = {
     "randomising": 3, "similarity": 2,
     "cams": 4, "masking": 4,
     "keeping": 0, "regions": 3, "handed": 4, "assets": 3, "reading": 7, "leakage_metric": 7,
-    "adapters": 5, "guarding": 5, "measuring": 5, "prediction": 5,
+    "adapters": 5, "checking": 5, "guarding": 5, "measuring": 5, "prediction": 5,
     "auditing": 6, "plots": 6,
     "examples": 7, "identity": 7, "lit": 7, "report": 7, "study": 7,
     "running": 8, "tables": 8,

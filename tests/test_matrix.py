@@ -54,6 +54,30 @@ def test_what_cannot_be_made_is_told_apart_from_what_fails(tmp_path, monkeypatch
     assert matrix.status_of([found]) == (status != matrix.PASSED)
 
 
+def test_the_page_tells_what_ran_beside_what_ran_before_and_what_did_not(tmp_path):
+    page, (newest, second, *_) = tmp_path / "docs/matrix.md", matrix.covering(matrix.AXES)
+    matrix.keep(matrix.Outcome(newest, matrix.FAILED, 7.0, "1 failed"), matrix.FAST, page)
+    matrix.keep(matrix.Outcome(newest, matrix.PASSED, 7.0, "8 passed | 1 skipped"), matrix.FAST, page)
+    matrix.keep(matrix.Outcome(second, matrix.NOT_MADE, 1.0, "no such version"), matrix.ALL, page)
+    matrix.keep(
+        matrix.Outcome({"python": "3.11", "torch": "2.6"}, matrix.PASSED, 1.0, "2 passed"), ["tests/a.py"], page
+    )
+    told = page.read_text()
+    rows = [line for line in told.splitlines() if line.startswith("| python")]
+    assert "2 of 9 combinations" in told and len(rows) == 9 + 1
+    assert rows[0].startswith(f"| {matrix.named(newest)} | passed | the selection |")
+    assert rows[0].endswith(r"| 8 passed \| 1 skipped |") and "| could not be made | all |" in rows[1]
+    assert sum("| not run |" in row for row in rows) == 7 and "| tests/a.py |" in rows[-1]
+    assert sorted(path.name for path in page.parent.iterdir()) == ["matrix.json", "matrix.md"]
+
+
+def test_pythons_that_pyenv_keeps_are_found(tmp_path, monkeypatch):
+    (tmp_path / "versions/3.13.0/bin").mkdir(parents=True)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setenv("PATH", "/first")
+    assert matrix.places_of_pythons() == ["/first", str(tmp_path / "versions/3.13.0/bin")]
+
+
 def test_one_that_cannot_be_made_is_no_failure_beside_one_that_passed():
     passed, absent, failed = (
         matrix.Outcome({}, status, 1.0, "") for status in (matrix.PASSED, matrix.NOT_MADE, matrix.FAILED)

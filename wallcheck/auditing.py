@@ -4,9 +4,9 @@ Beside leakage stands what a map misses, for a map that says nothing leaks nothi
 what each adds is known (`Evidence.truth`), and for every map how much of it is bright.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +17,24 @@ from torch import Tensor
 from wallcheck.adapters import foreign
 from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, prove
+from wallcheck.checking import (
+    answered,
+    checked_indices,
+    checked_settings,
+    checked_targets,
+    chosen_metrics,
+    refused,
+    require_wall,
+)
 from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
-from wallcheck.graph import checked_precision
 from wallcheck.guarding import Use, tried
 from wallcheck.maps import rectify, views_of
-from wallcheck.metrics import LEAKAGE, TRUTH, Metric
+from wallcheck.memory import slices
+from wallcheck.metrics import Attribution, Metric
 from wallcheck.models import BlindNet, unwrapped
-from wallcheck.numerics import as_classes, in_double, unit_scale
-from wallcheck.registry import Registry, unique
+from wallcheck.numerics import in_double, unit_scale
+from wallcheck.registry import unique
 from wallcheck.results import COLUMNS, Failure, sorted_rows, told, unresolved
 from wallcheck.terminal import told_to
 
@@ -34,11 +43,8 @@ class Incomplete(UserWarning):
     """Some methods gave no map for some images; the rows of all others stand."""
 
 
-BYTES = 30  # normalised images reach 3, and some take 0 to 1
-
-
-class Unscaled(UserWarning):
-    """Images look like bytes that nobody normalised."""
+AT_ONCE = 48 * 1024  # positions of maps, 0.4 MB of doubles
+MEASURED = [name for name in COLUMNS if name not in ("net", "images")]
 
 
 class Measured(NamedTuple):
@@ -136,7 +142,7 @@ def measure(
     indices: Sequence[int],
 ) -> Measured:
     """The rows of one batch; leakage is counted in the unseen region of `blind`."""
-    numbers, targets, made = np.asarray(indices), evidence.targets, []
+    targets, made = evidence.targets, []
     masks = blind.wall.unseen, blind.regions.unseen, blind.regions.halo
     cells, pixels, halo = (torch.from_numpy(mask.copy()).to(evidence.images.device) for mask in masks)
     regions = {"grid": (cells, torch.ones_like(cells)), "image": (pixels, ~halo)}
@@ -144,34 +150,48 @@ def measure(
         where = questions(evidence.net, method, metrics)
         if where:
             made.append((method, where, tried(method, evidence, _answers(method, metrics, regions, evidence))))
-    tables, failures = [], []
     told = [
         torch.stack([*map(in_double, found.values), in_double(found.bad)])
         for *_, found in made
         if found.places and found.bad is not None
     ]
     (targets,), *read = _read([targets[None], *told])
+    numbers, columns, failures = np.asarray(indices), [], []
     for method, where, found in made:
         answered_here: Any = read.pop(0) if found.places else [()]
         *values, bad = answered_here
         kept, wrong = found.read(method, [value > 0 for value in bad])
         if kept:
             places = np.array(found.places)[kept]
-            table = pd.DataFrame(where, columns=["view", "on", "metric"])
-            table = table.loc[table.index.repeat(len(kept))].reset_index(drop=True)
-            table["method"], table["value"] = method.name, np.concatenate([value[kept] for value in values])
-            table["image"], table["target"] = (
-                np.tile(numbers[places], len(where)),
-                np.tile(targets[places].astype(int), len(where)),
-            )
-            tables.append(table)
+            columns.append(_columns(method, where, numbers[places], targets[places].astype(int), values, kept))
         names = tuple(dict.fromkeys(metric for _, _, metric in where))
         failures += [
             Failure(net_name, image_set, int(numbers[place]), method.name, names, error)
             for place, error in wrong.items()
         ]
-    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COLUMNS)
+    rows = pd.DataFrame({name: np.concatenate([one[name] for one in columns]) if columns else [] for name in MEASURED})
     return Measured(rows.assign(net=net_name, images=image_set)[COLUMNS], failures)
+
+
+def _columns(
+    method: Method,
+    where: Sequence[tuple[str, str, str]],
+    numbers: np.ndarray,
+    targets: np.ndarray,
+    values: Sequence[np.ndarray],
+    kept: list[int],
+) -> dict[str, np.ndarray]:
+    """The rows of one method as columns: for each of `where` the images in turn."""
+    told = np.array(where, dtype=object).repeat(len(kept), axis=0)
+    return dict(
+        image=np.tile(numbers, len(where)),
+        method=np.full(len(told), method.name, dtype=object),
+        view=told[:, 0],
+        on=told[:, 1],
+        metric=told[:, 2],
+        target=np.tile(targets, len(where)),
+        value=np.stack(values)[:, kept].ravel(),
+    )
 
 
 def _read(held: Sequence[Tensor]) -> list[np.ndarray]:
@@ -200,16 +220,23 @@ def _answers(
     method: Method, metrics: Sequence[Metric], regions: dict[str, tuple[Tensor, Tensor]], evidence: Evidence
 ) -> Use:
     """The values (N,) of raw maps, in the order of `questions`. regions: what is unseen and what counts, on "grid" and "image"."""
-    cells = regions["grid"][0]
     truths = [metric for metric in metrics if metric.kind == "truth"]
+    leaks = [metric for metric in metrics if metric.kind == "leakage"]
     known = method.grid == "cells" and evidence.net.graph.adds_up
 
     def values(raw: Tensor, places: list[int]) -> list[Tensor]:
+        # What is not 0 in a map of single precision is at least 2^-277 of its peak: no square of a view's underflows, and no share
+        # depends on its scale. Views of doubles are brought to unit scale too.
+        narrow = raw.dtype != torch.float64 and all(metric.shared is not None for metric in leaks)
         raw, _ = unit_scale(raw)  # views and shares of 1e-40 as of 1
         found = []
-        for view in views_of(method.grid):
-            maps = unit_scale(view.alter(raw, cells, evidence.net.image_size))[0]
-            found += [metric.body(maps, *regions[view.on]) for metric in metrics if metric.kind == "leakage"]
+        for view in views_of(method.grid) if leaks else ():
+            parts = []
+            for part in _pieces(raw, evidence.net.image_size if view.on == "image" else raw.shape[-2:]):
+                maps = view.alter(raw[part], regions["grid"][0], evidence.net.image_size)
+                on = Attribution(maps if narrow else unit_scale(maps)[0], *regions[view.on])
+                parts.append([metric.of_attribution(on) for metric in leaks])
+            found += [torch.cat(values) if len(parts) > 1 else values[0] for values in zip(*parts, strict=True)]
         for metric in truths:
             if metric.asks == "itself":
                 found.append(metric.body(rectify(raw)))
@@ -220,22 +247,11 @@ def _answers(
     return values
 
 
-def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:
-    """The net whose unseen region leakage is counted in: net itself, or its walled twin."""
-    if contrast is None:
-        if net.wall.is_open:
-            raise ValueError("this net has no wall, so nothing is unseen; pass its walled twin as `contrast`")
-        return net
-    if contrast.wall.is_open:
-        raise ValueError("the contrast has no wall, so nothing is unseen; pass the walled twin")
-    if not net.wall.is_open:
-        raise ValueError("this net has a wall of its own; leakage is counted behind it, so leave out the contrast")
-    if contrast.image_size != net.image_size or contrast.wall.seen.shape != net.wall.seen.shape:
-        raise ValueError(
-            f"the contrast has {contrast.image_size} px and {contrast.wall.seen.shape} cells, the net "
-            f"{net.image_size} px and {net.wall.seen.shape}; pass twins that differ in the wall alone"
-        )
-    return contrast
+def _pieces(maps: Tensor, size: Sequence[int]) -> list[slice]:
+    """So many of the maps at once that a view of them, (B, *size) doubles, stays in a CPU's cache: what is allocated anew for each
+    step is then taken from what the last one gave back. All of them on a GPU."""
+    many = len(maps) if maps.device.type != "cpu" else max(2, AT_ONCE // math.prod(size))
+    return list(slices(0, len(maps), many))
 
 
 @usual()
@@ -270,106 +286,6 @@ def _chosen(one: object, net: BlindNet, images: Tensor | Callable[[], Tensor]) -
 def _noise(net: BlindNet) -> Tensor:
     """Two images of noise, always the same."""
     return torch.randn(2, net.colours, *net.image_size, generator=torch.Generator().manual_seed(0))
-
-
-def refused(net: BlindNet, methods: Sequence[Method]) -> None:
-    """Raise ValueError for the first method that is not defined on net."""
-    for method in methods:
-        if reason := method.refuses(net):
-            raise ValueError(f"{method.name} is not defined on this net: {reason}; leave it out")
-
-
-def chosen_metrics(wanted: Sequence[str] | str | None) -> list[Metric]:
-    """The metrics of leakage and truth wanted, all for None; raises ValueError for an empty list."""
-    every: Registry[Metric] = Registry("metric of an audit")
-    for registry in (LEAKAGE, TRUTH):
-        every.update(registry)
-    names = (
-        every
-        if wanted is None
-        else [wanted]
-        if isinstance(wanted, str) or not isinstance(wanted, Iterable)
-        else list(wanted)
-    )
-    if not len(names):
-        raise ValueError(f"no metrics were asked for; give some of {', '.join(every)}, or None for all")
-    return [every[name] for name in unique(names)]
-
-
-def answered(net: BlindNet, metrics: Sequence[Metric]) -> None:
-    """Raise ValueError where nothing that was asked for can be had on net."""
-    if all(metric.asks == "contributions" for metric in metrics) and not net.graph.adds_up:
-        raise ValueError(
-            f"{metrics[0].name} asks what each cell adds to the logit, which this net's head does not tell: it does not add up "
-            f"over cells; audit a net whose head pools or flattens the map and ends in one linear layer, or ask for leakage"
-        )
-
-
-def checked_settings(seed: int, batch_size: int, budget_mb: float | None, precision: str = "exact") -> None:
-    """Raise ValueError for settings that no audit can have."""
-    if budget_mb is not None and (
-        isinstance(budget_mb, bool) or not isinstance(budget_mb, (int, float, np.number)) or budget_mb == np.inf
-    ):
-        raise ValueError(f"budget_mb is {budget_mb!r}; give the memory of one chunk in MiB, above 0, or None")
-    for name, value, least in (("seed", seed, 0), ("batch_size", batch_size, 1)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name} is {value!r}; give a whole number from {least} on")
-    if budget_mb is not None and not budget_mb > 0:
-        raise ValueError(f"budget_mb is {budget_mb!r}; give the memory of one chunk in MiB, above 0, or None")
-    checked_precision(precision)
-
-
-def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[int] | int | None) -> Tensor | None:
-    """One class for each image, or None; raises ValueError for images or targets that do not fit the net."""
-    if not isinstance(images, Tensor):
-        raise ValueError(
-            f"images are {type(images).__name__}, expected a Tensor (B, 3, H, W); use wallcheck.data.normalise"
-        )
-    if not len(images):
-        raise ValueError("there are no images to audit; pass at least one, (B, 3, H, W)")
-    net.check(images)
-    for place, image in enumerate(images):
-        if not torch.isfinite(image).all():
-            raise ValueError(f"images hold NaN or infinity (image {place}); check how they were read and normalised")
-    low, high = (float(end) for end in (images if images.element_size() > 1 else images.float()).aminmax())
-    if low >= 0 and high > BYTES:
-        warnings.warn(
-            f"images run from {low:g} to {high:g}, as bytes do; if the net was trained on normalised images, hand those over "
-            "(wallcheck.data.normalise)",
-            Unscaled,
-            stacklevel=4,
-        )
-    if targets is None:
-        return None
-    given = as_classes(targets)
-    given = given.expand(len(images)) if given.ndim == 0 else given
-    if given.shape != (len(images),):
-        raise ValueError(
-            f"there are {tuple(given.shape)} targets for {len(images)} images; give one class for each image, one for "
-            f"all, or None for the predicted ones"
-        )
-    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
-        raise ValueError(
-            f"targets are {given.dtype}, expected class indices, whole numbers; or None for the predicted ones"
-        )
-    for end in (given.argmin(), given.argmax()):  # the ends of the range fit, so all do; Evidence knows the classes
-        Evidence(net, images[:1], given[end : end + 1])
-    return given
-
-
-def checked_indices(indices: Sequence[int] | None, count: int) -> list[int]:
-    """The numbers of the images in their set; raises ValueError unless there is one of its own for each."""
-    given = range(count) if indices is None else indices
-    try:
-        numbers = [index(number) for number in given]
-    except TypeError:
-        raise ValueError(f"indices are {given!r}; give a whole number for each image") from None
-    if len(numbers) != count or len(set(numbers)) < count:
-        raise ValueError(
-            f"there are {len(numbers)} indices, {len(set(numbers))} of them different, for {count} images; give each "
-            f"image a number of its own"
-        )
-    return numbers
 
 
 def finite(method: Method, raw: Tensor) -> Tensor:

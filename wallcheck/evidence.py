@@ -20,7 +20,7 @@ from wallcheck.budgeted import Budgeted
 from wallcheck.graph import BlindGraph, plainly
 from wallcheck.memory import slices
 from wallcheck.models import BlindNet, unwrapped
-from wallcheck.numerics import as_classes
+from wallcheck.numerics import all_finite, as_classes
 from wallcheck.traced import Traced
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Evidence(Budgeted):
     ):
         net = unwrapped(net)
         net.check(images)
-        if not torch.isfinite(images).all():
+        if not all_finite(images):
             raise ValueError("images hold NaN or infinity; check how they were read and normalised")
         super().__init__(net.graph if graph is None else graph, budget_mb, precision)
         self.net, self.images, self.seed = net, self._own(images), seed

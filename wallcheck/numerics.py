@@ -19,6 +19,15 @@ def in_double(values: Tensor) -> Tensor:
     return values.cpu().double() if values.device.type == "mps" else values.double()
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether there is no NaN and no infinity: their sum tells at once where it is finite, and a sum that overflows is looked into.
+
+    >>> all_finite(torch.tensor([3e38, 3e38])), all_finite(torch.tensor([1.0, torch.nan]))
+    (True, False)
+    """
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+
+
 def ratio(top: Tensor, bottom: Tensor) -> Tensor:
     """top / bottom, and 0 where bottom is exactly 0: no hidden scale.
 
@@ -28,6 +37,8 @@ def ratio(top: Tensor, bottom: Tensor) -> Tensor:
     zero = bottom == 0
     if torch.is_grad_enabled() and (top.requires_grad or bottom.requires_grad):  # so that no slope becomes 0 / 0
         return (top / bottom.masked_fill(zero, 1)).masked_fill(zero, 0)
+    if top.device.type == "cpu" and not zero.any():  # to look first would be to wait for a GPU
+        return top / bottom
     return (top / bottom).masked_fill_(zero, 0)
 
 
@@ -41,12 +52,29 @@ def unit_scale(maps: Tensor) -> tuple[Tensor, Tensor]:
     >>> unit_scale(torch.tensor([[3e-45, 6e-45]]))
     (tensor([[0.2500, 0.5000]], dtype=torch.float64), tensor([[-146]], dtype=torch.int32))
     """
-    low, high = maps.detach().amin((-2, -1), keepdim=True), maps.detach().amax((-2, -1), keepdim=True)
-    exponent = torch.frexp(in_double(torch.maximum(-low, high))).exponent
+    exponent = _exponent(*_ends(maps.detach()))
+    return _scaled(maps, exponent), exponent
+
+
+def _ends(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest value of each map of (..., h, w), (..., 1, 1)."""
+    return maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+
+
+def _exponent(low: Tensor, high: Tensor) -> Tensor:
+    """e, with the largest magnitude from 2^(e - 1) to 2^e."""
+    return torch.frexp(in_double(torch.maximum(-low, high))).exponent
+
+
+def _scaled(maps: Tensor, exponent: Tensor) -> Tensor:
+    """maps / 2^e in double precision, what is faint raised to `FAINTEST`; order is kept."""
     scaled = times_power(maps, -exponent)
-    if maps.dtype == torch.float64:  # no narrower type reaches so far
-        scaled = torch.where((maps != 0) & (scaled.abs() < FAINTEST), FAINTEST * maps.sign(), scaled)
-    return scaled, exponent
+    if maps.dtype != torch.float64:  # no narrower type reaches so far
+        return scaled
+    faint = (scaled.abs() < FAINTEST) & (maps != 0)
+    if maps.device.type == "cpu" and not faint.any():
+        return scaled
+    return torch.where(faint, FAINTEST * maps.sign(), scaled)
 
 
 def times_power(values: Tensor, exponent: Tensor) -> Tensor:
@@ -96,9 +124,10 @@ def unit_range(maps: Tensor) -> Tensor:
     tensor([[[0.0000, 1.0000],
              [0.5000, 0.0000]]])
     """
-    unit, _ = unit_scale(maps)
-    low = unit.amin((-2, -1), keepdim=True)
-    return ratio(unit - low, unit.amax((-2, -1), keepdim=True) - low).to(maps.dtype)
+    ends = _ends(maps)
+    exponent = _exponent(*(end.detach() for end in ends))
+    unit, low, high = (_scaled(each, exponent) for each in (maps, *ends))
+    return ratio(unit - low, high - low).to(maps.dtype)
 
 
 def ranks(values: Tensor) -> Tensor:

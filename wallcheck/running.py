@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from wallcheck.auditing import chosen_metrics, warn_of
+from wallcheck.auditing import warn_of
 from wallcheck.cams import Method
 from wallcheck.certificate import Certificate, certify
+from wallcheck.checking import chosen_metrics
 from wallcheck.data import ImageSet, PhotoFolder
 from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence

@@ -8,8 +8,9 @@ import numpy as np
 
 from wallcheck import assets
 from wallcheck.assets import PREFIX
-from wallcheck.auditing import answered, applicable, checked_settings, chosen_metrics, questions, require_wall
+from wallcheck.auditing import applicable, questions
 from wallcheck.cams import Method
+from wallcheck.checking import answered, checked_settings, chosen_metrics, require_wall
 from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images, sized
 from wallcheck.models import BlindNet, unwrapped
 

@@ -2,23 +2,33 @@
 
     python -m experiments.benchmark                          both networks, CPU and GPU if there is one; an hour on two cores
     python -m experiments.benchmark --nets vgg_small --rounds 9
+    python -m experiments.benchmark --minutes 10             begin nothing more after ten minutes; the same command goes on
+    python -m experiments.benchmark --threads 1 --clock processor    on a machine that others use too
     python -m experiments.benchmark --nets vgg16_walls --only suite scorecam      measure these again, keep the rest
     python -m experiments.benchmark --full                   methods that rescore every channel on all images, and
                                                              whole where memory is measured; many hours
 
-One process, the same net, images and threads, float32 multiplied alike (--precisions); every pair runs in turn, in both orders, and the ratio is taken within each round.
-Each time includes all work from the image on. Maps are compared in the same run. Memory of a CPU is measured in
-processes of their own. Leaves benchmark.json, benchmark.md, benchmark.png and benchmark.pdf in --out.
+One process, the same net, images and threads, float32 multiplied alike (--precisions); every pair runs in turn, in both orders, and
+the ratio is taken within each round. Each time includes all work from the image on. Maps are compared in the same run. Memory of a
+CPU is measured in processes of their own.
+
+Each pair is kept as soon as it is measured, in benchmark.jsonl in --out; started again, only what is missing is measured, or was
+with fewer rounds or seconds. Numbers of another machine, other versions or settings are kept beside and never mixed. However it
+ends, by Ctrl-C and SIGTERM too, benchmark.md tells what there is and what is missing; benchmark.png and .pdf show it.
 """
 
-import json
 import os
-import platform
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial as bound
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -26,17 +36,18 @@ from rich.markdown import Markdown
 
 from experiments import flags
 from experiments.benchmark import pages
-from experiments.benchmark.duels import Duel, Setting, duel, lift_duel, pairs, suite_duels
-from experiments.benchmark.measured import Measured
+from experiments.benchmark.duels import Setting, duel, lift_duel, pairs, suite_duels
+from experiments.benchmark.kept import FILE, Found, Kept, Measured, Terms, processor
 from experiments.benchmark.peak import images_of, work_of
-from experiments.benchmark.timing import matrix_rate, operations, peak_apart, peak_mb
+from experiments.benchmark.timing import CLOCKS, matrix_rate, operations, peak_apart, peak_mb
 from experiments.disagreements.cases import drawn
 from experiments.disagreements.comparisons import PACKAGES
 from wallcheck import models
 from wallcheck.graph import PRECISIONS
+from wallcheck.models import BlindNet
 from wallcheck.results import versions
 from wallcheck.tables import progress_bar
-from wallcheck.writing import write_text
+from wallcheck.writing import beside, sweep, write_text
 
 Tell = Callable[[int, int, str], None]
 ALONE = ("cheap suite", "pytorch_grad_cam.GradCAM", "liftcam", "ablationcam")
@@ -53,15 +64,17 @@ class Benchmark:
         batch: images at once.
         rounds: of each comparison, at most.
         seconds: of each comparison, after which no further round is begun.
-        threads: of torch; its own choice if 0.
+        minutes: of the whole, after which no further comparison is begun; no limit if 0.
+        threads: of torch and of the libraries below numpy and SciPy; their own choice if 0.
+        clock: wall, or processor, the time that this process is given, which others on the machine do not lengthen; a GPU has wall.
         budget_mb: memory that one chunk may take; what the device suggests if not given.
         precisions: exact, full float32 for all; fast, TF32 for all and bfloat16 in our rescoring; on a GPU both if none is given, on a
             CPU exact.
         memory: measure memory too.
         full: run methods that rescore every channel on all images and whole, which takes hours.
-        only: works to measure again, "suite", "lift" or names of methods; the others are kept from the benchmark.json in `out`.
-        redraw: measure nothing; draw page and bars of the benchmark.json in `out` anew.
-        out: folder of the results.
+        only: works to measure again, "suite", "lift" or names of methods; all others stay as they are.
+        redraw: measure nothing; draw page and bars of what `out` holds anew.
+        out: folder of the results; started again on it, what is missing is measured.
     """
 
     nets: list[str] = field(default_factory=lambda: ["vgg_small", "vgg16_walls"])
@@ -69,7 +82,9 @@ class Benchmark:
     batch: int = 8
     rounds: int = 5
     seconds: float = 240
+    minutes: float = 0
     threads: int = 0
+    clock: str = "wall"
     budget_mb: float | None = None
     precisions: list[str] = field(default_factory=list)
     memory: bool = True
@@ -79,111 +94,171 @@ class Benchmark:
     out: str = "runs/benchmark"
 
 
-def measure(
-    name: str, device: str, precision: str, options: Benchmark, tell: Tell, before: Measured | None = None
-) -> Measured:
-    """before: what is kept of it where only some works are asked for."""
-    net = drawn(models.PRESETS[name]()).to(device)
-    about = options.rounds, options.seconds, options.budget_mb, options.full, precision
-    setting = Setting(net, images_of(net, options.batch), *about)
-    rate, count = setting.alike(lambda: matrix_rate(setting.device))(), operations(net, setting.images)
-    where = f"{name}, {device}, {precision}"
-    now = list(duels_of(setting, options.only, lambda done, total, what: tell(done, total, f"{where}: {what}")))
-    duels = {(d.name.partition(",")[0], d.against): d for d in [*(before.duels if before else ()), *now]}
-    memory = before.memory if before else {}
-    if options.memory and precision == "exact":
-        memory = memory | dict(memory_of(name, setting, options, tell))
-    about = options.batch, torch.get_num_threads(), rate, count
-    return Measured(name, device, *about, list(duels.values()), memory, options.budget_mb, precision)
+class Work(NamedTuple):
+    """what: its name in the file; of: what --only calls it; run: gives fields of `Found`."""
+
+    what: str
+    of: str
+    run: Callable[[Setting], dict]
 
 
-def duels_of(setting: Setting, only: Sequence[str], tell: Tell) -> Iterator[Duel]:
-    """The suite, LIFT-CAM, then each method against each library that has it; those in `only`, if it names any."""
-    works: list[tuple[str, Callable[[], Sequence[Duel]]]] = [
-        ("suite", lambda: suite_duels(setting)),
-        ("lift", lambda: lift_duel(setting)),
-    ]
-    works += [(pair.ours, lambda pair=pair: [duel(pair, setting)]) for pair in pairs(setting.net)]
-    works = [(what, work) for what, work in works if not only or what in only]
-    for number, (what, work) in enumerate(works):
-        tell(number, len(works), what)
-        yield from work()
+class Section(NamedTuple):
+    """A net, already made, on a device in a precision, and all works there are."""
 
-
-def memory_of(name: str, setting: Setting, options: Benchmark, tell: Tell) -> Iterator[tuple[str, float]]:
-    """Name of a piece of work and its MiB above the loaded model, at the benchmark's batch."""
-    works = [what for what in ALONE + KIN if not options.only or what.removeprefix("cheap ") in options.only]
-    for number, what in enumerate(works):
-        tell(number, len(works), f"{name}: memory of {what}")
-        about = dict(brief=what in KIN and not options.full)
-        if setting.device.type == "cpu":
-            settings = dict(batch=options.batch, budget_mb=options.budget_mb, threads=options.threads)
-            yield what, peak_apart("experiments.benchmark.peak", net=name, what=what, **settings, **about)["mb"]
-        else:
-            yield what, peak_mb(work_of(what, setting, **about), setting.device)
+    name: str
+    net: BlindNet
+    device: str
+    precision: str
+    works: list[Work]
 
 
 def main(options: Benchmark) -> None:
-    if options.redraw:
-        return draw(Path(options.out), json.loads(Path(options.out, "benchmark.json").read_text()))
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    devices = options.devices or ["cpu"] + ["cuda"] * torch.cuda.is_available()
-    asked = [
-        (name, device, precision)
-        for device in devices
-        for name in options.nets
-        for precision in options.precisions or PRECISIONS[: 2 if device == "cuda" else 1]
-    ]
     out = Path(options.out)
+    if options.redraw:
+        if not (out / FILE).is_file():
+            raise FileNotFoundError(f"{out} holds no {FILE} to draw; leave out --redraw first")
+        return draw(out, Kept(out))
+    if options.clock not in CLOCKS:
+        raise ValueError(f"--clock is {options.clock!r}; give one of {', '.join(CLOCKS)}")
+    if options.threads:
+        only_threads(options.threads)
     out.mkdir(parents=True, exist_ok=True)
-    found = kept_in(out) if options.only else {}
-    told = replace(options, only=again(out, options.only)) if options.only else options
-    with progress_bar() as tell:
-        for one in asked:
-            found[one] = measure(*one, options, tell, found.get(one))
-            write(out, told, list(found.values()))  # what is measured is kept if a later part fails
+    sweep(out)
+    kept, sections = Kept(out), list(sections_of(options))
+    with ended_softly(), progress_bar() as tell:
+        try:
+            measure(sections, kept, options, tell)
+        finally:
+            if kept.shown:
+                draw(out, kept)
     Console(width=None if sys.stdout.isatty() else 140).print(Markdown((out / "benchmark.md").read_text()))
 
 
-def write(out: Path, options: Benchmark, found: list[Measured]) -> None:
-    about = dict(
-        machine=f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        load=os.getloadavg()[0],
+def only_threads(count: int) -> None:
+    """So many threads in torch and in the libraries that numpy and SciPy compute with, which peers use: threads of theirs that wait
+    for each other are busy."""
+    import scipy.linalg  # noqa: F401  so that its library is there to be told
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(count)
+    threadpool_limits(limits=count)
+
+
+@contextmanager
+def ended_softly() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that what there is gets its page."""
+
+    def end(*_) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # others are sent no signal
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def sections_of(options: Benchmark) -> Iterator[Section]:
+    """Raises ValueError for a work in --only that no section has."""
+    nets = {name: drawn(models.PRESETS[name]()) for name in options.nets}
+    works = {name: works_of(name, net, options) for name, net in nets.items()}
+    known = dict.fromkeys(work.of for each in works.values() for work in each)
+    if strange := [name for name in options.only if name not in known]:
+        raise ValueError(f"--only {strange[0]} is no work of this benchmark; it has {', '.join(known)}")
+    for device in options.devices or ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        precisions = options.precisions or PRECISIONS[: 2 if device == "cuda" else 1]
+        for name, net in nets.items():
+            for precision in precisions:
+                timed = [work for work in works[name] if precision == "exact" or not work.what.startswith("memory")]
+                yield Section(name, net, device, precision, timed)
+
+
+def works_of(name: str, net: BlindNet, options: Benchmark) -> list[Work]:
+    """The suite, LIFT-CAM, each method against each library that has it, then memory."""
+    works = [
+        Work("suite", "suite", lambda setting: dict(duels=suite_duels(setting))),
+        Work("lift", "lift", lambda setting: dict(duels=lift_duel(setting))),
+    ]
+    for pair in pairs(net):
+        beside = f"{pair.ours} beside {pair.library}.{pair.explainer}"
+        works.append(Work(beside, pair.ours, lambda setting, pair=pair: dict(duels=[duel(pair, setting)])))
+    for what in ALONE + KIN if options.memory else ():
+        run = bound(memory_of, name, what, options)
+        works.append(
+            Work(f"memory of {what}", what.removeprefix("cheap "), lambda setting, run=run: dict(mb=run(setting)))
+        )
+    return works
+
+
+def memory_of(name: str, what: str, options: Benchmark, setting: Setting) -> float:
+    """MiB above the loaded model of a piece of work, at the benchmark's batch."""
+    about = dict(brief=what in KIN and not options.full)
+    if setting.device.type != "cpu":
+        return peak_mb(work_of(what, setting, **about), setting.device)
+    settings = dict(batch=options.batch, budget_mb=options.budget_mb, threads=options.threads)
+    return peak_apart("experiments.benchmark.peak", net=name, what=what, **settings, **about)["mb"]
+
+
+def measure(sections: Sequence[Section], kept: Kept, options: Benchmark, tell: Tell) -> None:
+    """What is not kept yet, and what --only names; the bar counts pairs and other works of all sections."""
+    start, done, total = time.monotonic(), 0, sum(len(section.works) for section in sections)
+    for one in sections:
+        setting, section = begun(one, kept, options)
+        todo = [work for work in one.works if wanted(work, section, options)]
+        done += len(one.works) - len(todo)
+        for work in todo:
+            if 0 < options.minutes * 60 <= time.monotonic() - start:
+                return
+            tell(done, total, f"{one.name}, {one.device}, {one.precision}: {work.what}")
+            found = work.run(setting)
+            kept.keep(section, work.what, Found(options.rounds, options.seconds, os.getloadavg()[0], **found))
+            write_text(Path(options.out) / "benchmark.md", pages.markdown(kept))
+            done += 1
+        tell(done, total, f"{one.name}, {one.device}, {one.precision}")
+
+
+def begun(one: Section, kept: Kept, options: Benchmark) -> tuple[Setting, Measured]:
+    """How to measure in a section, and what is kept of it."""
+    net = one.net.to(one.device)
+    clock = options.clock if one.device == "cpu" else "wall"
+    about = options.rounds, options.seconds, options.budget_mb, options.full, one.precision, clock
+    setting = Setting(net, images_of(net, options.batch), *about)
+    terms = Terms(
+        net=one.name,
+        device=one.device,
+        precision=one.precision,
+        batch=options.batch,
+        threads=torch.get_num_threads(),
+        clock=clock,
+        budget_mb=options.budget_mb,
+        full=options.full,
+        machine=processor(),
+        gpu=torch.cuda.get_device_name() if one.device == "cuda" else None,
         versions=versions() | {package: version(package) for package in PACKAGES.values()},
-        options=asdict(options),
     )
-    kept = about | {"measured": [asdict(one) for one in found]}
-    write_text(out / "benchmark.json", json.dumps(kept, indent=1) + "\n")
-    draw(out, kept)
+
+    def pace() -> tuple[float, int]:
+        return matrix_rate(setting.device, CLOCKS[clock]), operations(net, setting.images)
+
+    return setting, kept.begin(terms, [work.what for work in one.works], setting.alike(pace))
 
 
-def kept_in(out: Path) -> dict[tuple[str, str, str], Measured]:
-    """(net, device, precision) -> what benchmark.json holds of it."""
-    if not (out / "benchmark.json").is_file():
-        raise FileNotFoundError(f"{out} holds no benchmark.json to measure works of anew; leave out --only first")
-    return {
-        (one.net, one.device, one.precision): one
-        for one in measured_in(json.loads((out / "benchmark.json").read_text()))
-    }
+def wanted(work: Work, section: Measured, options: Benchmark) -> bool:
+    if options.only:
+        return work.of in options.only
+    return work.what not in section.found or not section.found[work.what].serves(options.rounds, options.seconds)
 
 
-def again(out: Path, only: Sequence[str]) -> list[str]:
-    """All works of a benchmark that were measured again, in this run or in one before."""
-    return list(dict.fromkeys([*json.loads((out / "benchmark.json").read_text())["options"]["only"], *only]))
-
-
-def measured_in(kept: dict) -> list[Measured]:
-    return [Measured(**one | {"duels": [Duel(**each) for each in one["duels"]]}) for one in kept["measured"]]
-
-
-def draw(out: Path, kept: dict) -> None:
-    """Page and bars of what benchmark.json holds."""
-    found = measured_in(kept)
-    write_text(out / "benchmark.md", pages.markdown(found, kept))
-    for kind in ("png", "pdf"):
-        pages.chart(found).savefig(out / f"benchmark.{kind}", dpi=200)
+def draw(out: Path, kept: Kept) -> None:
+    """Page and bars of what is kept."""
+    write_text(out / "benchmark.md", pages.markdown(kept))
+    if (figure := pages.chart(kept.shown)) is not None:
+        for kind in ("png", "pdf"):
+            with beside(out / f"benchmark.{kind}") as partial:
+                figure.savefig(partial, format=kind, dpi=200)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from experiments.benchmark.timing import Ratio, alternate, ratio, seconds_of
+from experiments.benchmark.timing import CLOCKS, Ratio, alternate, ratio, seconds_of
 from experiments.disagreements.comparisons import COMPARISONS, Comparison
 from experiments.disagreements.settling import gap
 from wallcheck import adapters
@@ -23,6 +23,7 @@ from wallcheck.models import BlindNet
 
 T = TypeVar("T")
 
+FORWARD = "one forward to the target layer"
 CHEAP = ("1F", "1F+1b")  # costs of the methods that one forward and one backward through the head serve
 
 
@@ -32,6 +33,7 @@ class Setting:
 
     rounds: at most so many; seconds: of one comparison, beyond which no further round is begun.
     budget_mb: of what is computed at once; None is `Evidence`'s own choice. precision: of ours and theirs alike, see `alike`.
+    clock: a key of `CLOCKS`.
     """
 
     net: BlindNet
@@ -41,6 +43,7 @@ class Setting:
     budget_mb: float | None = None
     full: bool = False
     precision: str = "exact"
+    clock: str = "wall"
 
     @property
     def device(self) -> torch.device:
@@ -61,11 +64,12 @@ class Setting:
         return done
 
     def images_for(self, method: Method) -> Tensor:
-        """One image for methods that rescore every channel, unless the measurement is full; else all."""
-        return self.images[:1] if "K" in method.cost and not self.full else self.images
+        """One image for methods that send many of each through the features, unless the measurement is full; else all."""
+        many = "K" in method.cost or many_forwards(method) is not None
+        return self.images[:1] if many and not self.full else self.images
 
     def time(self, *works: Callable[[], object]) -> list[list[float]]:
-        return alternate(works, self.rounds, self.seconds, self.device)
+        return alternate(works, self.rounds, self.seconds, self.device, CLOCKS[self.clock])
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,20 @@ def settled_evidence(setting: Setting, images: Tensor) -> Evidence:
     return evidence
 
 
-def adapter_seconds(setting: Setting) -> float:
-    """What an adapter itself takes: a stand-in for the net, and generators put back. Taken off peers' times."""
+def adapting(setting: Setting) -> Callable[[], None]:
+    """What an adapter itself does: a stand-in for the net, and generators put back. It runs in every round, and what it takes there is
+    taken off the peer's time."""
 
     def empty() -> None:
         with undisturbed(0):
             stand_in(setting.net)
 
-    return median(alternate([setting.alike(empty)], 5, 10, setting.device)[0])
+    return setting.alike(empty)
+
+
+def without(adapter: list[float], theirs: list[float], calls: int = 1) -> list[float]:
+    """Seconds of each round less those of the adapter in `calls` calls."""
+    return [max(t - calls * spent, 1e-9) for t, spent in zip(theirs, adapter, strict=True)]
 
 
 def duel(pair: Comparison, setting: Setting) -> Duel:
@@ -151,10 +161,10 @@ def duel(pair: Comparison, setting: Setting) -> Duel:
         difference = gap(*setting.alike(lambda: pair.maps(theirs_on))())
     except Exception as error:  # another library's, of any kind
         return Duel(*about, note=f"does not run: {type(error).__name__}")
-    own, its = setting.time(lambda: ours(setting.evidence(images)), setting.alike(lambda: pair.theirs_on(theirs_on)))
+    works = lambda: ours(setting.evidence(images)), setting.alike(lambda: pair.theirs_on(theirs_on))
+    own, its, adapter = setting.time(*works, adapting(setting))
     error = None if setting.precision == "exact" else error_of(ours, setting, images)
-    spent = adapter_seconds(setting)
-    per_image = [[t / len(images) for t in own], [max(t - spent, 1e-9) / len(images) for t in its]]
+    per_image = [[t / len(images) for t in times] for times in (own, without(adapter, its))]
     return Duel(*about, *per_image, difference, note="" if len(own) > 1 else "one round", error=error)
 
 
@@ -165,17 +175,28 @@ def error_of(method: Method, setting: Setting, images: Tensor) -> float:
     return gap(method(fast), method(exact))
 
 
+def many_forwards(method: Method) -> tuple[int, bool] | None:
+    """How many forwards of each image a costly method takes, and whether for every channel; None for any other method.
+
+    >>> many_forwards(METHODS["sscam"]), many_forwards(METHODS["sess_gradcam"]), many_forwards(METHODS["scorecam"])
+    ((10, True), (123, False), None)
+    """
+    found = re.search(r"(\d+)K F", method.cost) or re.search(r"(\d{3,})\(?F", method.cost)
+    return None if found is None else (int(found[1]), "K F" in found[0])
+
+
 def least_seconds(method: Method, evidence: Evidence) -> float:
-    """What the masked images of a method that rescores every channel many times take at the pace of one image; 0 for
-    other methods."""
-    times = re.search(r"(\d+)K F", method.cost)
-    if times is None:
+    """What the images take that a method with `many_forwards` sends through the features, at the pace of four; 0 for other methods."""
+    many = many_forwards(method)
+    if many is None:
         return 0.0
+    times, each_channel = many
+    each = times * (evidence.activations.shape[1] if each_channel else 1)
     masked = [evidence.images[0]] * 4
     spent = seconds_of(
         lambda: evidence.rescore_images(lambda piece: torch.stack(masked[piece]), 4), evidence.images.device
     )
-    return int(times[1]) * evidence.activations.shape[1] * len(evidence.images) * spent / 4
+    return each * len(evidence.images) * spent / 4
 
 
 def suite_duels(setting: Setting) -> list[Duel]:
@@ -194,13 +215,14 @@ def suite_duels(setting: Setting) -> list[Duel]:
         lambda: together(methods, setting.evidence()),
         lambda: together(shared, setting.evidence()),
         setting.alike(lambda: together(list(peers.values()), theirs_on)),
+        adapting(setting),
     )
-    *ours, theirs = ([t / count for t in times] for times in setting.time(*works))
-    spent = adapter_seconds(setting) * len(peers) / count
-    theirs, (once, every, same) = [t - spent for t in theirs], ours
+    *ours, theirs, adapter = setting.time(*works)
+    times = [*ours, without(adapter, theirs, len(peers))]
+    once, every, same, theirs = ([t / count for t in each] for each in times)
     return [
-        Duel(f"cheap suite, {len(methods)} methods", "one forward to the target layer", count, every, once),
-        Duel(f"the {len(shared)} that pytorch-grad-cam has", "one forward to the target layer", count, same, once),
+        Duel(f"cheap suite, {len(methods)} methods", FORWARD, count, every, once),
+        Duel(f"the {len(shared)} that pytorch-grad-cam has", FORWARD, count, same, once),
         Duel(
             f"the {len(shared)} that pytorch-grad-cam has", "pytorch-grad-cam, one after another", count, same, theirs
         ),

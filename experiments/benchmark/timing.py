@@ -18,6 +18,10 @@ from wallcheck.models import BlindNet
 
 Work = Callable[[], object]
 
+Clock = Callable[[], float]
+
+# The time that passes; the time that the threads of this process are given, which others on the machine do not lengthen.
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "processor": time.process_time}
 LONG = 20  # seconds of a round; lazy imports and thread pools take one or two
 
 
@@ -32,30 +36,32 @@ class Ratio(NamedTuple):
         return f"{_short(self.middle)} ({_short(self.low)}-{_short(self.high)})"
 
 
-def alternate(works: Sequence[Work], rounds: int, seconds: float, device: torch.device) -> list[list[float]]:
+def alternate(
+    works: Sequence[Work], rounds: int, seconds: float, device: torch.device, clock: Clock = time.perf_counter
+) -> list[list[float]]:
     """Seconds of each work in each round; in a round all works run, in turn forwards and backwards.
 
     A first round warms up and is dropped, unless it takes so long that what is set up once is nothing beside it. No
     round is begun that would not end within `seconds`; at least one is kept.
     """
     took: list[list[float]] = [[] for _ in works]
-    start, order = time.perf_counter(), list(range(len(works)))
+    start, order = clock(), list(range(len(works)))
     for number in range(rounds + 1):
         for n in order if number % 2 == 0 else reversed(order):
-            took[n].append(seconds_of(works[n], device))
-        spent = time.perf_counter() - start
+            took[n].append(seconds_of(works[n], device, clock))
+        spent = clock() - start
         if spent * (number + 2) / (number + 1) > seconds:
             break
     warm = sum(times[0] for times in took) > LONG
     return [times if warm else times[1:] or times for times in took]
 
 
-def seconds_of(work: Work, device: torch.device) -> float:
+def seconds_of(work: Work, device: torch.device, clock: Clock = time.perf_counter) -> float:
     settle(device)
-    start = time.perf_counter()
+    start = clock()
     work()
     settle(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def settle(device: torch.device) -> None:
@@ -69,7 +75,7 @@ def ratio(top: Sequence[float], bottom: Sequence[float]) -> Ratio:
     return Ratio(median(each), min(each), max(each))
 
 
-def matrix_rate(device: torch.device, size: int = 2048, repeats: int = 10) -> float:
+def matrix_rate(device: torch.device, clock: Clock = time.perf_counter, size: int = 2048, repeats: int = 10) -> float:
     """Float32 operations per second: the best of a size x size matrix product and a large 3 x 3 convolution.
 
     Both, since they come from different libraries: MKL's product does without AVX-512 on an AMD core, where
@@ -80,7 +86,9 @@ def matrix_rate(device: torch.device, size: int = 2048, repeats: int = 10) -> fl
     images = torch.ones(1, channels, side, side, device=device).contiguous(memory_format=torch.channels_last)
     works = {lambda: one @ one: 2 * size**3, lambda: layer(images): 18 * channels**2 * side**2}
     with torch.no_grad():
-        return max(count / min(seconds_of(work, device) for _ in range(repeats + 1)) for work, count in works.items())
+        return max(
+            count / min(seconds_of(work, device, clock) for _ in range(repeats + 1)) for work, count in works.items()
+        )
 
 
 def operations(net: BlindNet, images: torch.Tensor) -> int:

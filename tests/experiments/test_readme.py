@@ -1,6 +1,5 @@
 """What the tables of README and docs are made of, and that they are what docs/results keeps."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import pytest
 from PIL import Image
 
 from experiments import over_seeds, readme
-from experiments.benchmark.duels import Duel
+from experiments.benchmark import pages
+from experiments.benchmark.duels import FORWARD, Duel
+from experiments.benchmark.kept import Found, Kept, Measured, Terms
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck.auditing import audit
 from wallcheck.cams import METHODS, called
@@ -97,22 +98,26 @@ def test_the_command_that_made_them_is_told(tmp_path):
 
 
 def test_speed_is_told_from_the_rounds():
-    def duel(name, against, ours, theirs):
-        return dataclasses.asdict(Duel(name, against, 8, ours, theirs))
-
     duels = [
-        duel("cheap suite, 27 methods", "one forward to the target layer", [2.4, 2.6], [2.0, 2.0]),
-        duel("the 11 that pytorch-grad-cam has", "pytorch-grad-cam, one after another", [1.0], [40.0]),
-        duel("scorecam", "pytorch_grad_cam.ScoreCAM", [1.0, 1.0, 1.0], [2.0, 3.0, 5.0]),
-        duel("scorecam_torchcam", "torchcam.ScoreCAM", [], []),
+        Duel("cheap suite, 27 methods", FORWARD, 8, [2.4, 2.6], [2.0, 2.0]),
+        Duel("the 11 that pytorch-grad-cam has", "pytorch-grad-cam, one after another", 8, [1.0], [40.0]),
+        Duel("scorecam", "pytorch_grad_cam.ScoreCAM", 8, [1.0, 1.0, 1.0], [2.0, 3.0, 5.0]),
+        Duel("scorecam_torchcam", "torchcam.ScoreCAM", 8, [], [], note="left out"),
     ]
-    measured = dict(net="vgg_small", device="cpu", threads=2, duels=duels, memory={"cheap suite": 84.3})
-    assert readme.speed(measured) == (
+    terms = Terms("vgg_small", "cpu", "exact", 8, 2, "wall", None, False, "a machine", None, {})
+    found = {"all": Found(3, 60, 1.0, duels), "memory of cheap suite": Found(3, 60, 1.0, mb=84.3)}
+    told = readme.speed(Measured(terms, 1e9, 10**9, list(found), found))
+    assert told == (
         "* `vgg_small`, cpu, 2 threads: cheap suite, 27 methods (one forward, one head-backward) together take "
         "1.25 (1.2-1.3) of one forward, the 11 that pytorch-grad-cam has 40 (40-40) times faster than its own one after "
         "another, `scorecam` 3 (2-5) times faster than "
         "pytorch_grad_cam.ScoreCAM; memory of the suite 84 MiB."
     )
+    assert readme.speed(Measured(terms, 1e9, 10**9, list(found))).endswith("2 threads: nothing told yet.")
+
+
+def test_the_benchmarks_page_is_made_of_the_numbers_beside_it():
+    assert pages.markdown(Kept(ROOT / "docs")) == (ROOT / "docs/benchmark.md").read_text()
 
 
 def test_only_what_stands_between_the_marks_is_replaced():

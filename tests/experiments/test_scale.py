@@ -1,6 +1,9 @@
 """The measurement of large run folders, on small ones."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,6 +11,8 @@ import pytest
 from experiments import scale
 from wallcheck import plots
 from wallcheck.results import merge
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -46,3 +51,23 @@ def test_the_figure_has_a_line_for_each_step():
     for axes in plots.scale(table, 2).axes:
         lines = [line.get_gid() for line in axes.get_lines() if line.get_gid()]
         assert [line.split(":")[1] for line in lines] == ["write", "summary"]
+
+
+def test_a_second_process_on_a_folder_is_refused_and_removes_nothing(options, tmp_path):
+    rows = Path(options.out) / f"rows-{options.images[0]}" / "rows"
+    scale.study.claimed(options)
+    rows.mkdir(parents=True)
+    held = (
+        "import sys; from pathlib import Path; from experiments.scale import alone_in\n"
+        "with alone_in(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", held, options.out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RuntimeError, match=r"another process is measuring in .*choose another --out"):
+            scale.main(options)
+        assert rows.is_dir()
+        other.kill()
+    with scale.alone_in(Path(options.out)):  # what a killed process held is free
+        pass

@@ -9,6 +9,7 @@ the names under it disagree, and torch's own code reads them. So both are set, a
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from threading import local
 
 import torch
@@ -62,6 +63,7 @@ def _setting(word: str, products: str, convolutions: bool) -> Iterator[None]:
             _put_back(each, chosen[name])
 
 
+@cache
 def holder(name: str) -> object | None:
     """What holds the precision of a library or operation; None where this torch has no name for it."""
     found: object = torch.backends

@@ -4,11 +4,12 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, wraps
 
 import torch
 from torch import Tensor
 
-from wallcheck.numerics import unit_scale
+from wallcheck.numerics import all_finite, unit_scale
 from wallcheck.registry import Registry
 
 SHARE = (0.0, 1.0)
@@ -24,7 +25,7 @@ class Metric:
     truth: (maps (B, h, w), what each cell adds (B, h, w)), or maps alone. combined: values (B,) of the metrics named in `of`.
     better: "low" or "high". bounds: the ends of the scale, and `ends` what they say. source: paper and variant.
     check: raises ValueError, with the metric's name, for what does not fit. asks: what is asked of the net or
-    the method, a key of ASKED.
+    the method, a key of ASKED. shared: the same of an `Attribution`, where the metric was written so.
     """
 
     name: str
@@ -37,12 +38,17 @@ class Metric:
     check: Callable[..., None]
     asks: str = ""
     of: tuple[str, ...] = ()
+    shared: Callable[["Attribution"], Tensor] | None = None
 
     def __call__(self, first: Tensor, *others: Tensor) -> Tensor:
         """Values in double precision where maps are measured: they are brought to unit scale first, so that no value
         depends on a map's own scale."""
         self.check(self.name, first, *others)
         return self.body(unit_scale(first)[0] if self.kind in SCALELESS else first, *others)
+
+    def of_attribution(self, on: "Attribution") -> Tensor:
+        """The same as `body` of what it holds, without computing again what another metric asked of it."""
+        return self.body(on.maps, on.unseen, on.counted) if self.shared is None else self.shared(on)
 
     @property
     def what(self) -> str:
@@ -58,6 +64,25 @@ class Metric:
             if self.of
             else COST.get(self.asks, "none")
         )
+
+
+class Attribution:
+    """Maps (B, h, w) over the unseen and the counted (h, w), and what metrics of leakage ask of them, each computed once."""
+
+    def __init__(self, maps: Tensor, unseen: Tensor, counted: Tensor):
+        self.maps, self.unseen, self.counted = maps, unseen, counted
+
+    @cached_property
+    def positive(self) -> tuple[Tensor, Tensor]:
+        """The positive part on what is unseen and on what counts, (B, h, w) each, 0 elsewhere."""
+        positive = self.maps.clamp(min=0)
+        return positive * self.unseen, positive * self.counted
+
+    @cached_property
+    def peaks(self) -> tuple[Tensor, Tensor]:
+        """(B,): the highest positive value unseen, and of all that counts; 0 if there is none."""
+        unseen, counted = self.positive
+        return unseen.flatten(1).amax(1), counted.flatten(1).amax(1)
 
 
 ASKED = {
@@ -91,8 +116,20 @@ KINDS = {
 
 
 def leakage_metric(better: str = "low", bounds: tuple[float, float] = SHARE, *, ends: str = "", source: str = ""):
-    """Register a function of (maps, unseen, counted) under its own name; returns the Metric."""
-    return _register("leakage", better, bounds, ends, source, regions_fit)
+    """Register a function of (maps, unseen, counted), or of one `Attribution`, under its own name; returns the Metric."""
+
+    def register(function: Callable[..., Tensor]) -> Metric:
+        @wraps(function)
+        def body(maps: Tensor, unseen: Tensor, counted: Tensor) -> Tensor:
+            return function(Attribution(maps, unseen, counted))
+
+        alone = len(inspect.signature(function).parameters) == 1
+        about = (better, bounds, ends, source, regions_fit)
+        name, shared = function.__name__, function if alone else None
+        LEAKAGE[name] = Metric(name, body if alone else function, "leakage", *about, shared=shared)
+        return LEAKAGE[name]
+
+    return register
 
 
 def localisation_metric(better: str = "high", bounds: tuple[float, float] = SHARE, *, ends: str = "", source: str = ""):
@@ -164,7 +201,7 @@ def regions_fit(name: str, maps: Tensor, *regions: Tensor) -> None:
 
 
 def finite(name: str, maps: Tensor) -> None:
-    if not torch.isfinite(maps).all():
+    if not all_finite(maps):
         raise ValueError(f"{name}: maps hold NaN or infinity, which would read as empty; find where they come from")
 
 
@@ -234,4 +271,6 @@ def share(part: Tensor, whole: Tensor) -> Tensor:
     >>> share(torch.tensor([1., 1.]), torch.tensor([4., 0.]))
     tensor([0.2500,    nan])
     """
-    return torch.where(whole > 0, part / whole.where(whole > 0, 1.0), torch.nan)
+    if torch.is_grad_enabled() and (part.requires_grad or whole.requires_grad):  # so that no slope becomes 0 / 0
+        return torch.where(whole > 0, part / whole.where(whole > 0, 1.0), torch.nan)
+    return (part / whole).masked_fill_(whole <= 0, torch.nan)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+# exact types first: this is asked of every setting of every module, several times in an explanation
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+PLAIN_TYPES = frozenset(PLAIN)
 
 
 def state_of(module: nn.Module) -> Hashable:
@@ -38,11 +40,7 @@ def values_of(module: nn.Module) -> str:
 
 def _of_one(name: str, module: nn.Module) -> Hashable:
     hooks = tuple(id(hook) for kind in HOOKS for hook in getattr(module, kind).values())
-    told = tuple(
-        (key, _plain(value))
-        for key, value in module.__dict__.items()
-        if key not in ("training", *HOOKS) and key[:1] != "_"
-    )
+    told = tuple((key, _plain(value)) for key, value in module.__dict__.items() if key[:1] != "_" and key != "training")
     tensors = (*module._parameters.items(), *module._buffers.items())
     return (
         name,
@@ -55,6 +53,8 @@ def _of_one(name: str, module: nn.Module) -> Hashable:
 
 
 def _plain(value: object) -> Hashable:
+    if type(value) in PLAIN_TYPES:
+        return value
     if isinstance(value, Tensor):
         if value.is_inference():
             return object()
@@ -63,10 +63,10 @@ def _plain(value: object) -> Hashable:
             value._version,
             value.data_ptr() if value.device.type != "meta" else 0,
             value.dtype,
-            str(value.device),
+            value.device,
         )
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, (list, tuple)):
-        return tuple(_plain(each) for each in value)
+        return tuple(map(_plain, value))
     return id(value)

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from wallcheck.auditing import applicable, checked_settings, checked_targets, refused, require_wall
+from wallcheck.auditing import applicable
 from wallcheck.certificate import prove
+from wallcheck.checking import checked_settings, checked_targets, refused, require_wall
 from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.metrics import LEAKAGE
