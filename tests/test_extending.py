@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import shutil
 import warnings
 
@@ -244,3 +245,19 @@ def test_one_method_one_metric_and_one_class_need_no_list():
 def test_wrapped_nets_are_audited_as_what_they_wrap(wrap):
     images = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     pd.testing.assert_frame_equal(audit(wrap(tiny()), images, SOME), audit(tiny(), images, SOME), check_exact=True)
+
+
+def test_a_process_that_goes_elsewhere_writes_and_reads_where_it_began(tmp_path, monkeypatch):
+    write_photographs(tmp_path / "photos", 4)
+    monkeypatch.chdir(tmp_path)
+    photos = PhotoFolder("photos", 24)
+    (tmp_path / "elsewhere").mkdir()
+
+    def goes(*_):
+        os.chdir(tmp_path / "elsewhere")
+
+    state = torch.random.get_rng_state()
+    rows = run(Study({"net": tiny()}, [photos], ["gradcam"], batch_size=2, examples=0), "run", progress=goes)
+    assert rows["image"].nunique() == 4 and (tmp_path / "run" / "leakage.csv").is_file()
+    assert not any((tmp_path / "elsewhere").iterdir())
+    assert torch.equal(torch.random.get_rng_state(), state)  # nor is the caller's generator moved on

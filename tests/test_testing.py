@@ -123,3 +123,18 @@ def test_nets_by_name(tmp_path):
         ValueError, match=r"torchvision:resnet18 has no wall; give a function that returns wallcheck.blind"
     ):
         net_named("torchvision:resnet18")
+
+
+def test_what_takes_one_image_at_a_time_is_held_to_the_checks_all_the_same(wall):
+    def one_by_one(model, images, targets):
+        assert len(images) == 1
+        return torch.autograd.functional.jacobian(lambda x: model(x)[0, targets[0]], images)[0].abs().sum(0)
+
+    for name in (
+        "batch_equals_singles",
+        "deterministic",
+        "model_unchanged",
+        "nothing_left_behind",
+        "finite_on_degenerate_input",
+    ):
+        CHECKS[name](one_by_one, wall)

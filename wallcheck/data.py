@@ -138,9 +138,9 @@ class PhotoFolder:
     """
 
     def __init__(self, folder: str | Path, size: int, classes: Sequence[str] | int = ()):
-        self.folder, self.size = expanded(folder), size
-        if not self.folder.is_dir():
-            raise FileNotFoundError(f"no folder at {self.folder}; give a folder of images")
+        if not expanded(folder).is_dir():
+            raise FileNotFoundError(f"no folder at {folder}; give a folder of images")
+        self.folder, self.size = expanded(folder).absolute(), size  # the process may go elsewhere before it is read
         self.name = printable(self.folder.resolve().name)
         found = find_photos(self.folder)
         self.paths, self.skipped = found

@@ -66,7 +66,8 @@ def run_folder(
         _check_labels(study, images)
     device = device_of(trainer or {})
     with on_device(study.nets.values(), device):
-        return _run(study, writable(out), trainer or {}, progress, pictures, device)
+        out = writable(out).absolute()  # the process may go elsewhere meanwhile
+        return _run(study, out, trainer or {}, progress, pictures, device)
 
 
 def _run(

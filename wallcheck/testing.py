@@ -108,8 +108,16 @@ class Wall:
         return foreign(explain, self.net, self.pixels)
 
     def maps(self, explain: object, images: Tensor) -> Tensor:
-        """The method's maps of images, of the predicted classes."""
-        return maps_of(self.method(explain), Evidence(self.net, images, seed=self.seed))
+        """The method's maps of images, of the predicted classes; one by one where it takes no more."""
+        method, evidence = self.method(explain), Evidence(self.net, images, seed=self.seed)
+        try:
+            return maps_of(method, evidence)
+        except UncleanHands:
+            raise
+        except Exception:  # whatever a stranger's code raises; told of one image, if it is raised there too
+            if len(images) == 1:
+                raise
+            return torch.cat([maps_of(method, evidence.part(slice(n, n + 1))) for n in range(len(images))])
 
     def picture(self, reading: Reading) -> Path:
         """Draw the worst image of a reading and its map; the file."""

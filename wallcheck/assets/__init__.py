@@ -68,8 +68,7 @@ def manifest() -> dict:
 
 
 def named(text: str) -> tuple[str, bool] | None:
-    """(name, walled) of "assets:plain" or "assets:plain-unwalled"; None for a text that does not begin so. Raises LookupError for a
-    net that does not come with wallcheck.
+    """(name, walled) of "assets:plain" or "assets:plain-unwalled"; None for any other text.
 
     >>> named("assets:pooled-unwalled"), named("torchvision:resnet18")
     (('pooled', False), None)
@@ -77,10 +76,7 @@ def named(text: str) -> tuple[str, bool] | None:
     name = text.removeprefix(PREFIX)
     walled = not name.endswith(UNWALLED)
     name = name.removesuffix(UNWALLED)
-    if not text.startswith(PREFIX):
-        return None
-    _known("net", name, NETS)
-    return name, walled
+    return (name, walled) if text.startswith(PREFIX) and name in NETS else None
 
 
 def file_of(name: str, walled: bool) -> str:

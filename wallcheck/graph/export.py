@@ -9,10 +9,12 @@ changed; the graph's tensors share its storage.
 """
 
 import hashlib
+import io
+import logging
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -97,8 +99,7 @@ def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> G
 
 
 def _traced(module: nn.Module, images: Tensor):
-    with in_eval(module), _untouched(module), torch.no_grad(), callers(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with in_eval(module), _untouched(module), torch.no_grad(), callers(), _silent():
         try:
             program = torch.export.export(
                 module, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False
@@ -285,6 +286,19 @@ def _untouched(module: nn.Module) -> Iterator[None]:
             for buffer, before in counted:
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """torch tells of a refusal by warnings, by its log and by printing the graph; we tell it in one line."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(max(level, logging.WARNING))
+        try:
+            yield
+        finally:
+            logging.disable(level)
 
 
 def _told(value: object, number: dict[Node, int]) -> object:
