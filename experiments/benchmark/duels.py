@@ -134,8 +134,8 @@ def settled_evidence(setting: Setting, images: Tensor) -> Evidence:
 
 
 def adapting(setting: Setting) -> Callable[[], None]:
-    """What an adapter itself does: a stand-in for the net, and generators put back. It runs in every round, and what it takes there is
-    taken off the peer's time."""
+    """What an adapter itself does: a stand-in for the net, and generators put back. It runs in every round, and what it takes
+    is taken off the peer's time, see `without`."""
 
     def empty() -> None:
         with undisturbed(0):
@@ -145,8 +145,13 @@ def adapting(setting: Setting) -> Callable[[], None]:
 
 
 def without(adapter: list[float], theirs: list[float], calls: int = 1) -> list[float]:
-    """Seconds of each round less those of the adapter in `calls` calls."""
-    return [max(t - calls * spent, 1e-9) for t, spent in zip(theirs, adapter, strict=True)]
+    """Seconds of each round less what the adapter takes in `calls` calls: the median of the same rounds, since what disturbs one of
+    them could take more than all there is.
+
+    >>> without([1.0, 9.0, 1.0], [3.0, 4.0, 5.0])
+    [2.0, 3.0, 4.0]
+    """
+    return [max(t - calls * median(adapter), 1e-9) for t in theirs]
 
 
 def duel(pair: Comparison, setting: Setting) -> Duel:
