@@ -14,9 +14,10 @@ rules      attribution rules per operation; stages: layers on the way; ordinary:
 
 from wallcheck.graph import reach, sides
 from wallcheck.graph._precision import PRECISIONS, checked_precision
+from wallcheck.graph._tracing import in_eval
 from wallcheck.graph.blind import BlindGraph
 from wallcheck.graph.cut import Form, Layer, layer_named, layers_of
-from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval, key_of, plainly
+from wallcheck.graph.export import Graph, NotOneGraph, exported, key_of, plainly
 from wallcheck.graph.ordinary import ordinary
 from wallcheck.graph.proof import Leak, Proof
 from wallcheck.graph.walls import Walled, detached, with_head_wall
