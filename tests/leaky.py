@@ -189,7 +189,7 @@ LEAKY: dict[str, tuple[Callable[[], BlindNet], str]] = {
     "quantises by the batch's range": (changed(quantised), r"images of a batch meet at features\.1"),
     "adds the mean in large batches": (
         changed(lambda maps, out: out + mean(maps) if len(maps) > 4 else out),
-        r"depends on the size of the batch",
+        r"something else for batches of some sizes",
     ),
     "branches on a value": (
         changed(lambda maps, out: out + mean(maps) if maps.max() > 30 else out),
@@ -210,6 +210,6 @@ LEAKY: dict[str, tuple[Callable[[], BlindNet], str]] = {
     "BlindNet that standardises each image": (lambda: behind_bottom(Standardised), r"the network itself: (mean|std)"),
     "BlindNet that hands over the mean": (lambda: behind_bottom(AddsTheMean), r"unseen cell \(5, 0\) reaches a logit"),
     "BlindNet with activations of its own": (lambda: behind_bottom(OwnActivations), r"has its own activations"),
-    "head told by a hook": (told_by_a_hook, r"depends on the size of the batch"),
+    "head told by a hook": (told_by_a_hook, r"features: mean"),
     "head that reads behind its view": (reading_behind, r"unseen cell \(5, 0\) reaches a logit"),
 }

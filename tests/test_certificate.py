@@ -184,6 +184,106 @@ def test_weights_that_are_not_finite_are_named_and_nothing_else_is_claimed(name,
     assert not certificate.holds
 
 
+def own_train(net):
+    """`train` with an account of its own."""
+
+    class Counted(nn.ReLU):
+        told = 0
+
+        def train(self, mode=True):
+            self.told += 1
+            return super().train(mode)
+
+    net.features[1] = Counted()
+
+
+def another_buffer(net):
+    """A buffer that training mode puts another in place of."""
+
+    class Renewed(nn.ReLU):
+        def forward(self, maps):
+            if self.training:
+                self.level = self.level + 1
+            return super().forward(maps)
+
+    net.features[1] = Renewed()
+    net.features[1].register_buffer("level", torch.zeros(()))
+
+
+@pytest.mark.parametrize("change", [own_train, another_buffer], ids=lambda f: f.__name__)
+def test_what_training_mode_leaves_behind_stays_with_a_copy(change):
+    net = behind_bottom()
+    change(net)
+    before = {key: copy.copy(value) for key, value in vars(net.features[1]).items()}
+    state = copy.deepcopy(net.state_dict())
+    certify(net, seeds=1).raise_if_broken()
+    assert vars(net.features[1]).keys() == before.keys() and getattr(net.features[1], "told", 0) == before.get(
+        "told", 0
+    )
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+class Checkpointed(nn.ReLU):
+    def forward(self, maps):
+        return torch.utils.checkpoint.checkpoint(super().forward, maps, use_reentrant=True)
+
+
+class Whole(nn.ReLU):
+    def forward(self, maps):
+        return (4 * super().forward(maps)).int().float()
+
+
+def test_code_that_autograd_does_not_follow_is_proved_all_the_same():
+    certificate = certify(behind_bottom(act=Checkpointed()), seeds=1).raise_if_broken()
+    assert failed(certificate)["gradient", "train"].startswith("could not be tried: When use_reentrant=True")
+    assert certify(behind_bottom(act=Whole()), seeds=1).holds
+
+
+class Sized(nn.ReLU):
+    def forward(self, maps):
+        assert maps.shape[2:] == (SIZE, SIZE), f"got {maps.shape}"
+        return super().forward(maps)
+
+
+def test_the_shortcut_is_the_whole_net_where_code_asks_for_the_size_of_an_image():
+    net, images = behind_bottom(act=Sized()), photos(2)[0]
+    assert torch.equal(net.shortcut(images), net(images))
+
+
+class OwnMask(nn.Module):
+    """A head that empties its unseen cells itself."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.fc = how, nn.Linear(6 * 144, CLASSES)
+        self.register_buffer("seen", torch.arange(12)[:, None] < 5)
+
+    def forward(self, maps):
+        return self.fc(self.how(maps, self.seen).flatten(1))
+
+
+def emptied(maps, seen):
+    maps[:, :, 5:] = 0
+    return maps
+
+
+@pytest.mark.parametrize(
+    "how", [emptied, lambda maps, seen: torch.where(seen, maps, 0), lambda maps, seen: maps.masked_fill(~seen, 0)]
+)
+def test_a_head_that_walls_itself_is_proved_and_run(how):
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), OwnMask(how)).eval()
+    net, images = blind(model, SIZE, layer="2", wall="bottom:6"), photos(2)[0]
+    certify(net, seeds=1).raise_if_broken()
+    assert net.regions.unseen[11:].all()
+    torch.testing.assert_close(net.shortcut(images), model(images))
+
+
+@pytest.mark.parametrize("size", [0, -3, 24.0, "24", None, (24,), (24, 24, 3), (24, 0)])
+def test_a_size_that_is_none_is_refused_in_words(size):
+    with pytest.raises(ValueError, match=r"image_size is .*, expected the side of a square or"):
+        blind(nn.Conv2d(3, 4, 3), size)
+
+
 def test_regions_are_proved_and_cannot_be_declared():
     net = tiny()
     found = net.regions

@@ -157,6 +157,8 @@ def test_passed_is_true_or_false_and_nothing_that_python_takes_for_it(tmp_path, 
     raw["checks"][1]["passed"] = "false"
     with pytest.raises(ValueError, match="`passed` is true or false"):
         loaded(tmp_path, raw)
+    with pytest.raises(ValueError, match="`fingerprint` is text"):
+        loaded(tmp_path, sound.to_dict() | {"fingerprint": None})
 
 
 def test_a_forged_certificate_does_not_open_an_audit(tmp_path, sound):

@@ -125,8 +125,8 @@ class Certificate:
         """Of what `to_dict` gave; raises ValueError, KeyError or TypeError for anything else."""
         masks = _mask(kept["unseen_pixels"]), _mask(kept["unseen_cells"])
         checks = tuple(Check(**check) for check in kept["checks"])
-        if not all(isinstance(check.passed, bool) for check in checks):
-            raise TypeError("`passed` is true or false")
+        if not all(isinstance(check.passed, bool) for check in checks) or not isinstance(kept["fingerprint"], str):
+            raise TypeError("`passed` is true or false, `fingerprint` is text")
         return cls(kept["fingerprint"], *masks, checks)
 
     @classmethod
@@ -211,7 +211,13 @@ def _checks(net: BlindNet, graph: BlindGraph, seeds: int, images: int) -> Iterat
     with in_mode(net, training=True):
         for test in (bits, gradient):
             found = test(noise, lambda images: net(images.to(trained)).to(noise.unseen.device))
-            yield Check(test.__name__, "train", *_verdict(found))
+            try:
+                verdict = _verdict(found)
+            except (
+                Exception
+            ) as error:  # the user's own code may not run in training mode, or autograd may not follow it
+                verdict = False, f"could not be tried: {' '.join(str(error).split())[:120]}"
+            yield Check(test.__name__, "train", *verdict)
 
 
 def _verdict(problems: Iterator[str]) -> tuple[bool, str]:

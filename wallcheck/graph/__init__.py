@@ -15,9 +15,10 @@ attending  attention written out: weighing, each by itself; and the blocks aroun
 
 from wallcheck.graph import reach, sides
 from wallcheck.graph._precision import PRECISIONS, checked_precision
+from wallcheck.graph._tracing import in_eval
 from wallcheck.graph.blind import BlindGraph
 from wallcheck.graph.cut import Form, Layer, layer_named, layers_of
-from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval, key_of, plainly
+from wallcheck.graph.export import Graph, NotOneGraph, exported, key_of, plainly
 from wallcheck.graph.ordinary import ordinary
 from wallcheck.graph.proof import Leak, Proof
 from wallcheck.graph.walls import Walled, detached, with_head_wall

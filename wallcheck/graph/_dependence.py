@@ -12,14 +12,14 @@ from wallcheck.graph._masks import RULES, Mask, Rule, depends, everything, masks
 from wallcheck.graph._nodes import GETITEM, named, op_of
 
 MOVES = [
-    "view", "reshape", "_unsafe_view", "_reshape_alias", "permute", "transpose", "t", "expand", "expand_as", "slice", "select",
+    "view", "reshape", "_unsafe_view", "permute", "transpose", "t", "expand", "expand_as", "slice", "select",
     "cat", "concat", "stack", "hstack", "vstack", "unbind", "split", "split_with_sizes", "chunk", "tensor_split", "flip",
     "fliplr", "flipud", "roll", "unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "squeeze", "unsqueeze",
     "flatten", "unflatten", "narrow", "index_select", "index", "gather", "repeat", "tile", "repeat_interleave", "movedim",
     "moveaxis", "swapaxes", "swapdims", "diagonal", "tril", "triu", "numpy_T", "mT", "im2col", "slice_scatter",
-    "select_scatter", "view_as", "reshape_as", "take_along_dim", "rot90", "copy", "broadcast_to", "alias", "detach",
+    "select_scatter", "view_as", "reshape_as", "take_along_dim", "rot90", "broadcast_to", "alias", "detach",
 ]  # fmt: skip
-VIEWS = ("view", "_unsafe_view", "_reshape_alias")  # of values that lie in another order than their masks
+VIEWS = ("view", "_unsafe_view")  # of values that lie in another order than their masks
 SELECTING = ("index", "indices", "repeats")  # arguments that decide what is taken from where
 
 

@@ -10,16 +10,17 @@ CONSTRUCTORS = {"new_zeros": 0.0, "new_ones": 1.0, "zeros_like": 0.0, "ones_like
 
 def functional(run: GraphModule) -> bool:
     """Take every in-place operation on what depends on the images out of run; False, and run is of no use, where another
-    name may look at the same memory. What depends on no image may stay: it is computed once, in order."""
+    name may look at the same memory, or the memory is the network's own. What else depends on no image may stay: it is computed
+    once, in order."""
     graph = run.graph
     for node in list(graph.nodes):
         if op_of(node) in CONSTRUCTORS:
             _pinned(run, node)
     data = data_nodes(graph, [placeholder(graph)])
-    for node in list(data):
+    for node in list(graph.nodes):
         if not getattr(getattr(node.target, "_schema", None), "is_mutable", False):
             continue
-        if not _replaced(run, node):
+        if _root(node).op == "get_attr" or (node in data and not _replaced(run, node)):
             return False
     return True
 
@@ -68,6 +69,14 @@ def _is_shared(value: Node, at: Node) -> bool:
             return True
         value = base
     return value.op != "call_function"
+
+
+def _root(node: Node) -> Node:
+    """What the first argument is a view of, or itself."""
+    node = node.args[0] if isinstance(node.args[0], Node) else node
+    while node.op == "call_function" and _is_view(node) and isinstance(node.args[0], Node):
+        node = node.args[0]
+    return node
 
 
 def _is_view(node: Node) -> bool:

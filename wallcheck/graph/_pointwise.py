@@ -45,6 +45,34 @@ def nothing(node: Node, arguments: dict) -> Tensor:
     return masks_in(arguments)[0].new_zeros(shape_of(node))
 
 
+@depends("fill", "zero")
+def overwritten(node: Node, arguments: dict) -> Tensor:
+    """x.fill_(y) is y everywhere."""
+    y = arrived(arguments.get("value"))
+    return nothing(node, arguments) if y is None else y.expand(shape_of(node))
+
+
+@depends("index_put")
+def put(node: Node, arguments: dict) -> Tensor | tuple:
+    """x[places] = y at constant places: y there, x elsewhere; where a place is named twice, on either y."""
+    places, told = arguments["indices"], dict(accumulate=True)
+    if masks_in(places):
+        return everything(node, arguments)
+    x, y = (_mask_of(arguments[name]) for name in ("self", "values"))
+    left = x if arguments["accumulate"] else x.index_put(places, x.new_zeros(()))
+    return left + x.new_zeros(x.shape).index_put(places, y, **told)
+
+
+@depends("index_fill")
+def filled_at(node: Node, arguments: dict) -> Tensor | tuple:
+    x = alone(arguments, "self")
+    return everything(node, arguments) if x is None else x.index_fill(arguments["dim"], arguments["index"], 0)
+
+
+def _mask_of(value: Tensor) -> Tensor:
+    return plain(value) if isinstance(value, Mask) else value.new_zeros(value.shape).float()
+
+
 @depends("prelu")
 def prelu(node: Node, arguments: dict) -> Tensor | tuple:
     x = alone(arguments, "self")

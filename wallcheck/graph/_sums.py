@@ -12,7 +12,7 @@ REDUCTIONS = [
     "mean", "sum", "amax", "amin", "prod", "any", "all", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm",
     "logsumexp", "nansum", "nanmean", "median", "argmax", "argmin", "max", "min", "count_nonzero",
 ]  # fmt: skip
-ALONG = ["softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "cumprod", "sort", "topk", "argsort"]
+ALONG = ["softmax", "_softmax", "log_softmax", "_log_softmax", "sort", "topk", "argsort"]
 
 
 @depends(*REDUCTIONS)
@@ -37,6 +37,12 @@ def _axes(arguments: dict, ndim: int) -> list[int]:
 def along_one_axis(node: Node, arguments: dict) -> Tensor | tuple:
     """Every output depends on all that stands along the axis with it."""
     return spread(node, plain(arguments["self"]).sum(arguments["dim"], keepdim=True))
+
+
+@depends("cumsum", "cumprod")
+def up_to_here(node: Node, arguments: dict) -> Tensor:
+    """Every output depends on what stands before it along the axis, and on itself."""
+    return plain(arguments["self"]).cumsum(arguments["dim"])
 
 
 @depends("linear")
@@ -80,18 +86,22 @@ def einsum(node: Node, arguments: dict) -> Tensor:
     return sum(parts)
 
 
+@depends("tensordot")
+def tensordot(node: Node, arguments: dict) -> Tensor:
+    """As the products of masks with ones."""
+    one, two = arguments["self"], arguments["other"]
+    pairs = [(plain(one), torch.ones(two.shape))] if isinstance(one, Mask) else []
+    pairs += [(torch.ones(one.shape), plain(two))] if isinstance(two, Mask) else []
+    return sum(torch.tensordot(*pair, (arguments["dims_self"], arguments["dims_other"])) for pair in pairs)
+
+
 @depends("scaled_dot_product_attention")
 def attention(node: Node, arguments: dict) -> Tensor | tuple:
-    """A query depends on itself and on keys and values that the constant mask allows it, for all finite scores."""
+    """A query depends on itself and on all keys and values. A mask does not part them: what it forbids gets a weight of 0, and 0
+    times a value that is not finite is not 0."""
     query, key, value = (arguments[name] for name in ("query", "key", "value"))
-    mask = arguments["attn_mask"]
-    if isinstance(mask, Mask) or arguments.get("enable_gqa"):
+    if isinstance(arguments["attn_mask"], Mask) or arguments.get("enable_gqa"):
         return everything(node, arguments)
-    allowed = torch.ones(query.shape[-2], key.shape[-2])
-    if arguments["is_causal"]:
-        allowed = allowed.tril()
-    if mask is not None:
-        allowed = allowed * (mask if mask.dtype == torch.bool else mask > -torch.inf)
     parts = [plain(query).sum(-1, keepdim=True)] if isinstance(query, Mask) else []
-    parts += [allowed @ plain(each).sum(-1, keepdim=True) for each in (key, value) if isinstance(each, Mask)]
+    parts += [plain(each).sum((-2, -1), keepdim=True) for each in (key, value) if isinstance(each, Mask)]
     return sum(part.expand(shape_of(node)) for part in parts)

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Interpreter, Node
+from torch.fx.node import map_arg
 
 from wallcheck.graph._nodes import GETITEM, data_nodes, named, op_of, placeholder
 
 HALF = (torch.float16, torch.bfloat16)
-NOTHING = ("dropout", "alias", "detach", "lift_fresh_copy", "feature_dropout", "alpha_dropout")
+NOTHING = ("dropout", "alias", "detach", "detach_", "lift_fresh_copy", "feature_dropout", "alpha_dropout")
 ASSERTIONS = ("_assert", "sym_constrain")  # of what the tracing knows already
 
 
@@ -18,11 +19,15 @@ def tidied(run: GraphModule) -> None:
         _in_full_precision(node)
         if op_of(node).startswith(ASSERTIONS):
             run.graph.erase_node(node)
-        elif (op_of(node) in NOTHING and not named(node).get("train")) or (op_of(node) == "slice" and _is_whole(node)):
+        elif (op_of(node) in NOTHING and not named(node).get("train")) or (op_of(node) == "slice" and is_whole(node)):
             node.replace_all_uses_with(node.args[0])
             run.graph.erase_node(node)  # dead code elimination would keep what might draw by chance
         elif op_of(node) == "_native_batch_norm_legit_no_training":
             _one_form_of_norm(run.graph, node)
+        elif op_of(node) == "copy":
+            _without_copying(run.graph, node)
+        elif op_of(node) == "empty" and node.all_input_nodes:
+            _of_the_images(run.graph, node)
     run.graph.eliminate_dead_code()
     _fold(run)
     run.graph.lint()
@@ -35,7 +40,7 @@ def _in_full_precision(node: Node) -> None:
     node.kwargs = {k: torch.float32 if isinstance(v, torch.dtype) and v in HALF else v for k, v in node.kwargs.items()}
 
 
-def _is_whole(node: Node) -> bool:
+def is_whole(node: Node) -> bool:
     told = named(node)
     length = node.args[0].meta["val"].shape[told["dim"]]
     whole = told["end"] is None or (isinstance(told["end"], int) and told["end"] >= 2**31)
@@ -55,27 +60,80 @@ def _one_form_of_norm(graph: FxGraph, node: Node) -> None:
             user.replace_all_uses_with(made)
 
 
+def _without_copying(graph: FxGraph, node: Node) -> None:
+    """x.copy_(y), of which torch knows no gradient once it stands alone: y in the type and the shape of x."""
+    kept, made = node.args[:2]
+    with graph.inserting_before(node):
+        if made.meta["val"].dtype != kept.meta["val"].dtype:
+            made = graph.call_function(torch.ops.aten.to.dtype, (made, kept.meta["val"].dtype))
+            made.meta = dict(node.meta)
+        if node.args[1].meta["val"].shape != kept.meta["val"].shape:
+            made = graph.call_function(torch.ops.aten.expand_as.default, (made, kept))
+            made.meta = dict(node.meta)
+    node.replace_all_uses_with(made)
+    graph.erase_node(node)
+
+
+def _of_the_images(graph: FxGraph, node: Node) -> None:
+    """Memory as it is found may hold anything, of images too: it counts as made of them until it is written over."""
+    node.target, node.args = torch.ops.aten.new_empty.default, (placeholder(graph), *node.args)
+    node.kwargs = {key: value for key, value in node.kwargs.items() if key != "memory_format"}
+
+
 def _fold(run: GraphModule) -> None:
     """Nodes that need neither images nor their batch size become tensors."""
-    graph = run.graph
+    frozen, dependent = parted_by_images(run.graph)
+    wanted = [n for n in frozen if any(user in dependent or user.op == "output" for user in n.users)]
+    values = _Constants(run).of(frozen) if wanted else {}
+    for node in wanted:
+        if not isinstance(values[node], Tensor):
+            _written_in(node, values[node])
+            continue
+        made = _held(run, f"folded_{node.name}", values[node].detach(), node)
+        made.meta = dict(node.meta)
+        node.replace_all_uses_with(made)
+    _by_numbers(run)
+    run.graph.eliminate_dead_code()
+
+
+def parted_by_images(graph: FxGraph) -> tuple[list[Node], set[Node]]:
+    """Operations whose values can be computed once, and nodes that need the images or their number."""
     dependent = set(data_nodes(graph, [placeholder(graph)]))
     for node in graph.nodes:
         if any(each in dependent for each in node.all_input_nodes):
             dependent.add(node)
-    frozen = [n for n in graph.nodes if n.op == "call_function" and n not in dependent and "val" in n.meta]
-    wanted = [n for n in frozen if any(user in dependent or user.op == "output" for user in n.users)]
-    if not wanted:
-        return
-    values = _Constants(run).of(frozen)
-    for node in wanted:
-        if not isinstance(values[node], Tensor):
+    return [n for n in graph.nodes if n.op == "call_function" and n not in dependent and "val" in n.meta], dependent
+
+
+def _by_numbers(run: GraphModule) -> None:
+    """x[:, :, mask] by the numbers of the places where a constant mask is true: how many they are is then no question."""
+    for node in list(run.graph.nodes):
+        if op_of(node) not in ("index", "index_put"):
             continue
-        run.register_buffer(f"folded_{node.name}", values[node])
-        with graph.inserting_before(node):
-            made = graph.get_attr(f"folded_{node.name}")
-        made.meta = dict(node.meta)
-        node.replace_all_uses_with(made)
-    graph.eliminate_dead_code()
+        places = []
+        for place in node.args[1]:
+            mask = getattr(run, place.target) if isinstance(place, Node) and place.op == "get_attr" else None
+            if mask is None or mask.dtype is not torch.bool:
+                places.append(place)
+                continue
+            numbers = mask.nonzero(as_tuple=True)
+            places += [_held(run, f"places_{node.name}_{i}", each, node) for i, each in enumerate(numbers, len(places))]
+        node.args = (node.args[0], places, *node.args[2:])
+
+
+def _held(run: GraphModule, name: str, value: Tensor, before: Node) -> Node:
+    run.register_buffer(name, value)
+    with run.graph.inserting_before(before):
+        made = run.graph.get_attr(name)
+    made.meta = {"val": value}
+    return made
+
+
+def _written_in(node: Node, value: object) -> None:
+    """A number that was read out of a weight, in place of the reading."""
+    if isinstance(value, (bool, int, float)):
+        for user in list(node.users):
+            user.args, user.kwargs = map_arg((user.args, user.kwargs), lambda each: value if each is node else each)
 
 
 class _Constants(Interpreter):

@@ -9,36 +9,25 @@ changed; the graph's tensors share its storage.
 """
 
 import hashlib
-import io
-import logging
-import traceback
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
+from torch.export.graph_signature import OutputKind
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._pytree import TreeSpec
 
-from wallcheck.defaults import callers, usual
+from wallcheck.defaults import usual
 from wallcheck.graph._in_place import functional
-from wallcheck.graph._nodes import copied, named, op_of, output, placeholder, where
+from wallcheck.graph._nodes import GETITEM, copied, op_of, output, placeholder
+from wallcheck.graph._one_function import graph_within, is_plain, refuse_another, refuse_branches, refuse_no_function
 from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
-
-BATCH = 2  # traced with two images: a size of one would be taken for a constant
-TORCH = str(Path(torch.__file__).parent)
-
-
-class NotOneGraph(ValueError):
-    """The network cannot be written as one graph that holds for every input and batch."""
+from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, check_tensors, traced
 
 
 class Graph:
@@ -82,116 +71,86 @@ def exported(
     tensor = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.empty(0))
     with plainly(tensor.device):
         images = torch.zeros(BATCH, colours, *image_size, dtype=tensor.dtype, device=tensor.device)
-        _check_tensors(module, images)
+        check_tensors(module, images)
         return _graph_of(module, images, prefix, logits)
 
 
 def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> Graph:
-    program = _traced(module, images)
-    run = _unlifted(program, prefix)
-    if not functional(run):  # a view of something changed in place: torch's own, slower way
-        run = _unlifted(program.run_decompositions({}), prefix)
-    _refuse_chance(run.graph)
+    program = traced(module, images)
+    plain = is_plain(program.graph)
+    run, stored = _unlifted(program, prefix) if plain else (None, ())
+    if run is None or not functional(run):  # a view of something changed in place, graphs within: torch's own way
+        run, stored = _unlifted(_spelt_out(program), prefix)
+    refuse_no_function(run.graph, stored)
     if logits:
         _checked_output(run.graph, program.call_spec.out_spec)
+    exact = not any(getattr(node.meta.get("val"), "dtype", None) in HALF for node in run.graph.nodes)
     tidied(run)
+    if logits and not images.is_meta:
+        refuse_another(module, run, images, exact)
     return Graph(run, images.shape[1], tuple(images.shape[2:]))
 
 
-def _traced(module: nn.Module, images: Tensor):
-    with in_eval(module), _untouched(module), torch.no_grad(), callers(), _silent():
-        try:
-            program = torch.export.export(
-                module, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False
-            )
-        except Exception as error:
-            raise _refusal(module, images, error) from error
-    _let_go(program)
-    if any(bounds.upper < 2**31 for bounds in program.range_constraints.values()):
-        raise NotOneGraph(
-            f"{type(module).__name__} does something else for large batches; let it treat every batch alike"
-        )
-    return program
-
-
-def _check_tensors(module: nn.Module, images: Tensor) -> None:
-    """Raise ValueError for weights that tracing takes and no run does."""
-    tensors = [each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
-    if any(each.is_inference() for each in module.parameters()):
-        raise ValueError(
-            f"the weights of {type(module).__name__} were made inside torch.inference_mode, which seals them against gradients; build "
-            f"or load the network outside of it"
-        )
-    if len({torch.float32 if each.dtype in HALF else each.dtype for each in tensors}) > 1:
-        try:
-            with in_eval(module), _untouched(module), torch.no_grad(), callers():
-                module(images)
-        except Exception as error:
-            raise _refusal(module, images, error) from None
-
-
-def _let_go(program) -> None:
-    """Let torch forget what it traced. Its shape environment and the tensors traced hold each other through C++, where Python's
-    collector cannot see the circle, and caches of methods hold the environment: each export would stay (1,500 objects, 0.2 MB)."""
-    values = [value for node in program.graph.nodes if isinstance(value := node.meta.get("val"), FakeTensor)]
-    for environment in {id(one.fake_mode): one.fake_mode.shape_env for one in values}.values():
-        for held in ("tracked_fakes", "fake_tensor_cache"):
-            if kept := getattr(environment, held, None):
-                kept.clear()
-    for method in vars(ShapeEnv).values():
-        if clear := getattr(method, "cache_clear", None):
-            clear()
-
-
-def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
-    """The user's own error if the module does not run at all, else why it is no graph."""
+def _spelt_out(program):
     try:
-        with torch.no_grad(), callers():
-            module(images)
-    except Exception as own:
-        return ValueError(
-            f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {_brief(own)}); "
-            f"check image size and colours"
-        )
-    line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_users(f.filename)), None)
-    at = f" at {line.filename}:{line.lineno}: {line.line}" if line else ""
-    batch = "batch" in str(error) or "Constraints violated" in str(error) or "specializ" in str(error)
-    what = "the size of the batch (len(x) is a number to torch: write x.shape[0])" if batch else "values"
-    return NotOneGraph(
-        f"{type(module).__name__} is not one graph: what it runs depends on {what}{at} ({_brief(error)}); a wall is proved "
-        f"for one fixed flow of operations, so take this branch out or make it arithmetic (torch.where)"
-    )
+        spelt = program.run_decompositions({})
+    except Exception as error:
+        raise NotOneGraph(
+            f"torch cannot write what it runs as single operations ({brief(error)}); use plain operations on tensors"
+        ) from error
+    refuse_branches(spelt.graph)
+    return spelt
 
 
-def _is_users(filename: str) -> bool:
-    return not filename.startswith((TORCH, str(Path(__file__).parent), "<"))
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
-
-
-def _unlifted(program, prefix: str) -> GraphModule:
-    """The program's graph with its weights, buffers and constants as attributes, and images as the only input."""
+def _unlifted(program, prefix: str) -> tuple[GraphModule, Collection[Node]]:
+    """The program's graph with its weights, buffers and constants as attributes, and images as the only input; and those of
+    them that a call leaves changed."""
     held = program.state_dict | program.constants
     names = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs if spec.target is not None}
     root, graph, known = nn.Module(), FxGraph(), {}
+    specs = program.graph_signature.output_specs
+    changed = {spec.target for spec in specs if spec.kind is OutputKind.BUFFER_MUTATION}
     if any(isinstance(each, torch.Generator) for each in held.values()):
         raise NotOneGraph("the network draws from a generator of its own; a proof needs one function: switch it off")
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in names:
-            flat = _flat(names[node.name].removeprefix(prefix))
+            key = names[node.name].removeprefix(prefix)
+            flat = _flat(key)
             if not hasattr(root, flat):
                 root.register_buffer(flat, _full(held[names[node.name]]))
             known[node] = graph.get_attr(flat)
-            known[node].meta = dict(node.meta)
+            known[node].meta = dict(node.meta) | {"key": key}
         elif node.op == "output":
-            values = node.args[0]
-            graph.output(tuple(known[each] for each in values) if len(values) != 1 else known[values[0]])
+            given = zip(node.args[0], specs, strict=True)
+            values = tuple(known.get(value, value) for value, spec in given if spec.kind is OutputKind.USER_OUTPUT)
+            graph.output(values if len(values) != 1 else values[0])
         else:
-            copied([node], graph, known)
-            known[node].meta["nn_module_stack"] = _renamed(node.meta.get("nn_module_stack") or {}, prefix)
-    return GraphModule(root, graph)
+            _copy(node, program.graph_module, graph, known, prefix)
+    stored = [known[node] for node in program.graph.nodes if names.get(node.name) in changed]
+    return GraphModule(root, graph), stored
+
+
+def _copy(node: Node, owner: nn.Module, graph: FxGraph, known: dict, prefix: str) -> None:
+    """A node of owner's graph in another; of a graph within that only sets a mode, its nodes. Graphs run in full float32 and with
+    gradients, whatever modes there are."""
+    if node.op == "get_attr":
+        return
+    if (within := graph_within(node)) is not None:
+        place, given = within
+        inner = getattr(owner, node.args[place].target)
+        values = iter(given)
+        for each in inner.graph.nodes:
+            if each.op == "placeholder":
+                known[each] = known[next(values)]
+            elif each.op == "output":
+                known[node] = tuple(known[value] for value in each.args[0])
+            else:
+                _copy(each, inner, graph, known, prefix)
+    elif node.target is GETITEM and isinstance(known[node.args[0]], tuple):
+        known[node] = known[node.args[0]][node.args[1]]
+    else:
+        copied([node], graph, known)
+        known[node].meta["nn_module_stack"] = _renamed(node.meta.get("nn_module_stack") or {}, prefix)
 
 
 def _flat(key: str) -> str:
@@ -205,8 +164,11 @@ def key_of(flat: str) -> str:
 
 
 def _full(tensor: Tensor) -> Tensor:
-    """The tensor itself, detached; a copy in float32 of one in half precision, and of one that inference mode has sealed."""
+    """The tensor itself, detached and plain; a copy in float32 of one in half precision, and of one that inference mode has
+    sealed. A subclass would bring operations of its own into the graph; one that is made of several tensors is left."""
     tensor = tensor.detach()
+    if type(tensor) is not Tensor and not hasattr(tensor, "__tensor_flatten__"):
+        tensor = tensor.as_subclass(Tensor)
     if tensor.dtype in HALF:
         return tensor.float()
     return tensor.clone() if tensor.is_inference() else tensor
@@ -216,18 +178,6 @@ def _renamed(stack: dict, prefix: str) -> dict:
     """The modules around a node by their names in the user's network."""
     outer = prefix.removesuffix(".")
     return {key: (path.removeprefix(prefix), kind) for key, (path, kind) in stack.items() if not outer or path != outer}
-
-
-def _refuse_chance(graph: FxGraph) -> None:
-    for node in graph.nodes:
-        drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-        told = named(node) if drawn else {}
-        # a dropout that is off, an attention without one
-        quiet = False in (told.get("train"), told.get("training")) or told.get("dropout_p") == 0
-        if drawn and not quiet:
-            raise NotOneGraph(
-                f"{where(node)} draws random numbers in eval mode; a proof needs one function: switch it off"
-            )
 
 
 def _checked_output(graph: FxGraph, form: TreeSpec) -> None:
@@ -258,47 +208,6 @@ def plainly(device: torch.device, precision: str = "exact") -> Iterator[None]:
     kind = torch.device(device).type
     with usual(), torch.autocast("cpu" if kind == "meta" else kind, enabled=False), multiplied(precision, kind):
         yield
-
-
-@contextmanager
-def in_eval(module: nn.Module) -> Iterator[None]:
-    """Every module in eval mode inside the block, every flag as it was after it."""
-    flags = [(each, each.training) for each in module.modules()]
-    for each, _ in flags:
-        each.training = False
-    try:
-        yield
-    finally:
-        for each, flag in flags:
-            each.training = flag
-
-
-@contextmanager
-def _untouched(module: nn.Module) -> Iterator[None]:
-    """What tracing leaves behind in the process or in the module's buffers is put back."""
-    state = torch.random.get_rng_state()
-    counted = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        torch.random.set_rng_state(state)
-        with suppress(RuntimeError), torch.no_grad():
-            for buffer, before in counted:
-                if not torch.equal(buffer, before):
-                    buffer.copy_(before)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """torch tells of a refusal by warnings, by its log and by printing the graph; we tell it in one line."""
-    level = logging.root.manager.disable
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        logging.disable(max(level, logging.WARNING))
-        try:
-            yield
-        finally:
-            logging.disable(level)
 
 
 def _told(value: object, number: dict[Node, int]) -> object:

@@ -15,6 +15,7 @@ from torch.fx import Node
 
 from wallcheck.geometry import footprint, regions
 from wallcheck.graph import lean, reach
+from wallcheck.graph._masks import RULES
 from wallcheck.graph._nodes import data_nodes, op_of, where
 from wallcheck.graph.walls import Walled
 
@@ -120,7 +121,9 @@ def _first_mixing(walled: Walled, reached: reach.Reached) -> str:
         if not (by_image and reached[node][1:].any()) and any(
             each.shape[:1] == (reach.BATCH,) and each[1:].any() for each in reach.one_step(run, node, reached[node])
         ):
-            return where(node)
+            return where(node) + (
+                "" if op_of(node) in RULES else " (without a rule, which counts as mixing everything)"
+            )
     return where(walled.graph.logits)
 
 

@@ -13,9 +13,10 @@ from wallcheck.geometry import Wall
 from wallcheck.graph import reach, walls
 from wallcheck.graph._nodes import copied
 from wallcheck.graph._texts import without_texts
+from wallcheck.graph._tracing import in_eval
 from wallcheck.graph.attention import with_attention_apart
 from wallcheck.graph.cut import Layer
-from wallcheck.graph.export import Graph, NotOneGraph, exported, in_eval
+from wallcheck.graph.export import Graph, NotOneGraph, exported
 from wallcheck.graph.walls import Walled
 
 AXIS = {"bottom": 2, "top": 2, "left": 3, "right": 3}

@@ -1,6 +1,8 @@
 """BlindNet: a classifier whose head is not handed the unseen cells, proved on its own graph."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from numbers import Integral
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
@@ -11,6 +13,7 @@ from wallcheck.defaults import usual
 from wallcheck.geometry import Regions, Wall
 from wallcheck.graph import BlindGraph, Form, Graph, Layer, NotOneGraph, Walled, exported, in_eval, ordinary
 from wallcheck.graph._nodes import op_of, paths_of
+from wallcheck.graph.quick import close
 from wallcheck.models._state import state_of, values_of
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -58,7 +61,7 @@ class BlindNet(nn.Module):
     ):
         super().__init__()
         self.features, self.head, self.wall = features, head, wall
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.image_size = sides_of(image_size)
         self.description = description
         self.colours = colours or colours_of(features)
         self.channels = self._checked_features()
@@ -92,7 +95,17 @@ class BlindNet(nn.Module):
         if line is None or any(isinstance(each, NORMS) for each in self.features.modules()):
             return slice(None), slice(None), (0, 0)
         rows, columns, first = line.visible
-        return slice(*rows), slice(*columns), first
+        crop = slice(*rows), slice(*columns), first
+        return crop if self._runs_on(*crop) else (slice(None), slice(None), (0, 0))
+
+    def _runs_on(self, rows: slice, columns: slice, first: tuple[int, int]) -> bool:
+        """Do the modules themselves run on the visible part alone, and give the same? Their code may ask for an image's size."""
+        example = tensor_of(self)
+        drawn = torch.randn(2, self.colours, *self.image_size, generator=torch.Generator().manual_seed(0)).to(example)
+        with in_eval(self), torch.no_grad(), suppress(Exception):
+            part = self._hand_over(self._run_features(drawn[:, :, rows, columns]), first)
+            return close(part, self._hand_over(self._run_features(drawn), (0, 0)))
+        return False
 
     def _run_features(self, images: Tensor) -> Tensor:
         return self.features(images.contiguous(memory_format=torch.channels_last))
@@ -252,10 +265,21 @@ def tensor_of(module: nn.Module) -> Tensor:
     return next((each for each in tensors if each.is_floating_point()), torch.empty(0))
 
 
+def sides_of(image_size: object) -> tuple[int, int]:
+    """(H, W) of a side or of (H, W); ValueError for anything else."""
+    sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+    whole = [each for each in sides if isinstance(each, Integral) and not isinstance(each, bool) and each > 0]
+    if len(sides) != 2 or len(whole) != 2:
+        raise ValueError(
+            f"image_size is {image_size!r}, expected the side of a square or (H, W), whole numbers of pixels from 1 on"
+        )
+    return int(whole[0]), int(whole[1])
+
+
 def colours_of(module: nn.Module) -> int:
     """Channels of an image that the first convolution takes; 3 where there is none."""
     first = next((each for each in module.modules() if isinstance(each, nn.Conv2d)), None)
     return 3 if first is None else first.in_channels
 
 
-__all__ = ["BlindNet", "colours_of", "tensor_of"]
+__all__ = ["BlindNet", "colours_of", "sides_of", "tensor_of"]

@@ -30,7 +30,7 @@ from wallcheck.graph import (
     with_head_wall,
 )
 from wallcheck.graph.quick import Quick, quick_of
-from wallcheck.models._blind import BlindNet, colours_of, tensor_of
+from wallcheck.models._blind import BlindNet, colours_of, sides_of, tensor_of
 from wallcheck.models._opening import origin_of
 from wallcheck.models._wrappers import unwrapped
 
@@ -167,7 +167,7 @@ def blind(
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; choose 'head' or 'trunk'")
     model = unwrapped(model)
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    size = sides_of(image_size)
     graph = exported(model, colours or colours_of(model), size)
     at = layer_named(graph, layer, sides_apart=kind == "trunk")
     walled = _trunk(model, graph, at, wall) if kind == "trunk" else _head(graph, at, wall)
@@ -260,7 +260,7 @@ def layers(
     model: nn.Module, image_size: int | tuple[int, int], wall: str = "bottom:1/2", colours: int | None = None
 ) -> list[WhereToCut]:
     """Where a model can be cut, in forward order, and how many pixels a wall hides there by each kind."""
-    model, size = unwrapped(model), (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    model, size = unwrapped(model), sides_of(image_size)
     graph = exported(model, colours or colours_of(model), size)
     side, amount = wall_amount(wall)
     return [

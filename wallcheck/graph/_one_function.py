@@ -1,0 +1,147 @@
+"""Is a traced graph a function of the images alone, and the one that the network is?
+
+What a graph cannot tell is refused: numbers read out of tensors (they would pass for sizes), as many values as the images
+decide, branches kept as operations, state that one call leaves for the next, random draws. What the tracing cannot see
+(a flag of the export itself, gradients on or off, a call before) shows where the network is run beside its graph.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
+from torch.fx import Graph as FxGraph
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, named, op_of, placeholder, where
+from wallcheck.graph._tidy import HALF
+from wallcheck.graph._tracing import NotOneGraph, in_eval, untouched
+
+SIZES = ("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
+MODES = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+
+
+def is_plain(graph: FxGraph) -> bool:
+    """Is every node one of torch's operations, or a graph within that only sets a mode?"""
+    return not any(graph_within(node) is None and _holds_graphs(node) for node in graph.nodes)
+
+
+def graph_within(node: Node) -> tuple[int, Sequence] | None:
+    """Of a graph that is run with autocast, or with gradients, on or off: which argument it is, and what it is given."""
+    place = MODES.get(str(node.target))
+    return None if place is None else (place, node.args[place + 1 :])
+
+
+def _holds_graphs(node: Node) -> bool:
+    """Branches, loops, vmap and its kin."""
+    return isinstance(node.target, HigherOrderOperator) or "functorch" in str(getattr(node.target, "__module__", ""))
+
+
+def refuse_branches(graph: FxGraph) -> None:
+    """Raise NotOneGraph for operations that hold others, of which values decide what runs."""
+    for node in graph.nodes:
+        if graph_within(node) is None and _holds_graphs(node):
+            raise NotOneGraph(
+                f"{where(node)} holds operations that may or may not run; make the branch arithmetic (torch.where)"
+            )
+
+
+def refuse_no_function(graph: FxGraph, stored: Collection[Node]) -> None:
+    """Raise NotOneGraph unless the graph's output depends on the images alone. stored: tensors of the network that a call
+    leaves changed."""
+    data = data_nodes(graph, [placeholder(graph)])
+    for node in graph.nodes:
+        if is_shape(node) and op_of(node) not in SIZES and any(each in data for each in node.all_input_nodes):
+            raise NotOneGraph(
+                f"{where(node)} makes a plain number of a tensor's values (item, float, tolist); keep it a tensor"
+            )
+        if node in data and _is_unsized(node) and not _selects(node, data):
+            raise NotOneGraph(
+                f"{where(node)} gives as many values as the images decide (nonzero, x[x > 0], unique); select by torch.where"
+            )
+        _refuse_chance(node)
+    _refuse_memory(graph, stored)
+
+
+def _is_unsized(node: Node) -> bool:
+    """Does a number of values that torch cannot know come in with this node?"""
+    known = [symbol for each in node.all_input_nodes for symbol in _unknown(each)]
+    return any(symbol not in known for symbol in _unknown(node))
+
+
+def _unknown(node: Node) -> list:
+    value = node.meta.get("val")
+    tensors = [each for each in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(each, Tensor)]
+    return [symbol for each in tensors for symbol in free_unbacked_symbols(each)]
+
+
+def _selects(node: Node, data: Collection[Node]) -> bool:
+    """Is it x[mask] with a mask that depends on no image?"""
+    return op_of(node) == "index" and not any(each in data for each in node.all_input_nodes[1:])
+
+
+def _refuse_chance(node: Node) -> None:
+    drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    told = named(node) if drawn else {}
+    # a dropout that is off, an attention without one
+    quiet = False in (told.get("train"), told.get("training")) or told.get("dropout_p") == 0
+    if drawn and not quiet:
+        raise NotOneGraph(f"{where(node)} draws random numbers in eval mode; a proof needs one function: switch it off")
+
+
+def _refuse_memory(graph: FxGraph, stored: Collection[Node]) -> None:
+    """A call may write down what it likes as long as no later call reads it."""
+    read, todo = set(), [logits_node(graph)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Node) and node not in read:
+            read.add(node)
+            todo += node.all_input_nodes
+    for held in stored:
+        if held in read:
+            raise NotOneGraph(
+                f"each call changes {held.meta['key']}, which the next one reads; a proof needs one function: freeze it in eval mode"
+            )
+
+
+def refuse_another(module: nn.Module, run: GraphModule, images: Tensor, exact: bool) -> None:
+    """Raise NotOneGraph unless the network itself gives the graph's logits on noise like images (B, C, H, W): one image, with
+    gradients and then again without; as many as images where it does not run on one. exact: whether neither computes in half
+    precision."""
+    with in_eval(module), untouched(module):
+        for count in (1, len(images)):
+            drawn = torch.randn(count, *images.shape[1:], generator=torch.Generator().manual_seed(count)).to(images)
+            given = {graded: _run(module, drawn.clone(), graded) for graded in (True, False)}
+            if None not in given.values():
+                break
+        else:
+            return
+        with torch.no_grad():
+            wanted = run(drawn.float() if drawn.dtype in HALF else drawn)
+    for graded, logits in given.items():
+        if logits.numel() != wanted.numel() or not _alike(logits.to(wanted).reshape(wanted.shape), wanted, exact):
+            raise NotOneGraph(
+                f"{type(module).__name__} gives other logits than the graph that was traced of it, with gradients "
+                f"{'on' if graded else 'off'}: what it runs depends on something else than the images (their number, gradients, "
+                f"the calls before, chance, being exported); make it a function of the images alone"
+            )
+
+
+def _run(module: nn.Module, images: Tensor, graded: bool) -> Tensor | None:
+    """The network's own logits; None where it does not run on such a batch, which is the user's own matter."""
+    np.random.seed(graded)  # what is drawn by these is a constant to torch
+    random.seed(graded)
+    for gradients in (graded, False):  # weights that were made in inference mode have none
+        with torch.set_grad_enabled(gradients), suppress(Exception):
+            return module(images.detach().requires_grad_(gradients)).detach()
+    return None
+
+
+def _alike(one: Tensor, two: Tensor, exact: bool) -> bool:
+    near = 1e-3 if exact else 0.1  # of the largest logit: what rounding leaves of sums in another order
+    scale = float(two.nan_to_num().abs().max()) if two.numel() else 0.0
+    return torch.allclose(one, two, rtol=near, atol=near * scale, equal_nan=True)

@@ -1,0 +1,298 @@
+"""The tracing itself: torch.export through the user's code for a batch of any size, and in words why it may not go through.
+
+torch takes a batch of two for a batch of any number, and for that of one and of none too only where it is asked to be
+"oblivious" of what is special about these; every question that the code asked about the number is then written down. A graph
+is made of the answers for two images, so a question that has another answer for another number is refused.
+"""
+
+import builtins
+import io
+import logging
+import random
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental import _config as symbols
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbols
+from torch.fx.node import map_arg
+from torch.nn.parameter import is_lazy
+
+from wallcheck.defaults import callers
+from wallcheck.graph._nodes import is_shape, op_of
+from wallcheck.graph._tidy import HALF, is_whole
+
+BATCH = 2  # traced with two images: a size of one would be taken for a constant
+TORCH = str(Path(torch.__file__).parent)
+OBLIVIOUS = "backed_size_oblivious"  # since torch 2.7
+RESHAPING = (
+    "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "expand", "alias", "contiguous", "clone", "flatten", "unflatten",
+)  # fmt: skip
+MADE_OF_SIZES = (
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "arange",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_empty",
+    "repeat",
+    "tile",
+)
+LOGS = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export._trace")]
+
+
+class NotOneGraph(ValueError):
+    """The network cannot be written as one graph that holds for every input and batch."""
+
+
+def traced(module: nn.Module, images: Tensor):
+    """torch's exported program of module on images (BATCH, C, H, W). Raises NotOneGraph with the line of the user's code that
+    is in the way; ValueError where the module does not run on such images."""
+    _refuse_unreadable(module)
+    with in_eval(module), untouched(module), torch.no_grad(), callers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            program = _program(module, images, oblivious=True)
+            asked = _asked_of_the_batch(program)
+            if asked:  # torch's own code asks about batches of one too, and does the same for them
+                program = _program(module, images, oblivious=False)
+                asked = _asked_of_the_batch(program) or ("" if _same_for_one(program, module, images[:1]) else "B == 1")
+        except Exception as error:
+            raise _refusal(module, images, error) from error
+    _let_go(program)
+    if asked:
+        raise NotOneGraph(
+            f"{type(module).__name__} does something else for batches of some sizes (of B images it asks {asked}); let it treat "
+            f"every batch alike"
+        )
+    return program
+
+
+def check_tensors(module: nn.Module, images: Tensor) -> None:
+    """Raise ValueError for weights that tracing takes and no run does."""
+    tensors = [each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
+    if any(each.is_inference() for each in module.parameters()):
+        raise ValueError(
+            f"the weights of {type(module).__name__} were made inside torch.inference_mode, which seals them against gradients; build "
+            f"or load the network outside of it"
+        )
+    if len({torch.float32 if each.dtype in HALF else each.dtype for each in tensors}) > 1:
+        try:
+            with in_eval(module), untouched(module), torch.no_grad(), callers():
+                module(images)
+        except Exception as error:
+            raise _refusal(module, images, error) from None
+
+
+def _refuse_unreadable(module: nn.Module) -> None:
+    """What the tracing would change (lazy layers get their shapes) or cannot look into (TorchScript)."""
+    lazy = next((name for name, tensor in module.named_parameters() if is_lazy(tensor)), None)
+    if lazy is not None:
+        raise ValueError(f"{lazy} has no shape yet, its layer is lazy; run the network once on images, then try again")
+    for name, each in module.named_modules():
+        if isinstance(each, torch.jit.ScriptModule):
+            raise NotOneGraph(
+                f"{name or type(module).__name__} is TorchScript, whose operations cannot be read; use the Python module that it "
+                f"was scripted or traced from"
+            )
+
+
+def _program(module: nn.Module, images: Tensor, oblivious: bool):
+    """len(x) is a number to torch, and fixes the batch: where that is in the way, once more with len asked as x.shape[0] is."""
+    any_size = ({0: torch.export.Dim.DYNAMIC},)
+    try:
+        return _exported(module, images, any_size, oblivious)
+    except Exception as error:
+        if not _is_of_the_batch(error):
+            raise
+    with _measured():
+        return _exported(module, images, any_size, oblivious)
+
+
+def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
+    asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
+    with _quiet(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+        return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
+
+
+@contextmanager
+def _measured() -> Iterator[None]:
+    """len(x) of what is traced gives x.shape[0], a number that stands for any; Python itself would make it a plain one. torch
+    does likewise to min, max and pow while it exports."""
+    plain = builtins.len
+
+    def measured(value: object) -> int:
+        return value.shape[0] if isinstance(value, FakeTensor) and value.ndim else plain(value)
+
+    builtins.len = measured
+    try:
+        yield
+    finally:
+        builtins.len = plain
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch prints the half of a graph that it came to and advice for its own export: the refusal says what a user can do."""
+    levels, said = [log.level for log in LOGS], io.StringIO()
+    for log in LOGS:
+        log.setLevel(logging.CRITICAL)
+    try:
+        with redirect_stderr(said):
+            yield
+        sys.stderr.write(said.getvalue())  # what the user's own code prints
+    finally:
+        for log, level in zip(LOGS, levels, strict=True):
+            log.setLevel(level)
+
+
+def _asked_of_the_batch(program) -> str:
+    """What the network asked about the number of images, "" for nothing."""
+    asked = [guard.expr for environment in _environments(program) for guard in environment.guards]
+    for symbol, bounds in program.range_constraints.items():
+        if not free_unbacked_symbols(symbol):  # else the number of places that a mask selects
+            asked += [symbol >= bounds.lower] if bounds.lower > 2 else []
+            asked += [symbol <= bounds.upper] if bounds.upper < 2**31 else []
+    told = ", ".join(dict.fromkeys(str(each) for each in asked))
+    for name in sorted({str(symbol) for each in asked for symbol in each.free_symbols}):
+        told = told.replace(name, "B")
+    return told
+
+
+def _same_for_one(program, module: nn.Module, image: Tensor) -> bool:
+    """Does the module compute the same of one image, or not run on one at all?"""
+    try:
+        alone = _exported(module, image, None, oblivious=False)
+    except Exception:
+        return not _runs(module, image)
+    same = _operations(program) == _operations(alone)
+    _let_go(alone)
+    return same
+
+
+def _runs(module: nn.Module, images: Tensor) -> bool:
+    with suppress(Exception):
+        module(images)
+        return True
+    return False
+
+
+def _operations(program) -> list[tuple]:
+    """What is computed, in order, with the constants told; moves aside, for which noise is enough: they decide nothing."""
+    told = []
+    for node in program.graph.nodes:
+        shaping = op_of(node) in RESHAPING or is_shape(node) or (op_of(node) == "slice" and is_whole(node))
+        if node.op == "call_function" and not shaping:
+            sized = any(is_shape(each) for each in node.all_input_nodes) or op_of(node) in MADE_OF_SIZES
+            told.append((op_of(node), "" if sized else str(map_arg((node.args, node.kwargs), lambda each: None))))
+    return told
+
+
+def _environments(program) -> list[ShapeEnv]:
+    values = [value for node in program.graph.nodes if isinstance(value := node.meta.get("val"), FakeTensor)]
+    return list({id(one.fake_mode): one.fake_mode.shape_env for one in values}.values())
+
+
+def _let_go(program) -> None:
+    """Let torch forget what it traced. Its shape environment and the tensors traced hold each other through C++, where Python's
+    collector cannot see the circle, and caches of methods hold the environment: each export would stay (1,500 objects, 0.2 MB)."""
+    for environment in _environments(program):
+        for held in ("tracked_fakes", "fake_tensor_cache"):
+            if kept := getattr(environment, held, None):
+                kept.clear()
+    for method in vars(ShapeEnv).values():
+        if clear := getattr(method, "cache_clear", None):
+            clear()
+
+
+def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
+    """The user's own error if the module does not run at all, else why it is no graph."""
+    try:
+        with torch.no_grad(), callers():
+            module(images)
+    except Exception as own:
+        return ValueError(
+            f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {brief(own)}); "
+            f"check image size and colours"
+        )
+    line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_users(f.filename)), None)
+    at = f" at {line.filename}:{line.lineno}: {line.line}" if line else ""
+    return NotOneGraph(
+        f"{type(module).__name__} is not one graph: {_reason(error)}{at} ({brief(error)}); {_advice(error)}"
+    )
+
+
+def _reason(error: Exception) -> str:
+    if _is_of_the_batch(error):
+        return "what it runs depends on the size of the batch (a loop over images, or their number made a plain one by int)"
+    return "what it runs depends on values" if _is_of_values(error) else "torch.export does not get through it"
+
+
+def _advice(error: Exception) -> str:
+    if _is_of_the_batch(error):
+        return "treat all images of a batch at once, and write their number as x.shape[0]"
+    if _is_of_values(error):
+        return "a wall is proved for one fixed flow of operations, so take this branch out or make it arithmetic (torch.where)"
+    return "write this part with torch's own operations on tensors"
+
+
+def _is_of_the_batch(error: Exception) -> bool:
+    return not _is_of_values(error) and any(word in str(error) for word in ("Constraints violated", "specializ"))
+
+
+def _is_of_values(error: Exception) -> bool:
+    return any(word in f"{type(error).__name__} {error}" for word in ("ata-dependent", "DataDependent", "Dynamic"))
+
+
+def _is_users(filename: str) -> bool:
+    return not filename.startswith((TORCH, str(Path(__file__).parent), "<"))
+
+
+def brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+@contextmanager
+def in_eval(module: nn.Module) -> Iterator[None]:
+    """Every module in eval mode inside the block, every flag as it was after it."""
+    flags = [(each, each.training) for each in module.modules()]
+    for each, _ in flags:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each, flag in flags:
+            each.training = flag
+
+
+@contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """What running it leaves behind in the process or in the module's buffers is put back."""
+    state, drawn, chance = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
+    counted = [
+        (each, name, buffer, buffer.clone())
+        for each in module.modules()
+        for name, buffer in each._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(state)
+        np.random.set_state(drawn)
+        random.setstate(chance)
+        with suppress(RuntimeError), torch.no_grad():
+            for each, name, buffer, before in counted:
+                each._buffers[name] = buffer  # another may have been put in its place
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
