@@ -59,6 +59,7 @@ def traced(module: nn.Module, images: Tensor):
     """torch's exported program of module on images (BATCH, C, H, W). Raises NotOneGraph with the line of the user's code that
     is in the way; ValueError where the module does not run on such images."""
     _refuse_unreadable(module)
+    _check_tensors(module, images)
     with in_eval(module), untouched(module), torch.no_grad(), callers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -78,7 +79,7 @@ def traced(module: nn.Module, images: Tensor):
     return program
 
 
-def check_tensors(module: nn.Module, images: Tensor) -> None:
+def _check_tensors(module: nn.Module, images: Tensor) -> None:
     """Raise ValueError for weights that tracing takes and no run does."""
     tensors = [each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
     if any(each.is_inference() for each in module.parameters()):

@@ -27,7 +27,7 @@ from wallcheck.graph._one_function import graph_within, is_plain, refuse_another
 from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
-from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, check_tensors, traced
+from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, traced
 
 
 class Graph:
@@ -71,7 +71,6 @@ def exported(
     tensor = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.empty(0))
     with plainly(tensor.device):
         images = torch.zeros(BATCH, colours, *image_size, dtype=tensor.dtype, device=tensor.device)
-        check_tensors(module, images)
         return _graph_of(module, images, prefix, logits)
 
 
