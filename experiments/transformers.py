@@ -4,9 +4,10 @@
     python -m experiments.transformers --pooled true --out runs/pooled_tokens   the head reads the mean of the tokens
 
 Patches of 8 px of a 96 px image, four heads a block; in the walled net no token attends across the wall, so the lower half is unseen, to the
-pixel. Both nets are trained at once, by experiments/configs/vit_small.yaml (vit_small_pooled.yaml), on rendered images, and every method that is defined on the walled one is audited on
-STACK-MIX and STACK-GEN, before and after training. Leaves data/, walled/, unwalled/, the audit and stages.json in --out; transformers.md
-(pooled_tokens.md), .png and .json in --docs. Started again, it keeps what is finished.
+pixel. Both nets are trained at once, by experiments/configs/vit_small.yaml (vit_small_pooled.yaml), on rendered images, and every method
+that is defined on the walled one is audited on STACK-MIX and STACK-GEN, before and after training. Leaves data/, walled/, unwalled/,
+the audit and stages.json in --out; transformers.md (pooled_tokens.md), .png and .json in --docs. Started again, it keeps what is
+finished.
 """
 
 from dataclasses import dataclass, field, replace
@@ -116,6 +117,14 @@ def measured(rows: Rows) -> pd.DataFrame:
     return means
 
 
+def repeated(options: TransformersRun) -> str:
+    """What to type to have the same again: settings that are not the default."""
+    plain = study.settings_of(TransformersRun())
+    changed = {k: v for k, v in study.settings_of(options).items() if v != plain[k] and k not in WHERE}
+    flags_of = [f"--{k} {' '.join(v) if isinstance(v, list) else str(v).lower()}" for k, v in changed.items()]
+    return " ".join(["python -m experiments.transformers", *flags_of])
+
+
 def page(
     options: TransformersRun,
     table: pd.DataFrame,
@@ -133,14 +142,14 @@ def page(
     missing = [] if options.methods else sorted(set(METHODS) - set(table["method"]))
     return "\n".join(
         [
-            "# Transformers behind attention walls",
+            f"# Transformers behind attention walls{', heads that read the mean of the tokens' if options.pooled else ''}",
             "",
             f"One net of {sum(p.numel() for p in net.parameters()):,} weights, {int(net.wall.unseen.sum())} of {net.wall.seen.size} tokens and "
             f"{int(net.regions.unseen.sum()):,} of {net.regions.unseen.size:,} pixels unseen, by proof; validation accuracy "
             f"{accuracies['walled']:.1%} walled, {accuracies['unwalled']:.1%} without a wall, after {options.epochs} epochs of "
             f"{options.train_count:,} images ({seconds['training']:.0f} s for both at once). Share of positive attribution on unseen tokens "
             f"(pixels for maps of pixels), mean and 95 % interval over {options.count} images of each set; made by "
-            f"`python -m experiments.transformers{' --pooled true' if options.pooled else ''}`.",
+            f"`{repeated(options)}`.",
             "",
             "What is multiplied by the attention, or by a token's own gradient, is 0 behind the wall for all weights (T9). The gradient of "
             "attention alone is not: it tells what would happen if a seen token attended to an unseen one, which the wall forbids.",
