@@ -165,7 +165,7 @@ def test_a_linear_net_has_no_variance_of_gradients_and_squares_of_one_gradient()
     leaf = ev.images.clone().requires_grad_()
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(ev.explained(ev.logits_of(leaf)).sum(), leaf)
-    close(METHODS["squaregrad"](ev), slope.square().sum(1))
+    close(METHODS["squaregrad"](ev), slope.double().square().sum(1))
 
 
 def test_iia_of_a_linear_head_weighs_what_each_cell_gains(ev):

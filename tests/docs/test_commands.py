@@ -74,6 +74,7 @@ def wallcheck(given: list[str]) -> None:
         return
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed):
         patch.setattr("wallcheck.cli._command", _stop)
+        patch.setenv("WALLCHECK_TRACEBACK", "1")  # or what stops it would be a line on stderr
         main(given)
 
 
