@@ -262,11 +262,13 @@ def verdict(table: pd.DataFrame) -> str:
     exact, rest = wide[(wide == 1).all(axis=1)], wide[~(wide == 1).all(axis=1)].dropna()
     told = f"Exactly inside at every cut: {', '.join(map(called, plots.in_order(exact.index))) or 'none'}."
     if len(rest):
-        change = rest[rest.columns[-1]] - rest[rest.columns[0]]
+        first, last = rest.iloc[:, 0], rest.iloc[:, -1]
+        change = last - first
+        moved = change.abs().idxmax()
         told += (
-            f" The other {len(rest)} have {rest.iloc[:, 0].mean():.2f} inside at the shallowest cut and {rest.iloc[:, -1].mean():.2f} at the deepest, "
-            f"from {rest.iloc[:, -1].idxmin()} ({rest.iloc[:, -1].min():.2f}) to {rest.iloc[:, -1].idxmax()} ({rest.iloc[:, -1].max():.2f}); "
-            f"the cut moves {change.abs().idxmax()} most ({change[change.abs().idxmax()]:+.2f})."
+            f" The other {len(rest)} have {first.mean():.2f} inside at the shallowest cut and {last.mean():.2f} at the deepest, "
+            f"from {called(last.idxmin())} ({last.min():.2f}) to {called(last.idxmax())} ({last.max():.2f}); "
+            f"the cut moves {called(moved)} most ({change[moved]:+.2f})."
         )
     return told
 
