@@ -191,6 +191,14 @@ def test_labels_of_photographs(wallcheck):
     assert not out.exists()
 
 
+def test_a_record_and_a_progress_that_are_none_are_named_before_any_work():
+    given = tiny(), photos(2)[0], ["gradcam"]
+    with pytest.raises(ValueError, match=r"certificate is int; give a record that wallcheck\.certify made"):
+        audit(*given, certificate=5)
+    with pytest.raises(ValueError, match=r"progress is 5; give True for a bar, or a function"):
+        audit(*given, progress=5)
+
+
 def test_targets_of_unknown_kind(wallcheck):
     status, line, _ = wallcheck("--targets", "labels")
     assert (status, line) == (2, "wallcheck audit: targets are 'labels'; choose 'predicted' or 'label'\n")

@@ -19,6 +19,7 @@ from wallcheck.cams import METHODS, Method
 from wallcheck.certificate import Certificate, prove
 from wallcheck.checking import (
     answered,
+    checked_extras,
     checked_indices,
     checked_settings,
     checked_targets,
@@ -97,6 +98,7 @@ def audit(
     blind = require_wall(net, contrast)
     measured = chosen_metrics(metrics)
     checked_settings(seed, batch_size, budget_mb, precision)
+    checked_extras(certificate, progress)
     targets, numbers = checked_targets(net, images, targets), checked_indices(indices, len(images))
     chosen = applicable(net, methods, images)
     refused(net, chosen)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.cams import Method
+from wallcheck.certificate import Certificate
 from wallcheck.evidence import Evidence
 from wallcheck.graph import checked_precision
 from wallcheck.metrics import LEAKAGE, TRUTH, Metric
@@ -80,6 +81,18 @@ def checked_settings(seed: int, batch_size: int, budget_mb: float | None, precis
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name} is {value!r}; give a whole number from {least} on")
     checked_precision(precision)
+
+
+def checked_extras(certificate: object, progress: object) -> None:
+    """Raise ValueError for a record, or for what is told of progress, that is none."""
+    if certificate is not None and not isinstance(certificate, Certificate):
+        raise ValueError(
+            f"certificate is {type(certificate).__name__}; give a record that wallcheck.certify made or Certificate.load read, or None"
+        )
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise ValueError(
+            f"progress is {progress!r}; give True for a bar, or a function of how many images more are done"
+        )
 
 
 def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[int] | int | None) -> Tensor | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wallcheck.auditing import applicable
 from wallcheck.certificate import prove
-from wallcheck.checking import checked_settings, checked_targets, refused, require_wall
+from wallcheck.checking import checked_extras, checked_settings, checked_targets, refused, require_wall
 from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.metrics import LEAKAGE
@@ -52,6 +52,7 @@ def leakage(
     net = unwrapped(net)
     blind, measured = require_wall(net, unwrapped(contrast)), LEAKAGE[metric]
     checked_settings(seed, batch_size, budget_mb)
+    checked_extras(None, progress)
     targets = checked_targets(net, images, targets)
     (method,) = applicable(net, [explain], images)
     refused(net, [method])
