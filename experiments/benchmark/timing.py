@@ -37,9 +37,15 @@ class Ratio(NamedTuple):
 
 
 def alternate(
-    works: Sequence[Work], rounds: int, seconds: float, device: torch.device, clock: Clock = time.perf_counter
+    works: Sequence[Work],
+    rounds: int,
+    seconds: float,
+    device: torch.device,
+    clock: Clock = time.perf_counter,
+    ready: Work = lambda: None,
 ) -> list[list[float]]:
-    """Seconds of each work in each round; in a round all works run, in turn forwards and backwards.
+    """Seconds of each work in each round; in a round all works run, in turn forwards and backwards. ready: run before each, and not
+    counted.
 
     A first round warms up and is dropped, unless it takes so long that what is set up once is nothing beside it. No
     round is begun that would not end within `seconds`; at least one is kept.
@@ -48,6 +54,7 @@ def alternate(
     start, order = clock(), list(range(len(works)))
     for number in range(rounds + 1):
         for n in order if number % 2 == 0 else reversed(order):
+            ready()
             took[n].append(seconds_of(works[n], device, clock))
         spent = clock() - start
         if spent * (number + 2) / (number + 1) > seconds:

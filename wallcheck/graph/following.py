@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
 from wallcheck.graph._dependence import MOVES
@@ -95,7 +95,7 @@ def steps(run: GraphModule) -> dict[Node, str]:
 
 def lacking(run: GraphModule, known: Sequence[str]) -> str | None:
     """Why rules that know these kinds of operation cannot be followed through run; None where they can."""
-    strange = sorted({word for word in steps(run).values() if word not in known})
+    strange = sorted({word for word in plan_of(run).kinds.values() if word not in known})
     if not strange:
         return None
     reasons = [f"{word} ({REASONS[word]})" if word in REASONS else word for word in strange]
@@ -130,7 +130,7 @@ def _followed(
             env[node] = getattr(run, node.target)
         elif node in plan.kinds:
             sources = plan.sources[node]
-            step = step_of(run, node, plan.kinds[node], env, sources)
+            step = step_of(node, plan, env)
             env[node] = (first if node in opening else rule)(step, *(env[each] for each in sources))
         elif node.op == "call_function":
             arguments, options = map_arg((node.args, node.kwargs), lambda each: env[each])
@@ -140,38 +140,46 @@ def _followed(
 
 @dataclass(frozen=True)
 class Plan:
-    """What following a graph asks of its text: its inputs, the kind and the sources of every operation, those on the input."""
+    """What following a graph asks of its text: its inputs, the kind and the sources of every operation, where weight and bias of
+    those that have them stand, and those on the input."""
 
+    graph: Graph
     inputs: list[Node]
     kinds: dict[Node, str]
     sources: dict[Node, list[Node]]
+    held: dict[Node, dict[str, Node]]
     opening: set[Node]
 
 
 def plan_of(run: GraphModule) -> Plan:
-    """Found out once for each graph, and kept with it."""
-    if "plan" not in run.meta:
+    """Found out once for each graph, and kept with it; a copy takes what is kept along, but has a graph of its own."""
+    if "plan" not in run.meta or run.meta["plan"].graph is not run.graph:
         inputs = [node for node in run.graph.nodes if node.op == "placeholder"]
         kinds, known = steps(run), set(inputs)
         sources = {
             node: list(dict.fromkeys(each for each in node.all_input_nodes if each in kinds or each in known))
             for node in kinds
         }
-        run.meta["plan"] = Plan(inputs, kinds, sources, _opening(run))
+        held = {node: _held(node) for node, word in kinds.items() if word in HOLDING}
+        run.meta["plan"] = Plan(run.graph, inputs, kinds, sources, held, _opening(run))
     return run.meta["plan"]
 
 
-def step_of(run: GraphModule, node: Node, word: str, env: dict, sources: Sequence[Node]) -> Step:
+def _held(node: Node) -> dict[str, Node]:
+    told = named(node)
+    return {name: told[name] for name in ("weight", "bias") if isinstance(told[name], Node)}
+
+
+def step_of(node: Node, plan: Plan, env: dict) -> Step:
+    sources = plan.sources[node]
+
     def apply(*values: Tensor) -> Tensor:
         given = dict(zip(sources, values, strict=True))
         arguments, options = map_arg((node.args, node.kwargs), lambda each: given.get(each, env.get(each)))
         return node.target(*arguments, **options)
 
-    held = {}
-    if word in HOLDING:
-        told = named(node)
-        held = {name: env.get(told[name]) if isinstance(told[name], Node) else None for name in ("weight", "bias")}
-    return Step(node, word, apply, **held)
+    held = {name: env.get(at) for name, at in plan.held.get(node, {}).items()}
+    return Step(node, plan.kinds[node], apply, **held)
 
 
 def _opening(run: GraphModule) -> set[Node]:
