@@ -71,8 +71,9 @@ class Setting:
     def time(self, *works: Callable[[], object]) -> list[list[float]]:
         """Seconds of each work in each round. A library that puts weights back where they were makes the net's graph stale, and
         what ours would take to make it anew is not the method's."""
-        ready = lambda: self.net.graph
-        return alternate(works, self.rounds, self.seconds, self.device, CLOCKS[self.clock], ready)
+        return alternate(
+            works, self.rounds, self.seconds, self.device, CLOCKS[self.clock], ready=lambda: self.net.graph
+        )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,17 @@ def test_works_alternate_in_both_orders_and_the_first_round_is_dropped():
     assert [len(times) for times in took] == [2, 2]
 
 
+def test_what_makes_ready_runs_before_each_and_is_not_counted():
+    ran = []
+
+    def ready():
+        ran.append("ready")
+        time.sleep(0.05)
+
+    (took,) = timing.alternate([lambda: ran.append("work")], rounds=1, seconds=60, device=CPU, ready=ready)
+    assert ran == ["ready", "work"] * 2 and max(took) < 0.04
+
+
 def test_no_round_is_begun_that_would_not_end_in_time():
     ran = []
     took = timing.alternate([lambda: ran.append(0)], rounds=9, seconds=0, device=CPU)
