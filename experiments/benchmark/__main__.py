@@ -62,7 +62,7 @@ class Benchmark:
         nets: presets to measure on, with drawn weights.
         devices: cpu, cuda; those there are if none is given.
         batch: images at once.
-        rounds: of each comparison, at most.
+        rounds: of each comparison, at most; half of them in the other order.
         seconds: of each comparison, after which no further round is begun.
         minutes: of the whole, after which no further comparison is begun; no limit if 0.
         threads: of torch and of the libraries below numpy and SciPy; their own choice if 0.
@@ -80,7 +80,7 @@ class Benchmark:
     nets: list[str] = field(default_factory=lambda: ["vgg_small", "vgg16_walls"])
     devices: list[str] = field(default_factory=list)
     batch: int = 8
-    rounds: int = 5
+    rounds: int = 6
     seconds: float = 240
     minutes: float = 0
     threads: int = 0

@@ -47,8 +47,8 @@ def alternate(
     """Seconds of each work in each round; in a round all works run, in turn forwards and backwards. ready: run before each, and not
     counted.
 
-    A first round warms up and is dropped, unless it takes so long that what is set up once is nothing beside it. No
-    round is begun that would not end within `seconds`; at least one is kept.
+    A first round warms up and is dropped, unless it takes so long that what is set up once is nothing beside it. Of more
+    than one as many are kept in each order. No round is begun that would not end within `seconds`; at least one is kept.
     """
     took: list[list[float]] = [[] for _ in works]
     start, order = clock(), list(range(len(works)))
@@ -60,7 +60,10 @@ def alternate(
         if spent * (number + 2) / (number + 1) > seconds:
             break
     warm = sum(times[0] for times in took) > LONG
-    return [times if warm else times[1:] or times for times in took]
+    first = 0 if warm or len(took[0]) == 1 else 1
+    if len(took[0]) - first > 1:  # as many rounds in one order as in the other: who comes after whom tells in the time
+        first += (len(took[0]) - first) % 2
+    return [times[first:] for times in took]
 
 
 def seconds_of(work: Work, device: torch.device, clock: Clock = time.perf_counter) -> float:
