@@ -5,6 +5,7 @@ from matplotlib.patches import Patch
 
 from experiments.benchmark.duels import FORWARD, Duel
 from experiments.benchmark.kept import FILE, Kept, Measured, Terms
+from wallcheck.cams import called
 from wallcheck.memory import BUDGET_MB
 from wallcheck.plots._style import BLUE, GREEN, GREY, ORANGE
 
@@ -157,7 +158,7 @@ def _bars(axes, duels: list[Duel]) -> None:
         bar.set_hatch(HATCHES[library_of(duel)])
     for place, found in enumerate(ratios):
         axes.text(max(found.high, 1) * 1.1, place, f"{found.middle:.3g}", va="center", fontsize=6.5)
-    axes.set_yticks(range(len(duels)), [duel.name for duel in duels], fontsize=7)
+    axes.set_yticks(range(len(duels)), [called(duel.name) for duel in duels], fontsize=7)
     axes.set_ylim(len(duels) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.axvline(1, color="black", lw=0.8)
