@@ -66,6 +66,7 @@ def traced(module: nn.Module, images: Tensor):
             program = _program(module, images, oblivious=True)
             asked = _asked_of_the_batch(program)
             if asked:  # torch's own code asks about batches of one too, and does the same for them
+                _let_go(program)
                 program = _program(module, images, oblivious=False)
                 asked = _asked_of_the_batch(program) or ("" if _same_for_one(program, module, images[:1]) else "B == 1")
         except Exception as error:
