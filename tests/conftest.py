@@ -1,4 +1,4 @@
-"""The audit command on files of the tests' own, for the tests of what it answers to bad input."""
+"""The shared nets, and the audit command on files of the tests' own."""
 
 from pathlib import Path
 
@@ -19,6 +19,16 @@ def shared_nets_stay_as_they_were():
         if shared.cache_info().currsize:
             assert {(p.dtype, p.requires_grad) for p in shared().parameters()} == {(torch.float32, True)}
             assert not shared().training
+
+
+@pytest.fixture(scope="module")
+def walled():
+    return trained_tiny()
+
+
+@pytest.fixture(scope="module")
+def unwalled():
+    return trained_open()
 
 
 @pytest.fixture

@@ -9,6 +9,13 @@ from wallcheck.models import BlindNet, WalledModel, assemble, blind, opened, vgg
 CLASSES = 4
 SIZE = 24
 HEADS = 2  # of every block of the transformers below
+SOME = (
+    "gradcam",
+    "hirescam",
+    "scorecam",
+    "eigencam",
+    "random",
+)  # methods: one of every way to a map, and one by chance
 
 
 def tiny(seed: int = 1, **changes) -> BlindNet:

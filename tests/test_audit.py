@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.nets import photos, trained_open, trained_tiny
+from tests.nets import SOME, photos
 from wallcheck.auditing import audit
 from wallcheck.cams import METHODS, cam_method
 from wallcheck.evidence import Evidence
@@ -15,17 +15,6 @@ from wallcheck.results import summary
 LEAKING = ("gradcam", "gradcampp", "scorecam", "eigencam", "xgradcam", "ablationcam")
 BLIND = ("hirescam", "layercam")
 EXACT = ("constant", "seen_only", "unseen_only")
-SOME = ("gradcam", "hirescam", "scorecam", "eigencam", "random")
-
-
-@pytest.fixture(scope="module")
-def walled():
-    return trained_tiny()
-
-
-@pytest.fixture(scope="module")
-def unwalled():
-    return trained_open()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.nets import trained_open, trained_tiny
+from tests.nets import SOME
 from tests.sets import write_photographs, write_set
 from wallcheck import models
 from wallcheck.auditing import audit
@@ -24,17 +24,6 @@ from wallcheck.running import run
 from wallcheck.study import Study
 
 ROOT = Path(__file__).parents[1]
-SOME = ("gradcam", "hirescam", "scorecam", "eigencam", "random")
-
-
-@pytest.fixture(scope="module")
-def walled():
-    return trained_tiny()
-
-
-@pytest.fixture(scope="module")
-def unwalled():
-    return trained_open()
 
 
 @pytest.fixture(scope="module")
