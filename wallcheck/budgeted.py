@@ -67,7 +67,9 @@ class Budgeted:
         """What the head reads of the images that parts(slice) builds, portion by portion into one tensor each."""
         kept: tuple[Tensor, ...] = ()
         for piece in slices(which.start, which.stop, self.portion):
-            some = self._seen_cells(parts(piece))
+            some = self._seen_cells(
+                parts(piece).to(self.graph.example.dtype)
+            )  # masks by maps in double precision are double
             if not kept:
                 kept = tuple(each.new_empty(which.stop - which.start, *each.shape[1:]) for each in some)
             for whole, each in zip(kept, some, strict=True):

@@ -236,9 +236,9 @@ class Evidence(Budgeted):
         return self.explained(logits)
 
     def at(self, images: Tensor) -> "Evidence":
-        """The same question asked of other images (B, 3, H, W): net, targets and seed are kept."""
+        """The same question asked of other images (B, 3, H, W), in these ones' precision: net, targets and seed are kept."""
         self.net.check(images)
-        other = self._asking(self._own(images))
+        other = self._asking(self._own(images.to(self.images.dtype)))
         other._given, other._target = None if self._target else self.targets, self._target
         return other
 

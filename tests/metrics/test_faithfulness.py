@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from tests.nets import photos, tiny, trained_tiny
+from wallcheck import measuring
+from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.geometry import Wall
 from wallcheck.masking import asked, brightest_first, chances
@@ -186,6 +188,17 @@ def test_drop_increase_and_gain_cannot_notice_a_leak(evidence, two_maps):
     silent, loud = (scores(evidence, shown) for shown in two_maps)
     for name in BY_SHOWING:
         assert torch.equal(silent[name], loud[name]), name
+
+
+def test_maps_in_double_precision_mask_as_any_others_do(evidence, two_maps):
+    """Some methods give double maps on a float32 net: powers of slopes have room in nothing less."""
+    one, other = (scores(evidence, shown) for shown in (two_maps[1], two_maps[1].double()))
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+    double = METHODS["squaregrad"]
+    assert double(evidence).dtype == torch.float64
+    found = measuring.scores(evidence, double, [*FAITHFULNESS, *CONSISTENCY])
+    assert all(torch.isfinite(values).any() for values in found.values())
 
 
 def test_it_is_the_net_that_cannot_notice_not_the_short_cut(evidence, two_maps):
