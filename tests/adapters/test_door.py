@@ -1,6 +1,5 @@
-"""Any explainer through one door: what it takes, what it is given, what it leaves behind; bad ones cost themselves alone."""
+"""Any explainer through one door: what it takes, what it is given, what it leaves behind."""
 
-import copy
 import logging
 import random
 import sys
@@ -11,25 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.nets import photos, tiny, trained_tiny
+from tests.adapters.explainers import leave_a_hook, unit
+from tests.nets import tiny
 from wallcheck.adapters import LeftBehind, foreign
 from wallcheck.auditing import Incomplete, audit
 from wallcheck.cams import METHODS
-from wallcheck.evidence import Evidence
 from wallcheck.reading import leakage
 from wallcheck.switches import SWITCHES
-
-GOOD = ["gradcam", "hirescam"]
-
-
-@pytest.fixture(scope="module")
-def images():
-    return photos(12, seed=9)[0]
-
-
-@pytest.fixture(scope="module")
-def evidence(images):
-    return Evidence(trained_tiny(), images[:3])
 
 
 def through(explain, evidence):
@@ -139,11 +126,6 @@ def test_the_same_source_has_the_same_digest_and_another_has_another(evidence):
 # -- what it leaves behind ------------------------------------------------------------------------
 
 
-def unit(model, images, targets):
-    """A sound map: 1 on every cell."""
-    return torch.ones(len(images), 12, 12)
-
-
 def after(change):
     def explain(model, images, targets):
         change(model, images)
@@ -154,10 +136,6 @@ def after(change):
 
 def leave_a_gradient(model, images):
     model(images).sum().backward()
-
-
-def leave_a_hook(model, images):
-    model.target.register_forward_hook(lambda module, given, out: None)
 
 
 LEFT = {
@@ -194,109 +172,6 @@ def test_a_clean_explainer_is_told_nothing(evidence):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         through(gradient, evidence)(evidence)
-
-
-# -- bad ones among good ones ---------------------------------------------------------------------
-
-
-class ThirdBatch:
-    """Raises from its fourth call on: the first is the one that finds out what maps it gives."""
-
-    calls = 0
-
-    def __call__(self, model, images, targets):
-        self.calls += 1
-        if self.calls > 3:
-            raise RuntimeError("out of luck")
-        return unit(model, images, targets)
-
-
-def mutates(model, images, targets):
-    next(model.parameters()).data.zero_()
-    return unit(model, images, targets)
-
-
-def leaves_a_hook(model, images, targets):
-    leave_a_hook(model, images)
-    return unit(model, images, targets)
-
-
-def nan(model, images, targets):
-    return unit(model, images, targets) * torch.nan
-
-
-def wrong_shape(model, images, targets):
-    return torch.ones(len(images) + 1, 12, 12)
-
-
-def constant_map(model, images, targets):
-    return unit(model, images, targets)
-
-
-BAD = [mutates, leaves_a_hook, nan, wrong_shape, constant_map, ThirdBatch()]
-
-
-@pytest.fixture(scope="module")
-def audited(images):
-    net = tiny()
-    before = copy.deepcopy(net.state_dict())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        table = audit(net, images, [*GOOD, *BAD], batch_size=4)
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert not any(module._forward_hooks for module in [*net.modules(), *net.model.modules()])
-    failures = {one["method"]: one for one in table.attrs["failures"]}
-    return table, failures, caught
-
-
-def test_the_others_results_are_kept(audited, images):
-    table = audited[0]
-    alone = audit(tiny(), images, GOOD, batch_size=4)
-    kept = table[table["method"].isin(GOOD)].reset_index(drop=True)
-    assert kept["value"].equals(alone["value"])
-    (told,) = [one for one in audited[2] if one.category is Incomplete]
-    assert all(name in str(told.message) for name in audited[1])
-
-
-def rows_of(audited, name):
-    return audited[0][audited[0]["method"] == name]
-
-
-def test_a_method_that_mutates_the_model(audited):
-    failure = audited[1]["mutates"]
-    assert failure["count"] == 12
-    assert failure["error"] == "mutates changed features_0.weight; work on copies, x.clone()"
-    assert rows_of(audited, "mutates").empty
-
-
-def test_a_method_that_leaves_a_hook(audited):
-    told = {str(one.message) for one in audited[2] if one.category is LeftBehind}
-    assert told == {"leaves_a_hook left behind: hooks on target. All was put back"}
-    assert rows_of(audited, "leaves_a_hook")["image"].nunique() == 12
-
-
-def test_a_method_that_returns_nan(audited):
-    failure = audited[1]["nan"]
-    assert (failure["count"], failure["error"]) == (12, "nan gave NaN or infinity; are the weights finite?")
-    assert rows_of(audited, "nan").empty
-
-
-def test_a_method_that_returns_a_wrong_shape(audited):
-    failure = audited[1]["wrong_shape"]
-    assert failure["count"] == 12 and "got (5, 12, 12) for 4 images" in failure["error"]
-
-
-def test_a_method_that_returns_a_constant(audited):
-    found = rows_of(audited, "constant_map")
-    assert set(found.loc[found["metric"] == "bright_area", "value"]) == {1}  # bright everywhere: the table says it
-    mass = found[(found["metric"] == "leak_mass") & (found["on"] == "grid") & (found["view"] == "raw")]["value"]
-    assert np.allclose(mass, 7 / 12)
-
-
-def test_a_method_that_raises_on_the_third_batch(audited):
-    failure = audited[1]["ThirdBatch"]
-    assert (failure["image"], failure["count"], failure["error"]) == (8, 4, "RuntimeError: out of luck")
-    assert set(rows_of(audited, "ThirdBatch")["image"]) == set(range(8))
 
 
 # -- what people's functions do -------------------------------------------------------------------

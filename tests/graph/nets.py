@@ -146,3 +146,14 @@ FAMILIES = {
     "vit": lambda: Transformer(),
     "vit, mean of tokens": lambda: Transformer(tokens="mean"),
 }
+
+
+SIZE = (12, 16)
+
+
+def model() -> nn.Module:
+    return drawn(Classifier(conv(3, 6, stride=2), nn.Dropout(0.5), conv(6, 6)))
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.randn(count, 3, *SIZE, generator=torch.Generator().manual_seed(count))

@@ -5,11 +5,9 @@ decide, branches kept as operations, state that one call leaves for the next, ra
 (a flag of the export itself, gradients on or off, a call before) shows where the network is run beside its graph.
 """
 
-import random
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
@@ -20,6 +18,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, named, op_of, placeholder, where
 from wallcheck.graph._tidy import HALF
 from wallcheck.graph._tracing import NotOneGraph, in_eval, untouched
+from wallcheck.keeping import draws
 
 SIZES = ("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
 MODES = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
@@ -132,13 +131,21 @@ def refuse_another(module: nn.Module, run: GraphModule, images: Tensor, exact: b
 
 
 def _run(module: nn.Module, images: Tensor, graded: bool) -> Tensor | None:
-    """The network's own logits; None where it does not run on such a batch, which is the user's own matter."""
-    np.random.seed(graded)  # what is drawn by these is a constant to torch
-    random.seed(graded)
+    """The network's own logits; None where it does not run on such a batch, which is the user's own matter. Raises NotOneGraph where
+    it draws from Python's or numpy's random numbers, which are constants to torch."""
     for gradients in (graded, False):  # weights that were made in inference mode have none
-        with torch.set_grad_enabled(gradients), suppress(Exception):
-            return module(images.detach().requires_grad_(gradients)).detach()
-    return None
+        with draws() as drawn, torch.set_grad_enabled(gradients), suppress(Exception):
+            logits = module(images.detach().requires_grad_(gradients)).detach()
+            break
+    else:
+        return None
+    if told := [
+        name for name in drawn if name != "torch"
+    ]:  # torch's draws are operations, which are looked at themselves
+        raise NotOneGraph(
+            f"{type(module).__name__} draws random numbers of {' and '.join(told)} in eval mode; a proof needs one function: switch it off"
+        )
+    return logits
 
 
 def _alike(one: Tensor, two: Tensor, exact: bool) -> bool:
