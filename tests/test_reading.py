@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import wallcheck as wc
-from tests.adapters.test_door import BAD, ThirdBatch, gradient, leaves_a_hook
+from tests.adapters.explainers import BAD, ThirdBatch, gradient, leaves_a_hook
 from tests.nets import photos, tiny, trained_tiny
 from wallcheck.adapters import LeftBehind
 from wallcheck.reading import Unreadable, _asking

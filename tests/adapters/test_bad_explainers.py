@@ -7,49 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.adapters.explainers import leave_a_hook, unit
+from tests.adapters.explainers import BAD
 from tests.nets import tiny
 from wallcheck.adapters import LeftBehind
 from wallcheck.auditing import Incomplete, audit
 
 GOOD = ["gradcam", "hirescam"]
-
-
-class ThirdBatch:
-    """Raises from its fourth call on: the first is the one that finds out what maps it gives."""
-
-    calls = 0
-
-    def __call__(self, model, images, targets):
-        self.calls += 1
-        if self.calls > 3:
-            raise RuntimeError("out of luck")
-        return unit(model, images, targets)
-
-
-def mutates(model, images, targets):
-    next(model.parameters()).data.zero_()
-    return unit(model, images, targets)
-
-
-def leaves_a_hook(model, images, targets):
-    leave_a_hook(model, images)
-    return unit(model, images, targets)
-
-
-def nan(model, images, targets):
-    return unit(model, images, targets) * torch.nan
-
-
-def wrong_shape(model, images, targets):
-    return torch.ones(len(images) + 1, 12, 12)
-
-
-def constant_map(model, images, targets):
-    return unit(model, images, targets)
-
-
-BAD = [mutates, leaves_a_hook, nan, wrong_shape, constant_map, ThirdBatch()]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.adapters.explainers import leave_a_hook, unit
+from tests.adapters.explainers import gradient, leave_a_hook, unit
 from tests.nets import tiny
 from wallcheck.adapters import LeftBehind, foreign
 from wallcheck.auditing import Incomplete, audit
@@ -21,12 +21,6 @@ from wallcheck.switches import SWITCHES
 
 def through(explain, evidence):
     return foreign(explain, evidence.net, evidence.images)
-
-
-def gradient(model, images, targets):
-    images = images.clone().requires_grad_()
-    score = model(images).gather(1, targets[:, None]).sum()
-    return torch.autograd.grad(score, images)[0]
 
 
 # -- what it takes --------------------------------------------------------------------------------

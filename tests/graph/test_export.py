@@ -3,7 +3,6 @@
 import copy
 import gc
 import linecache
-import logging
 import random
 
 import numpy as np
@@ -150,20 +149,24 @@ def thrice_traced() -> nn.Module:
     return vgg((8, 16, "M", 24, "M", 32, "M", 64), 32, CLASSES, hidden=(16,)).eval()
 
 
+def of_torch() -> int:
+    """Objects of torch's own classes that Python's collector sees."""
+    gc.collect()
+    return sum(str(getattr(type(each), "__module__", "")).startswith("torch") for each in gc.get_objects())
+
+
 @pytest.mark.parametrize(("made", "size"), [(model, SIZE), (thrice_traced, (32, 32))])
-def test_a_thousand_exports_would_leave_nothing_with_torch(made, size, monkeypatch):
-    """Objects that Python's collector sees, and texts of graphs: neither grows with the number of exports."""
+def test_a_thousand_exports_would_leave_nothing_with_torch(made, size):
+    """Its objects, 1,500 an export without care, and texts of graphs: neither grows with the number of exports."""
     net = made()
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # pytest keeps what torch logs
 
     def left(exports: int) -> tuple[int, int]:
         for _ in range(exports):
             exported(net, 3, size)
-        gc.collect()
-        return len(gc.get_objects()), len(linecache.cache)
+        return of_torch(), len(linecache.cache)
 
-    left(10)  # what torch and sympy load and cache once
+    left(3)  # what torch loads and caches once
     objects, texts = left(1)
     more_objects, more_texts = left(10)
     assert more_texts == texts
-    assert more_objects - objects < 10 * 40  # of 1,500 each without care; sympy's own caches take a few
+    assert more_objects <= objects
