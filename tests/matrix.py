@@ -130,7 +130,7 @@ def try_out(combination: Combination, tests: Sequence[str], out: Path, keep: boo
             told = subprocess.run(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log, env=environment)
             return told.returncode == 0
 
-        wanted = ["-e", ".[dev,peers]", *requirements(combination)]
+        wanted = ["-e", ".[dev,peers,train,theory]", *requirements(combination)]
         made = done(["uv", "venv", "--clear", "--python", combination["python"], place])
         made = made and done(["uv", "pip", "install", "--python", python, *wanted])
         passed = made and done([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests])
