@@ -21,33 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental import _config as symbols
-from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbols
-from torch.fx.node import map_arg
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
 
 from wallcheck.defaults import callers
-from wallcheck.graph._nodes import is_shape, op_of
-from wallcheck.graph._tidy import HALF, is_whole
+from wallcheck.graph._batches import environments, holds_from_two, operations, questions, told
+from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
 TORCH = str(Path(torch.__file__).parent)
 OBLIVIOUS = "backed_size_oblivious"  # since torch 2.7
-RESHAPING = (
-    "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "expand", "alias", "contiguous", "clone", "flatten", "unflatten",
-)  # fmt: skip
-MADE_OF_SIZES = (
-    "zeros",
-    "ones",
-    "full",
-    "empty",
-    "arange",
-    "new_zeros",
-    "new_ones",
-    "new_full",
-    "new_empty",
-    "repeat",
-    "tile",
-)
 LOGS = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export._trace")]
 
 
@@ -64,18 +47,21 @@ def traced(module: nn.Module, images: Tensor):
         warnings.simplefilter("ignore")
         try:
             program = _program(module, images, oblivious=True)
-            asked = _asked_of_the_batch(program)
-            if asked:  # torch's own code asks about batches of one too, and does the same for them
+            asked = questions(program)
+            of_more = [each for each in asked if not holds_from_two(each)]
+            if of_more:
                 _let_go(program)
                 program = _program(module, images, oblivious=False)
-                asked = _asked_of_the_batch(program) or ("" if _same_for_one(program, module, images[:1]) else "B == 1")
+                of_more = questions(program)
+            # torch's own code asks about batches of one too, and does the same for them
+            alike = bool(of_more) or not asked or _same_for_one(program, module, images[:1])
         except Exception as error:
             raise _refusal(module, images, error) from error
     _let_go(program)
-    if asked:
+    if of_more or not alike:
         raise NotOneGraph(
-            f"{type(module).__name__} does something else for batches of some sizes (of B images it asks {asked}); let it treat "
-            f"every batch alike"
+            f"{type(module).__name__} does something else for batches of some sizes (of B images it asks "
+            f"{told(of_more) if of_more else 'B == 1'}); let it treat every batch alike"
         )
     return program
 
@@ -158,26 +144,13 @@ def _quiet() -> Iterator[None]:
             log.setLevel(level)
 
 
-def _asked_of_the_batch(program) -> str:
-    """What the network asked about the number of images, "" for nothing."""
-    asked = [guard.expr for environment in _environments(program) for guard in environment.guards]
-    for symbol, bounds in program.range_constraints.items():
-        if not free_unbacked_symbols(symbol):  # else the number of places that a mask selects
-            asked += [symbol >= bounds.lower] if bounds.lower > 2 else []
-            asked += [symbol <= bounds.upper] if bounds.upper < 2**31 else []
-    told = ", ".join(dict.fromkeys(str(each) for each in asked))
-    for name in sorted({str(symbol) for each in asked for symbol in each.free_symbols}):
-        told = told.replace(name, "B")
-    return told
-
-
 def _same_for_one(program, module: nn.Module, image: Tensor) -> bool:
     """Does the module compute the same of one image, or not run on one at all?"""
     try:
         alone = _exported(module, image, None, oblivious=False)
     except Exception:
         return not _runs(module, image)
-    same = _operations(program) == _operations(alone)
+    same = operations(program) == operations(alone)
     _let_go(alone)
     return same
 
@@ -189,26 +162,10 @@ def _runs(module: nn.Module, images: Tensor) -> bool:
     return False
 
 
-def _operations(program) -> list[tuple]:
-    """What is computed, in order, with the constants told; moves aside, for which noise is enough: they decide nothing."""
-    told = []
-    for node in program.graph.nodes:
-        shaping = op_of(node) in RESHAPING or is_shape(node) or (op_of(node) == "slice" and is_whole(node))
-        if node.op == "call_function" and not shaping:
-            sized = any(is_shape(each) for each in node.all_input_nodes) or op_of(node) in MADE_OF_SIZES
-            told.append((op_of(node), "" if sized else str(map_arg((node.args, node.kwargs), lambda each: None))))
-    return told
-
-
-def _environments(program) -> list[ShapeEnv]:
-    values = [value for node in program.graph.nodes if isinstance(value := node.meta.get("val"), FakeTensor)]
-    return list({id(one.fake_mode): one.fake_mode.shape_env for one in values}.values())
-
-
 def _let_go(program) -> None:
     """Let torch forget what it traced. Its shape environment and the tensors traced hold each other through C++, where Python's
     collector cannot see the circle, and caches of methods hold the environment: each export would stay (1,500 objects, 0.2 MB)."""
-    for environment in _environments(program):
+    for environment in environments(program):
         for held in ("tracked_fakes", "fake_tensor_cache"):
             if kept := getattr(environment, held, None):
                 kept.clear()

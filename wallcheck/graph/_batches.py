@@ -1,0 +1,57 @@
+"""What a traced network asked about the number of images, and whether it computes the same of another number."""
+
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbols
+from torch.fx.node import map_arg
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
+
+from wallcheck.graph._nodes import is_shape, op_of
+from wallcheck.graph._tidy import is_whole
+
+RESHAPING = (
+    "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "expand", "alias", "contiguous", "clone", "flatten", "unflatten",
+)  # fmt: skip
+MADE_OF_SIZES = (
+    "zeros", "ones", "full", "empty", "arange", "new_zeros", "new_ones", "new_full", "new_empty", "repeat", "tile",
+)  # fmt: skip
+
+
+def questions(program) -> list:
+    """What the network asked about the number of images, as relations of sympy's."""
+    asked = [guard.expr for environment in environments(program) for guard in environment.guards]
+    for symbol, bounds in program.range_constraints.items():
+        if not free_unbacked_symbols(symbol):  # else the number of places that a mask selects
+            asked += [symbol >= bounds.lower] if bounds.lower > 2 else []
+            asked += [symbol <= bounds.upper] if bounds.upper < 2**31 else []
+    return asked
+
+
+def holds_from_two(question) -> bool:
+    """Is the answer yes for every number of images but one and none?"""
+    answers = bound_sympy(question, dict.fromkeys(question.free_symbols, ValueRanges(2, int_oo)))
+    return answers.is_singleton() and bool(answers.lower)
+
+
+def told(asked: list) -> str:
+    """In words that call the number of images B."""
+    text = ", ".join(dict.fromkeys(str(each) for each in asked))
+    for name in sorted({str(symbol) for each in asked for symbol in each.free_symbols}):
+        text = text.replace(name, "B")
+    return text
+
+
+def operations(program) -> list[tuple]:
+    """What is computed, in order, with the constants told; moves aside, for which noise is enough: they decide nothing."""
+    computed = []
+    for node in program.graph.nodes:
+        shaping = op_of(node) in RESHAPING or is_shape(node) or (op_of(node) == "slice" and is_whole(node))
+        if node.op == "call_function" and not shaping:
+            sized = any(is_shape(each) for each in node.all_input_nodes) or op_of(node) in MADE_OF_SIZES
+            computed.append((op_of(node), "" if sized else str(map_arg((node.args, node.kwargs), lambda each: None))))
+    return computed
+
+
+def environments(program) -> list[ShapeEnv]:
+    values = [value for node in program.graph.nodes if isinstance(value := node.meta.get("val"), FakeTensor)]
+    return list({id(one.fake_mode): one.fake_mode.shape_env for one in values}.values())
