@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import interpretable_gradients as study
+from tests.experiments.kept import keeps_what_is_finished
 from wallcheck import plots
 
 OPTIONS = dict(seeds=2, train_count=128, val_count=30, epochs=1, timed=2)
@@ -41,23 +42,14 @@ def test_every_image_of_every_net_is_a_row_and_the_page_is_made_of_them(run):
     assert (folder / "docs" / "interpretable_gradients.png").stat().st_size < 150_000
 
 
-def test_what_is_finished_is_kept(run, monkeypatch):
+def test_what_is_finished_is_kept_and_other_settings_are_refused(run):
     options, folder = run
-    page = (folder / "docs" / "interpretable_gradients.md").read_text()
-
-    def fails(*_):
-        raise RuntimeError("trained again")
-
-    monkeypatch.setattr(study, "trained", fails)
-    monkeypatch.setattr(study, "step", fails)
-    study.main(options)
-    assert (folder / "docs" / "interpretable_gradients.md").read_text() == page
+    page = folder / "docs" / "interpretable_gradients.md"
+    keeps_what_is_finished(study, options, page, ("trained", "step"), "epochs: ", epochs=2)
 
 
-def test_other_settings_are_refused(run):
+def test_a_weight_of_nothing_is_asked_for(run):
     options, _ = run
-    with pytest.raises(FileExistsError, match=r"run of other settings \(epochs: .*\); choose another --out"):
-        study.main(study.GradientRun(**{**OPTIONS, "epochs": 2}, out=options.out, docs=options.docs))
     with pytest.raises(ValueError, match="weights need 0"):
         study.main(study.GradientRun(weights=[0.1], out=options.out))
 

@@ -9,6 +9,7 @@ import torch
 
 from experiments import lift_claim as claim
 from experiments.small_nets import Recipe
+from tests.experiments.kept import keeps_what_is_finished
 from tests.nets import photos, tiny
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
@@ -80,18 +81,9 @@ def test_with_a_linear_head_lift_lrp_and_ablation_are_shap(run):
     assert "--train_count 64" in page
 
 
-def test_what_is_finished_is_kept_and_other_settings_are_refused(run, monkeypatch):
+def test_what_is_finished_is_kept_and_other_settings_are_refused(run):
     options, folder = run
-    before = (folder / "docs" / "lift_claim.md").read_text()
-
-    def fails(*_):
-        raise RuntimeError("measured again")
-
-    monkeypatch.setattr(claim, "measured", fails)
-    claim.main(options)
-    assert (folder / "docs" / "lift_claim.md").read_text() == before
-    with pytest.raises(FileExistsError, match=r"run of other settings \(.*: .* there, .* here\); choose another --out"):
-        claim.main(claim.LiftRun(channels=5, nets=options.nets, out=options.out, docs=options.docs))
+    keeps_what_is_finished(claim, options, folder / "docs" / "lift_claim.md", told="channels: ", channels=5)
 
 
 def test_a_recipe_names_a_net():

@@ -10,6 +10,7 @@ import torch
 from experiments import quadrants
 from experiments.quadrant_nets import behind, cuts, seen_cells, stacked
 from experiments.small_nets import Recipe
+from tests.experiments.kept import keeps_what_is_finished
 from wallcheck.certificate import certify
 
 NAMES = ["gradcam", "hirescam", "constant"]
@@ -116,16 +117,7 @@ def test_tiles_are_of_four_classes_and_stand_where_they_are_said_to(run):
         assert labels[place] == classes[0, quadrant]
 
 
-def test_what_is_finished_is_kept_and_other_settings_are_refused(run, monkeypatch):
+def test_what_is_finished_is_kept_and_other_settings_are_refused(run):
     options, folder = run
-    before = (folder / "docs" / "quadrants.md").read_text()
-
-    def fails(*_):
-        raise RuntimeError("measured again")
-
-    monkeypatch.setattr(quadrants, "measured", fails)
-    monkeypatch.setattr(quadrants, "of_net", fails)
-    quadrants.main(options)
-    assert (folder / "docs" / "quadrants.md").read_text() == before
-    with pytest.raises(FileExistsError, match="images: 2 there, 3 here"):
-        quadrants.main(quadrants.QuadrantRun(**{**vars(options), "images": 3}))
+    page = folder / "docs" / "quadrants.md"
+    keeps_what_is_finished(quadrants, options, page, ("measured", "of_net"), "images: 2 there, 3 here", images=3)

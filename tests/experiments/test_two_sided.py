@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from experiments import two_sided as sides
+from tests.experiments.kept import keeps_what_is_finished
 from wallcheck.cams import METHODS
 
 NAMES = ["gradcam", "hirescam", "eigencam", "constant", "unseen_only"]
@@ -54,18 +55,9 @@ def test_page_table_and_manifest_tell_the_same(run):
     assert len(found["nets"]["seed"]) == 2
 
 
-def test_what_is_finished_is_kept_and_other_settings_are_refused(run, monkeypatch):
+def test_what_is_finished_is_kept_and_other_settings_are_refused(run):
     options, folder = run
-    before = (folder / "docs" / "two_sided.md").read_text()
-
-    def fails(*_):
-        raise RuntimeError("measured again")
-
-    monkeypatch.setattr(sides, "measured", fails)
-    sides.main(options)
-    assert (folder / "docs" / "two_sided.md").read_text() == before
-    with pytest.raises(FileExistsError, match="images: 6 there, 5 here"):
-        sides.main(sides.replace(options, images=5))
+    keeps_what_is_finished(sides, options, folder / "docs" / "two_sided.md", told="images: 6 there, 5 here", images=5)
 
 
 def test_verdict_by_hand():
