@@ -137,8 +137,9 @@ def test_a_constant_map_scores_what_a_constant_map_scores(images):
 
 
 def test_what_leaves_a_hook_has_a_reading_that_says_so(images):
-    with pytest.warns(LeftBehind):
+    with pytest.warns(LeftBehind) as told:
         found = read(leaves_a_hook, images)
+    assert {one.filename for one in told} == {__file__}
     assert found.left == ("hooks on target",)
     assert "left behind: hooks on target" in str(found)
 

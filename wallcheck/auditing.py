@@ -31,7 +31,7 @@ from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import Use, tried
 from wallcheck.maps import rectify, views_of
-from wallcheck.memory import slices
+from wallcheck.memory import handed_back, slices
 from wallcheck.metrics import Attribution, Metric
 from wallcheck.models import BlindNet, unwrapped
 from wallcheck.numerics import in_double, unit_scale
@@ -55,6 +55,7 @@ class Measured(NamedTuple):
     failures: list[Failure]
 
 
+@handed_back()
 @usual()
 def audit(
     net: BlindNet,
@@ -124,7 +125,7 @@ def _whole(found: Sequence[Measured]) -> pd.DataFrame:
     if missing and table.empty:
         raise ValueError("; ".join(map(told, missing)))
     table.attrs["failures"] = missing
-    warn_of(missing, stacklevel=5)
+    warn_of(missing, stacklevel=6)
     return table
 
 

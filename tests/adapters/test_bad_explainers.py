@@ -35,6 +35,7 @@ def test_the_others_results_are_kept(audited, images):
     assert kept["value"].equals(alone["value"])
     (told,) = [one for one in audited[2] if one.category is Incomplete]
     assert all(name in str(told.message) for name in audited[1])
+    assert told.filename == __file__
 
 
 def rows_of(audited, name):

@@ -10,6 +10,7 @@ from wallcheck.certificate import prove
 from wallcheck.checking import checked_extras, checked_settings, checked_targets, refused, require_wall
 from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
+from wallcheck.memory import handed_back
 from wallcheck.metrics import LEAKAGE
 from wallcheck.models import BlindNet, unwrapped
 from wallcheck.reading._record import Reading
@@ -17,6 +18,7 @@ from wallcheck.reading._taken import Taken
 from wallcheck.terminal import told_to
 
 
+@handed_back()
 @usual()
 def leakage(
     explain: object,
@@ -68,6 +70,7 @@ def leakage(
     return taken.reading(net_name, len(images))
 
 
+@handed_back()
 @usual()
 def reading_on(evidence: Evidence, explain: object, *, metric: str = "leak_mass", net_name: str = "net") -> Reading:
     """`leakage` of one batch whose evidence is made already, so that several methods share one proof of its net."""

@@ -47,7 +47,7 @@ class Taken:
                 continue
             if str(one.message) not in self.left:
                 self.left[str(one.message)] = None
-                warnings.warn(one.message, stacklevel=4)
+                warnings.warn(one.message, stacklevel=5)
 
     def _use(self, raw: Tensor, places: list[int], ev: Evidence, start: int) -> list[Tensor]:
         found = self._handed(raw, places, ev)
