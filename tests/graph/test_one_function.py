@@ -52,6 +52,22 @@ def counting(net, x):
     return net.fc(x.mean((2, 3))) * x[x > 0].numel()
 
 
+def numbered(net, x):
+    return net.fc(x.mean((2, 3))) / x.shape[0]
+
+
+def placed(net, x):
+    return net.fc(x.mean((2, 3))) + torch.arange(x.shape[0])[:, None]
+
+
+def even_places(net, x):
+    return net.fc(x.mean((2, 3))) * (torch.arange(x.shape[0]) % 2)[:, None]
+
+
+def counted(net, x):
+    return net.fc(x.mean((2, 3))) + torch.ones_like(x).sum() / 1000
+
+
 def kept_branch(net, x):
     return net.fc(torch.cond(x.mean() > 0, torch.sin, torch.cos, (x,)).mean((2, 3)))
 
@@ -109,6 +125,10 @@ REFUSED = {
     even: r"something else for batches of some sizes .*Mod\(B, 2\)",
     plain_number: r"item makes a plain number",
     counting: r"index gives as many values as the images decide",
+    numbered: r"other logits in a larger batch: the number of images",
+    placed: r"other logits in a larger batch: the number of images",
+    even_places: r"other logits in a larger batch: the number of images",
+    counted: r"other logits in a larger batch: the number of images",
     kept_branch: r"cond holds operations that may or may not run",
     in_a_buffer: r"each call changes level, which the next one reads",
     in_another_buffer: r"each call changes level, which the next one reads",
