@@ -184,6 +184,12 @@ def test_an_image_that_looks_at_another_of_the_batch_is_found(name):
         blind(drawn(Classifier(Tail(Done(MEETING[name])))), SIZE, "features", "bottom:1/2")
 
 
+def test_an_operation_of_several_values_without_a_rule_is_named():
+    late = Done(lambda x: torch.linalg.qr(x)[0])
+    with pytest.raises(ValueError, match=r"meet at features\.0\.late: linalg_qr \(without a rule"):
+        blind(drawn(Classifier(Tail(late))), SIZE, "features", "bottom:1/2")
+
+
 def test_a_wall_is_proved_for_an_image_at_every_place_of_a_batch():
     """The first image keeps to the wall; those after it look at 1e-30 of their own last row."""
     net = blind(

@@ -12,7 +12,7 @@ import random
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from wallcheck.graph._tidy import HALF, is_whole
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
 TORCH = str(Path(torch.__file__).parent)
 OBLIVIOUS = "backed_size_oblivious"  # since torch 2.7
+ANNOUNCED = ("is_compiling", "is_exporting", "is_dynamo_compiling")  # what torch.compiler is asked
 RESHAPING = (
     "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "expand", "alias", "contiguous", "clone", "flatten", "unflatten",
 )  # fmt: skip
@@ -123,7 +124,7 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
     asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
-    with _quiet(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+    with _quiet(), _unannounced(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
         return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
 
 
@@ -141,6 +142,23 @@ def _measured() -> Iterator[None]:
         yield
     finally:
         builtins.len = plain
+
+
+@contextmanager
+def _unannounced() -> Iterator[None]:
+    """The user's code hears that nothing is compiled or exported, as it does where it runs; torch's own hears the truth."""
+    truths = {name: getattr(torch.compiler, name) for name in ANNOUNCED if hasattr(torch.compiler, name)}
+
+    def answering(truth: Callable[[], bool]) -> Callable[[], bool]:
+        return lambda: sys._getframe(1).f_globals.get("__name__", "").startswith("torch.") and truth()
+
+    for name, truth in truths.items():
+        setattr(torch.compiler, name, answering(truth))
+    try:
+        yield
+    finally:
+        for name, truth in truths.items():
+            setattr(torch.compiler, name, truth)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch.fx import Node
 from wallcheck.geometry import footprint, regions
 from wallcheck.graph import lean, reach
 from wallcheck.graph._masks import RULES
-from wallcheck.graph._nodes import data_nodes, op_of, where
+from wallcheck.graph._nodes import GETITEM, data_nodes, op_of, where
 from wallcheck.graph.walls import Walled
 
 ADVICE = {
@@ -128,6 +128,8 @@ def _first_mixing(walled: Walled, reached: reach.Reached, others: Tensor) -> str
     """The last operation, going forward, through which the logits of one image come to depend on others of the batch."""
     run = walled.graph.run
     for node in reversed(list(data_nodes(walled.graph.fx, [walled.graph.images]))):
+        if op_of(node) not in RULES and any(user in reached and user.target is GETITEM for user in node.users):
+            return f"{where(node)} (without a rule, which counts as mixing everything)"
         if node not in reached or node is walled.graph.images:
             continue
         by_image = reached[node].shape[:1] == (reach.BATCH,)  # else one value of all images, or of images and heads
