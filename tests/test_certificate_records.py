@@ -147,7 +147,7 @@ def test_a_damaged_certificate_is_refused(tmp_path, text):
 
 def test_a_certificate_that_is_not_there_is_refused_in_one_line(tmp_path):
     for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(ValueError, match="is no whole certificate .*write it again"):
+        with pytest.raises(ValueError, match=r"is no whole certificate .*write it again"):
             Certificate.load(path)
 
 
@@ -163,7 +163,7 @@ def test_passed_is_true_or_false_and_nothing_that_python_takes_for_it(tmp_path, 
     raw["checks"][1]["passed"] = "false"
     with pytest.raises(ValueError, match="`passed` is true or false"):
         loaded(tmp_path, raw)
-    with pytest.raises(ValueError, match="`fingerprint`, .*are text"):
+    with pytest.raises(ValueError, match=r"`fingerprint`, .*are text"):
         loaded(tmp_path, sound.to_dict() | {"fingerprint": None})
     raw["checks"][1] |= {"passed": True, "name": ["proof"]}
     with pytest.raises(ValueError, match="`name`, `mode` and `detail` are text"):

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from tests.graph.nets import CLASSES, SIZE, images, model
 from wallcheck.graph import NotOneGraph, exported
 
-
 EXPORTING = torch.compiler.is_exporting  # asked by a name of the user's own
 
 
