@@ -172,6 +172,18 @@ def test_batch_statistics_leak_in_training_mode_only_and_are_reported():
     assert [line.split()[0] for line in certificate.summary().splitlines()[-2:]] == ["not", "not"]
 
 
+def test_what_is_computed_of_weights_and_is_nan_is_no_leak():
+    """A weight norm of a channel of zeros: 0 / 0. The wall is not to blame."""
+    net = behind_bottom()
+    torch.nn.utils.parametrizations.weight_norm(net.features[0])
+    net.features[0].parametrizations.weight.original1.data[0] = 0
+    assert list(failed(certify(net)).values()) == [
+        "what is computed of the weights (a norm of one, a parametrization) is NaN; train or load them again"
+    ]
+    with pytest.raises(BrokenWall, match="is NaN; train or load them again"):
+        prove(net)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["features.0.weight", "head.1.bias"])
 def test_weights_that_are_not_finite_are_named_and_nothing_else_is_claimed(name, value):

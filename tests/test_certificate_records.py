@@ -145,6 +145,12 @@ def test_a_damaged_certificate_is_refused(tmp_path, text):
         Certificate.load(tmp_path / "certificate.json")
 
 
+def test_a_certificate_that_is_not_there_is_refused_in_one_line(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(ValueError, match=r"is no whole certificate .*write it again"):
+            Certificate.load(path)
+
+
 def test_a_certificate_without_its_proofs_does_not_hold(tmp_path, sound):
     for kept in range(len(DEMANDED)):
         raw = sound.to_dict()
@@ -157,8 +163,11 @@ def test_passed_is_true_or_false_and_nothing_that_python_takes_for_it(tmp_path, 
     raw["checks"][1]["passed"] = "false"
     with pytest.raises(ValueError, match="`passed` is true or false"):
         loaded(tmp_path, raw)
-    with pytest.raises(ValueError, match="`fingerprint` is text"):
+    with pytest.raises(ValueError, match=r"`fingerprint`, .*are text"):
         loaded(tmp_path, sound.to_dict() | {"fingerprint": None})
+    raw["checks"][1] |= {"passed": True, "name": ["proof"]}
+    with pytest.raises(ValueError, match="`name`, `mode` and `detail` are text"):
+        loaded(tmp_path, raw)
 
 
 def test_a_forged_certificate_does_not_open_an_audit(tmp_path, sound):

@@ -2,13 +2,15 @@
 
 import copy
 from contextlib import contextmanager
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils import prune, weight_norm
 
 from tests.leaky import behind_bottom
-from tests.nets import photos, tiny, trained_tiny
+from tests.nets import SIZE, photos, tiny, trained_tiny
 from wallcheck.auditing import audit
 from wallcheck.cams import METHODS
 from wallcheck.certificate import certify
@@ -82,6 +84,92 @@ def test_weights_changed_under_a_kept_graph_are_met(build, name):
     with torch.no_grad():
         assert not torch.equal(net.activations(images), before)
         torch.testing.assert_close(Evidence(net, images).logits, net(images), rtol=0, atol=1e-6)
+
+
+class Settled(torch.nn.ReLU):
+    """A ReLU with settings of every kind that people keep, and buffers that say what is taken from where."""
+
+    factor = 1.0
+
+    def __init__(self):
+        super().__init__()
+        self._hidden, self.told, self.options, self.array = 1.0, {"a": 1.0}, SimpleNamespace(a=1.0), np.ones(1)
+        self.register_buffer("order", torch.arange(SIZE))
+        self.register_buffer("gate", torch.ones(SIZE, 1))
+
+    def forward(self, maps):
+        by = self._hidden * self.told["a"] * self.options.a * float(self.array[0]) * self.factor
+        return torch.where(self.gate > 0, by * maps[:, :, self.order + 0].relu(), 0)
+
+
+CHANGES = {
+    "a hidden setting": lambda module: setattr(module, "_hidden", 2.0),
+    "a dictionary": lambda module: module.told.update(a=2.0),
+    "a namespace": lambda module: setattr(module.options, "a", 2.0),
+    "an array": lambda module: module.array.fill(2.0),
+    "a setting of its class": lambda module: setattr(type(module), "factor", 2.0),
+    "whole numbers by .data": lambda module: module.order.data.copy_(module.order.flip(0)),
+    "whole numbers by numpy": lambda module: np.copyto(module.order.numpy(), module.order.numpy()[::-1].copy()),
+    "a mask made of a buffer": lambda module: module.gate.data[:3].neg_(),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_settings_changed_under_a_kept_graph_are_met(how):
+    net, images = behind_bottom(act=type("Settled", (Settled,), {})()), photos(2)[0]
+    before = net.activations(images)
+    CHANGES[how](net.features[1])
+    with torch.no_grad():
+        assert not torch.equal(net.activations(images), before)
+        torch.testing.assert_close(Evidence(net, images).logits, net(images), rtol=0, atol=1e-6)
+    assert np.array_equal(net.regions.unseen, net.exported().regions.unseen)
+
+
+def by_hooks(net, change):
+    handle = net.features[1].register_forward_hook(lambda module, given, out: change(out))
+    yield
+    handle.remove()
+
+
+def by_global_hooks(net, change):
+    told = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, given, out: change(out) if isinstance(module, torch.nn.ReLU) else None
+    )
+    yield
+    told.remove()
+
+
+def by_forwards(net, change):
+    net.features[1].forward = lambda maps: change(maps.relu())
+    yield
+    del net.features[1].forward
+
+
+def by_a_class(net, change):
+    Plain.forward = lambda self, maps: change(maps.relu())
+    yield
+    del Plain.forward
+
+
+class Plain(torch.nn.ReLU):
+    pass
+
+
+@pytest.mark.parametrize("way", [by_hooks, by_global_hooks, by_forwards, by_a_class], ids=lambda f: f.__name__)
+def test_one_change_after_another_is_met_though_it_stands_in_the_same_place_of_memory(way):
+    net, images = behind_bottom(act=Plain()), photos(2)[0]
+    for factor in (1.0, 2.0, 3.0):
+        for _ in way(net, lambda out, factor=factor: factor * out):
+            with torch.no_grad():
+                torch.testing.assert_close(Evidence(net, images).logits, net(images), rtol=0, atol=1e-6)
+
+
+def test_the_shortcut_is_the_whole_net_once_its_layers_were_changed():
+    net, images = behind_bottom(), photos(2)[0]
+    assert torch.allclose(net.shortcut(images), net(images), rtol=0, atol=1e-6)
+    handle = net.features[1].register_forward_hook(lambda module, given, out: out - out.mean((2, 3), keepdim=True))
+    assert torch.allclose(net.shortcut(images), net(images), rtol=0, atol=1e-6)
+    handle.remove()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

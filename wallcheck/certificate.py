@@ -125,8 +125,9 @@ class Certificate:
         """Of what `to_dict` gave; raises ValueError, KeyError or TypeError for anything else."""
         masks = _mask(kept["unseen_pixels"]), _mask(kept["unseen_cells"])
         checks = tuple(Check(**check) for check in kept["checks"])
-        if not all(isinstance(check.passed, bool) for check in checks) or not isinstance(kept["fingerprint"], str):
-            raise TypeError("`passed` is true or false, `fingerprint` is text")
+        texts = [kept["fingerprint"], *(text for check in checks for text in (check.name, check.mode, check.detail))]
+        if not all(isinstance(check.passed, bool) for check in checks) or not all(isinstance(t, str) for t in texts):
+            raise TypeError("`passed` is true or false; `fingerprint`, `name`, `mode` and `detail` are text")
         return cls(kept["fingerprint"], *masks, checks)
 
     @classmethod
@@ -134,7 +135,7 @@ class Certificate:
         """The certificate kept at path; raises ValueError where there is none or it is damaged."""
         try:
             return cls.from_dict(json.loads(Path(path).read_text()))
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             what = f"{path} is no whole certificate ({error!r})"
             raise ValueError(f"{what}; write it again with wallcheck certify --out") from None
 
@@ -229,12 +230,11 @@ def _verdict(problems: Iterator[str]) -> tuple[bool, str]:
 def _finite(graph: BlindGraph) -> Check:
     for name, value in graph.run.named_buffers():
         if value.is_floating_point() and name.startswith("t_") and not torch.isfinite(value).all():
-            return Check(
-                "finite_weights",
-                "eval",
-                False,
-                f"{key_of(name)} holds NaN or infinity; train or load it again",
-            )
+            told = f"{key_of(name)} holds NaN or infinity; train or load it again"
+            return Check("finite_weights", "eval", False, told)
+        if value.is_floating_point() and value.isnan().any():  # infinity is how masks say no
+            told = "what is computed of the weights (a norm of one, a parametrization) is NaN; train or load them again"
+            return Check("finite_weights", "eval", False, told)
     return Check("finite_weights", "eval", True, "holds")
 
 

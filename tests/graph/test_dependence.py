@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
 
 from wallcheck.graph import exported, reach
 from wallcheck.graph._dependence import RULES, rule_of
@@ -51,6 +52,8 @@ def drawn(*shape: int) -> Tensor:
 KEEP = drawn(4, 5) > 0
 W33, W13, WG, WT = drawn(6, 4, 3, 3), drawn(4, 4, 1, 3), drawn(6, 2, 3, 3), drawn(4, 3, 3, 2)
 BLOCKS = torch.block_diag(torch.ones(2, 2), torch.ones(3, 3)).bool()
+GATES = [drawn(6, 4), drawn(6, 2), drawn(6), drawn(6)]
+LSTM = nn.LSTM(20, 2, bidirectional=True).eval().requires_grad_(False)
 LOW = torch.zeros(5, 5).masked_fill(~BLOCKS, -torch.inf)
 
 
@@ -247,6 +250,9 @@ CASES = [
     Case("index of images", lambda x: drawn(9, 3)[(x[:, 0, 0] > 0).long()], False),
     Case("gather", lambda x: x.gather(3, torch.tensor([4, 1]).expand(2, 4, 4, 2))),
     Case("gather by images", lambda x: x.gather(3, (x > 0).long()), False),
+    Case("gather of few by images", lambda x: x.flip(3).gather(3, (x[:, :3, :, :2] > 0).long()), False),
+    Case("choosing a constant", lambda x: drawn(1, 4, 1, 5).expand(x.shape[0], 4, 4, 5).gather(3, (x > 0).long()), op="gather"),
+    Case("deform_conv2d", lambda x: deform_conv2d(x, x.repeat(1, 5, 1, 1)[:, :18], drawn(2, 4, 3, 3), padding=1), False, special=False),
     Case("repeat", lambda x: x.repeat(1, 2, 1, 1)),
     Case("repeat_interleave", lambda x: x.repeat_interleave(2, -1)),
     Case("diagonal", lambda x: x.diagonal(0, 2, 3)),
@@ -254,6 +260,31 @@ CASES = [
     Case("select_scatter", lambda x: x.select_scatter(x[:, 0], 1, 2)),
     Case("slice_scatter", lambda x: x.slice_scatter(drawn(1, 1, 4, 5).expand(x.shape[0], -1, -1, -1), 1, 0, 1)),
     Case("item of several", lambda x: torch.var_mean(x, 1)[-1]),
+    Case("aminmax", lambda x: torch.aminmax(x, dim=2)[0], False),
+    Case("kthvalue", lambda x: torch.kthvalue(x, 2, 1)[0], False),
+    Case("mode", lambda x: x.mode(2, keepdim=True)[0], False),
+    Case("quantile", lambda x: x.quantile(0.3, 3), False),
+    Case("several quantiles", lambda x: x.quantile(torch.tensor([0.2, 0.7]), 1, keepdim=True).movedim(0, 1), False),
+    Case("linalg_norm", lambda x: torch.linalg.norm(x, dim=(2, 3)), op="linalg_norm"),
+    Case("cummax", lambda x: x.cummax(2)[0], False),
+    Case("places of cummin", lambda x: x.cummin(3)[1].float(), False),
+    Case("logcumsumexp", lambda x: x.logcumsumexp(2), False),
+    Case("fft2", lambda x: torch.fft.fft2(x).abs(), op="fft_fft2"),
+    Case("rfft along an axis", lambda x: torch.view_as_real(torch.fft.rfft(x, dim=1)).sum(-1), False, op="fft_rfft"),
+    Case("imaginary part", lambda x: torch.fft.rfft2(x).imag, False),
+    Case("irfft2", lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * 2, s=(4, 5)), False, op="fft_irfft2"),
+    Case("fftn of the last axes", lambda x: torch.fft.fftn(x, s=(3, 4)).real, False, op="fft_fftn"),
+    Case("fftn of axis 0 of an image", lambda x: torch.fft.fftn(x, dim=(1,)).real, False),
+    Case("fftshift", lambda x: torch.fft.fftshift(x, dim=(2, 3)), op="fft_fftshift"),
+    Case("cosine_similarity", lambda x: F.cosine_similarity(x[:, :, None, 0], drawn(3, 5), -1), False),
+    Case("cosine_similarity of images", lambda x: F.cosine_similarity(*halves(x), 3), False, op="cosine_similarity"),
+    Case("pairwise_distance", lambda x: F.pairwise_distance(x.flatten(1), drawn(1, 80)), False),
+    Case("bilinear", lambda x: F.bilinear(x, x.flip(2), drawn(3, 5, 5), drawn(3)), False, op="bilinear"),
+    Case("gru", lambda x: torch.gru(x.mean(3), drawn(1, 1, 2).expand(1, x.shape[0], 2), GATES, True, 1, 0.0, False, False, True)[0], False),
+    Case("lstm both ways", lambda x: LSTM(x.flatten(2).transpose(0, 1))[0].transpose(0, 1), False, op="lstm"),
+    Case("last states", lambda x: LSTM(x.flatten(2).transpose(0, 1))[1][0].transpose(0, 1), False),
+    Case("fold", lambda x: F.fold(F.unfold(x, (2, 3), padding=1), (4, 5), (2, 3), padding=1), op="col2im"),
+    Case("max_unpool2d", lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2, output_size=(4, 5)), False, op="max_unpool2d"),
     Case("no rule: cross product", lambda x: torch.linalg.cross(x[:, :3], x[:, :3].flip(3), dim=1), False),
     Case("no rule: scatter", lambda x: torch.zeros_like(x).scatter(3, (x > 0).long(), x), False),
     Case("no rule: renorm", lambda x: torch.renorm(x, 2, 0, 1.0), False),

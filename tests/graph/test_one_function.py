@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from tests.graph.nets import CLASSES, SIZE, images, model
 from wallcheck.graph import NotOneGraph, exported
 
+EXPORTING = torch.compiler.is_exporting  # asked by a name of the user's own
+
 
 class Wrong(nn.Module):
     def __init__(self, does):
@@ -52,6 +54,28 @@ def counting(net, x):
     return net.fc(x.mean((2, 3))) * x[x > 0].numel()
 
 
+def numbered(net, x):
+    return net.fc(x.mean((2, 3))) / x.shape[0]
+
+
+def placed(net, x):
+    return net.fc(x.mean((2, 3))) + torch.arange(x.shape[0])[:, None]
+
+
+def even_places(net, x):
+    return net.fc(x.mean((2, 3))) * (torch.arange(x.shape[0]) % 2)[:, None]
+
+
+def counted(net, x):
+    return net.fc(x.mean((2, 3))) + torch.ones_like(x).sum() / 1000
+
+
+def unless_compiled(net, x):
+    if not torch.compiler.is_compiling() and x.abs().max() > 30:  # noise is never so bright
+        x = x / x.abs().max()
+    return net.fc(x.mean((2, 3)))
+
+
 def kept_branch(net, x):
     return net.fc(torch.cond(x.mean() > 0, torch.sin, torch.cos, (x,)).mean((2, 3)))
 
@@ -74,7 +98,7 @@ def in_an_attribute(net, x):
 
 
 def otherwise_exported(net, x):
-    return net.fc(x.mean((2, 3)) * (1 if torch.compiler.is_exporting() else 2))
+    return net.fc(x.mean((2, 3)) * (1 if EXPORTING() else 2))
 
 
 def otherwise_followed(net, x):
@@ -109,6 +133,11 @@ REFUSED = {
     even: r"something else for batches of some sizes .*Mod\(B, 2\)",
     plain_number: r"item makes a plain number",
     counting: r"index gives as many values as the images decide",
+    numbered: r"other logits in a larger batch: the number of images",
+    placed: r"other logits in a larger batch: the number of images",
+    even_places: r"other logits in a larger batch: the number of images",
+    counted: r"other logits in a larger batch: the number of images",
+    unless_compiled: r"depends on values at .*is_compiling\(\) and x\.abs",
     kept_branch: r"cond holds operations that may or may not run",
     in_a_buffer: r"each call changes level, which the next one reads",
     in_another_buffer: r"each call changes level, which the next one reads",
@@ -174,6 +203,10 @@ def written_down(net, x):
     return net.fc(x.mean((2, 3)))
 
 
+def less_when_exported(net, x):
+    return net.fc(x.mean((2, 3))) * (2 if torch.compiler.is_compiling() or torch.compiler.is_exporting() else 1)
+
+
 def mapped(net, x):
     return net.fc(torch.vmap(torch.sin)(x).mean((2, 3)))
 
@@ -182,7 +215,9 @@ KEPT = torch.arange(SIZE[0] * SIZE[1]).view(SIZE) % 3 == 0
 
 
 @pytest.mark.parametrize(
-    "does", [selected, measured, in_a_mode, filled, of_a_weight, written_down, mapped], ids=lambda f: f.__name__
+    "does",
+    [selected, measured, in_a_mode, filled, of_a_weight, written_down, less_when_exported, mapped],
+    ids=lambda f: f.__name__,
 )
 def test_idioms_of_users_are_one_graph_for_any_batch(does):
     net = Wrong(does)

@@ -1,5 +1,7 @@
 """The proof against brute force: every pixel of small images perturbed, on a dozen families; and leaks found where they are."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -158,14 +160,45 @@ def test_norms_over_the_batch_let_images_meet_and_are_named():
         blind(drawn(Classifier(Tail(BatchStatistics()))), SIZE, "features", "bottom:1/2")
 
 
-class OtherImage(nn.Module):
+class Done(nn.Module):
+    """What is done to a map."""
+
+    def __init__(self, does: Callable):
+        super().__init__()
+        self.does = does
+
     def forward(self, x: Tensor) -> Tensor:
-        return x + x.flip(0)
+        return self.does(x)
 
 
-def test_an_image_that_looks_at_its_neighbour_in_the_batch_is_found():
-    with pytest.raises(ValueError, match=r"images of a batch meet at features\.0\.late: flip"):
-        blind(drawn(Classifier(Tail(OtherImage()))), SIZE, "features", "bottom:1/2")
+MEETING = {
+    "flip": lambda x: x + x.flip(0),
+    "slice": lambda x: x + x[:1],  # all look at the first, which looks at itself
+    "index": lambda x: x + 1e-9 * x[:1].mean(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("name", MEETING)
+def test_an_image_that_looks_at_another_of_the_batch_is_found(name):
+    with pytest.raises(ValueError, match=r"images of a batch meet at features\.0\.late: "):
+        blind(drawn(Classifier(Tail(Done(MEETING[name])))), SIZE, "features", "bottom:1/2")
+
+
+def test_an_operation_of_several_values_without_a_rule_is_named():
+    late = Done(lambda x: torch.linalg.qr(x)[0])
+    with pytest.raises(ValueError, match=r"meet at features\.0\.late: linalg_qr \(without a rule"):
+        blind(drawn(Classifier(Tail(late))), SIZE, "features", "bottom:1/2")
+
+
+def test_a_wall_is_proved_for_an_image_at_every_place_of_a_batch():
+    """The first image keeps to the wall; those after it look at 1e-30 of their own last row."""
+    net = blind(
+        drawn(Classifier(Tail(Done(lambda x: torch.cat([x[:1], x[1:] + 1e-30 * x[1:].flip(2)]))))),
+        SIZE,
+        "features",
+        "bottom:1/2",
+    )
+    assert not net.regions.unseen[-2:].any()
 
 
 @pytest.mark.parametrize("late", [SqueezeExcite(6), Attended(), nn.GroupNorm(2, 6)], ids=lambda m: type(m).__name__)

@@ -8,16 +8,16 @@ from torch import Tensor
 from torch.fx import Node
 
 from wallcheck.graph import _pointwise, _sums, _windows
-from wallcheck.graph._masks import RULES, Mask, Rule, depends, everything, masks_in, plain
+from wallcheck.graph._masks import RULES, Mask, Rule, depends, everything, masks_in, plain, shape_of
 from wallcheck.graph._nodes import GETITEM, named, op_of
 
 MOVES = [
     "view", "reshape", "_unsafe_view", "permute", "transpose", "t", "expand", "expand_as", "slice", "select",
     "cat", "concat", "stack", "hstack", "vstack", "unbind", "split", "split_with_sizes", "chunk", "tensor_split", "flip",
     "fliplr", "flipud", "roll", "unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "squeeze", "unsqueeze",
-    "flatten", "unflatten", "narrow", "index_select", "index", "gather", "repeat", "tile", "repeat_interleave", "movedim",
+    "flatten", "unflatten", "narrow", "index_select", "index", "repeat", "tile", "repeat_interleave", "movedim",
     "moveaxis", "swapaxes", "swapdims", "diagonal", "tril", "triu", "numpy_T", "mT", "im2col", "slice_scatter",
-    "select_scatter", "view_as", "reshape_as", "take_along_dim", "rot90", "broadcast_to", "alias", "detach",
+    "select_scatter", "col2im", "fft_fftshift", "fft_ifftshift", "view_as", "reshape_as", "take_along_dim", "rot90", "broadcast_to", "alias", "detach",
 ]  # fmt: skip
 VIEWS = ("view", "_unsafe_view")  # of values that lie in another order than their masks
 SELECTING = ("index", "indices", "repeats")  # arguments that decide what is taken from where
@@ -34,6 +34,16 @@ def moved(node: Node, arguments: dict) -> Tensor | tuple:
     left = {name: value if name in SELECTING else _bare(value) for name, value in arguments.items()}
     order = [left.pop(a.name) for a in node.target._schema.arguments if not a.kwarg_only and a.name in left]
     return node.target(*order, **left)
+
+
+@depends("gather")
+def gathered(node: Node, arguments: dict) -> Tensor | tuple:
+    """At constant places what stands there; at places that the images decide, all along the axis, and what decides."""
+    index, shape = arguments["index"], shape_of(node)
+    if not isinstance(index, Mask):
+        return moved(node, arguments)
+    whole = _bare(arguments["self"]).sum(arguments["dim"], keepdim=True)
+    return whole[tuple(map(slice, shape))].expand(shape) + plain(index)
 
 
 def _bare(value: object) -> object:

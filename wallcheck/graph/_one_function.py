@@ -2,7 +2,8 @@
 
 What a graph cannot tell is refused: numbers read out of tensors (they would pass for sizes), as many values as the images
 decide, branches kept as operations, state that one call leaves for the next, random draws. What the tracing cannot see
-(a flag of the export itself, gradients on or off, a call before) shows where the network is run beside its graph.
+(a flag of the export itself, gradients on or off, a call before) shows where the network is run beside its graph, and what an
+image's place among others decides (their number taken for a value) where the graph is run on one image and on several.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,7 +18,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, named, op_of, placeholder, where
 from wallcheck.graph._tidy import HALF
-from wallcheck.graph._tracing import NotOneGraph, in_eval, untouched
+from wallcheck.graph._tracing import NotOneGraph, brief, in_eval, untouched
 from wallcheck.keeping import draws
 
 SIZES = ("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
@@ -119,8 +120,10 @@ def refuse_another(module: nn.Module, run: GraphModule, images: Tensor, exact: b
                 break
         else:
             return
+        drawn = drawn.float() if drawn.dtype in HALF else drawn
         with torch.no_grad():
-            wanted = run(drawn.float() if drawn.dtype in HALF else drawn)
+            wanted = run(drawn)
+            _refuse_places(type(module).__name__, run, drawn, wanted, exact)
     for graded, logits in given.items():
         if logits.numel() != wanted.numel() or not _alike(logits.to(wanted).reshape(wanted.shape), wanted, exact):
             raise NotOneGraph(
@@ -128,6 +131,22 @@ def refuse_another(module: nn.Module, run: GraphModule, images: Tensor, exact: b
                 f"{'on' if graded else 'off'}: what it runs depends on something else than the images (their number, gradients, "
                 f"the calls before, chance, being exported); make it a function of the images alone"
             )
+
+
+def _refuse_places(name: str, run: GraphModule, drawn: Tensor, alone: Tensor, exact: bool) -> None:
+    """Raise NotOneGraph unless an image has the same logits at each place of a batch of its like; that no others take part in them
+    is the proof's to say, and where they meet."""
+    try:
+        among = run(drawn.repeat(3, 1, 1, 1))
+    except RuntimeError as error:
+        raise NotOneGraph(
+            f"the graph of {name} does not run on batches of every size ({brief(error)}); let it treat every batch alike"
+        ) from error
+    if len(among) != 3 * len(alone) or not _alike(among, alone.repeat(3, 1), exact):
+        raise NotOneGraph(
+            f"{name} gives an image other logits in a larger batch: the number of images or a place among them takes part in the values "
+            f"(x * x.shape[0], torch.arange(x.shape[0]), a sum over the batch); treat every image by itself"
+        )
 
 
 def _run(module: nn.Module, images: Tensor, graded: bool) -> Tensor | None:

@@ -20,7 +20,7 @@ BINARY = [
     "xlogy", "copysign",
 ]  # fmt: skip
 CASTS = [
-    "clone", "contiguous", "to", "_to_copy", "type_as", "float", "double", "half", "bfloat16", "conj", "resolve_conj", "real",
+    "clone", "contiguous", "to", "_to_copy", "type_as", "float", "double", "half", "bfloat16", "conj", "resolve_conj", "real", "imag",
 ]  # fmt: skip
 CONSTRUCTORS = ["new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like"]
 

@@ -1,16 +1,28 @@
-"""Rules of dependence of operations that sum over axes: reductions, softmax, products, attention."""
+"""Rules of dependence of operations that sum over axes: reductions, softmax, Fourier, products, attention, recurrence."""
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from wallcheck.graph._masks import Mask, alone, arrived, depends, everything, plain, shape_of, spread
+from wallcheck.graph._masks import (
+    Mask,
+    alone,
+    arrived,
+    depends,
+    everything,
+    masks_in,
+    plain,
+    shape_in,
+    shape_of,
+    spread,
+)
 from wallcheck.graph._nodes import op_of
 from wallcheck.graph._pointwise import pointwise
 
 REDUCTIONS = [
     "mean", "sum", "amax", "amin", "prod", "any", "all", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm",
-    "logsumexp", "nansum", "nanmean", "median", "argmax", "argmin", "max", "min", "count_nonzero",
+    "logsumexp", "nansum", "nanmean", "median", "argmax", "argmin", "max", "min", "count_nonzero", "aminmax", "kthvalue", "mode",
+    "quantile", "nanquantile", "linalg_norm",
 ]  # fmt: skip
 ALONG = ["softmax", "_softmax", "log_softmax", "_log_softmax", "sort", "topk", "argsort"]
 
@@ -39,10 +51,48 @@ def along_one_axis(node: Node, arguments: dict) -> Tensor | tuple:
     return spread(node, plain(arguments["self"]).sum(arguments["dim"], keepdim=True))
 
 
-@depends("cumsum", "cumprod")
-def up_to_here(node: Node, arguments: dict) -> Tensor:
+@depends("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
+def up_to_here(node: Node, arguments: dict) -> Tensor | tuple:
     """Every output depends on what stands before it along the axis, and on itself."""
-    return plain(arguments["self"]).cumsum(arguments["dim"])
+    return spread(node, plain(arguments["self"]).cumsum(arguments["dim"]))
+
+
+@depends(*[f"fft_{way}{axes}" for way in ("fft", "ifft", "rfft", "irfft") for axes in ("", "2", "n")])
+def fourier(node: Node, arguments: dict) -> Tensor | tuple:
+    """Every output depends on all that stands along the axes transformed: those named, else as many of the last as sizes are given."""
+    x, axes = plain(arguments["self"]), arguments["dim"]
+    if axes is None and arguments["s"] is not None:
+        axes = list(range(-len(arguments["s"]), 0))
+    return spread(node, x.sum(_axes({"dim": axes}, x.ndim), keepdim=True))
+
+
+@depends("cosine_similarity", "pairwise_distance")
+def compared(node: Node, arguments: dict) -> Tensor:
+    """Two vectors at each place."""
+    pair = arguments["x1"], arguments["x2"]
+    shape = torch.broadcast_shapes(*(each.shape for each in pair))
+    total = sum(plain(each).expand(shape) for each in pair if isinstance(each, Mask))
+    return total.sum(arguments.get("dim", -1), keepdim=bool(arguments.get("keepdim")))
+
+
+@depends("bilinear")
+def bilinear(node: Node, arguments: dict) -> Tensor | tuple:
+    if masks_in([arguments["weight"], arguments["bias"]]):
+        return everything(node, arguments)
+    return sum(mask.sum(-1, keepdim=True).expand(shape_of(node)) for mask in masks_in(arguments))
+
+
+@depends("gru", "lstm", "rnn_tanh", "rnn_relu")
+def recurrent(node: Node, arguments: dict) -> Tensor | tuple:
+    """Every step and every last state of an image on all its steps; an upper bound, which asks no direction."""
+    x = alone(arguments, "input")
+    if x is None or x.ndim != 3 or "batch_first" not in arguments:
+        return everything(node, arguments)
+    first = x if arguments["batch_first"] else x.transpose(0, 1)
+    each = first.sum((1, 2))[:, None]  # (B, 1), as states (layers, B, n) hold images
+    steps, *states = (shape_in(value) for value in node.meta["val"])
+    made = each[:, None] if arguments["batch_first"] else each
+    return made.expand(steps), *(each.expand(shape) for shape in states)
 
 
 @depends("linear")

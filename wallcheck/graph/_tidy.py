@@ -10,6 +10,7 @@ from wallcheck.graph._nodes import GETITEM, data_nodes, named, op_of, placeholde
 
 HALF = (torch.float16, torch.bfloat16)
 NOTHING = ("dropout", "alias", "detach", "detach_", "lift_fresh_copy", "feature_dropout", "alpha_dropout")
+COMPUTED = ("folded_", "places_")  # how names of tensors begin that are computed of others, once
 ASSERTIONS = ("_assert", "sym_constrain")  # of what the tracing knows already
 
 
@@ -89,7 +90,7 @@ def _fold(run: GraphModule) -> None:
         if not isinstance(values[node], Tensor):
             _written_in(node, values[node])
             continue
-        made = _held(run, f"folded_{node.name}", values[node].detach(), node)
+        made = _held(run, f"{COMPUTED[0]}{node.name}", values[node].detach(), node)
         made.meta = dict(node.meta)
         node.replace_all_uses_with(made)
     _by_numbers(run)
@@ -117,7 +118,9 @@ def _by_numbers(run: GraphModule) -> None:
                 places.append(place)
                 continue
             numbers = mask.nonzero(as_tuple=True)
-            places += [_held(run, f"places_{node.name}_{i}", each, node) for i, each in enumerate(numbers, len(places))]
+            places += [
+                _held(run, f"{COMPUTED[1]}{node.name}_{i}", each, node) for i, each in enumerate(numbers, len(places))
+            ]
         node.args = (node.args[0], places, *node.args[2:])
 
 

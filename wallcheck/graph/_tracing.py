@@ -5,33 +5,28 @@ torch takes a batch of two for a batch of any number, and for that of one and of
 is made of the answers for two images, so a question that has another answer for another number is refused.
 """
 
-import builtins
-import io
-import logging
 import random
-import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental import _config as symbols
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, holds_from_two, operations, questions, told
+from wallcheck.graph._meanwhile import measured, quiet, unannounced
 from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
 TORCH = str(Path(torch.__file__).parent)
 OBLIVIOUS = "backed_size_oblivious"  # since torch 2.7
-LOGS = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export._trace")]
 
 
 class NotOneGraph(ValueError):
@@ -103,45 +98,21 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
     except Exception as error:
         if not _is_of_the_batch(error):
             raise
-    with _measured():
+    with measured():
         return _exported(module, images, any_size, oblivious)
 
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
     asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
-    with _quiet(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+    with quiet(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+        try:
+            with unannounced():
+                return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
+        except Exception as error:
+            if _is_of_values(error) or _is_of_the_batch(error):
+                raise
+        # operations that hold others (torch.cond) are captured by torch's compiler, which reads its own name there
         return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
-
-
-@contextmanager
-def _measured() -> Iterator[None]:
-    """len(x) of what is traced gives x.shape[0], a number that stands for any; Python itself would make it a plain one. torch
-    does likewise to min, max and pow while it exports."""
-    plain = builtins.len
-
-    def measured(value: object) -> int:
-        return value.shape[0] if isinstance(value, FakeTensor) and value.ndim else plain(value)
-
-    builtins.len = measured
-    try:
-        yield
-    finally:
-        builtins.len = plain
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch prints the half of a graph that it came to and advice for its own export: the refusal says what a user can do."""
-    levels, said = [log.level for log in LOGS], io.StringIO()
-    for log in LOGS:
-        log.setLevel(logging.CRITICAL)
-    try:
-        with redirect_stderr(said):
-            yield
-        sys.stderr.write(said.getvalue())  # what the user's own code prints
-    finally:
-        for log, level in zip(LOGS, levels, strict=True):
-            log.setLevel(level)
 
 
 def _same_for_one(program, module: nn.Module, image: Tensor) -> bool:

@@ -45,6 +45,13 @@ def pooling(node: Node, arguments: dict) -> Tensor | tuple:
     return spread(node, x)
 
 
+@depends("max_unpool2d")
+def unpooled(node: Node, arguments: dict) -> Tensor:
+    """Anywhere in the plane of its channel, as the places say."""
+    total = sum(mask.sum((-2, -1), keepdim=True) for mask in masks_in(arguments))
+    return total.expand(shape_of(node))
+
+
 def _dimensions(node: Node) -> int:
     """2 of "max_pool2d"."""
     return int(next(sign for sign in op_of(node) if sign in "123"))
@@ -100,10 +107,13 @@ def enlarged(node: Node, arguments: dict) -> Tensor:
 
 
 @depends(
-    *["upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "grid_sampler", "grid_sampler_2d"]
+    *["upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "grid_sampler", "grid_sampler_2d"],
+    "torchvision::deform_conv2d",
 )
-def image_by_image(node: Node, arguments: dict) -> Tensor:
-    """Each output of an image on all that the image has; images do not meet."""
+def image_by_image(node: Node, arguments: dict) -> Tensor | tuple:
+    """Each output of an image on all that the image has; images do not meet, unless they make the weights."""
+    if masks_in([arguments.get("weight"), arguments.get("bias")]):
+        return everything(node, arguments)
     total = sum(mask.flatten(1).sum(1) for mask in masks_in(arguments))
     shape = shape_of(node)
     return total.view(-1, *[1] * (len(shape) - 1)).expand(shape)

@@ -1,7 +1,7 @@
 """The proof: which pixels no logit can depend on, whatever the input, the weights and the batch; or where the wall leaks.
 
-One pass backward from the logits of one image tells, for every pixel of every image of the batch and for every cell, whether
-any path leads from it to them. Where a wall does not hold, one pass forward from the pixels that ought to be unseen finds
+One pass backward from the logits of each image of a batch (a network may treat an image by its place) tells, for every pixel
+of every image and for every cell, whether any path leads from it to them. Where a wall does not hold, one pass forward from the pixels that ought to be unseen finds
 the operation at which what they say first spreads over the border.
 """
 
@@ -16,7 +16,7 @@ from torch.fx import Node
 from wallcheck.geometry import footprint, regions
 from wallcheck.graph import lean, reach
 from wallcheck.graph._masks import RULES
-from wallcheck.graph._nodes import data_nodes, op_of, where
+from wallcheck.graph._nodes import GETITEM, data_nodes, op_of, where
 from wallcheck.graph.walls import Walled
 
 ADVICE = {
@@ -80,22 +80,35 @@ def prove(walled: Walled) -> Proof:
     graph, at = walled.graph, walled.layer
     reach.shaped(graph.run, graph.colours, graph.image_size)
     classes = int(graph.logits.meta["val"].shape[1])
-    one = torch.zeros(reach.BATCH, classes, dtype=torch.bool)
-    one[0] = True
-    reached = reach.backward(graph.run, one)
-    pixels = reached.get(graph.images)
-    pixels = torch.zeros(reach.BATCH, 1, *graph.image_size, dtype=torch.bool) if pixels is None else pixels
-    after = reach.backward(graph.run, one, until=at.node).get(at.node)
+    logits = torch.eye(reach.BATCH, dtype=torch.bool)[:, :, None].expand(-1, -1, classes)
+    ways = [reach.backward(graph.run, of_one) for of_one in logits]
+    pixels = torch.stack([_pixels(walled, way) for way in ways])
+    after = reach.backward(graph.run, logits.any(0), until=at.node).get(at.node)
     heard = torch.zeros(at.form.grid, dtype=torch.bool) if after is None else at.form.cells(after).any(0).any(0)
-    unseen = (~pixels[0].any(0)).numpy()
-    mixes = _first_mixing(walled, reached) if pixels[1:].any() else ""
+    own = pixels.diagonal().movedim(-1, 0).numpy()  # of each image's logits, its own pixels
+    unseen = ~own.any(0)
     missing, islands = _wanted(walled) & ~unseen, _islands(walled, unseen)
-    leak = (
-        _located(walled, reached, islands if islands.any() else missing)
-        if missing.any() and not walled.wall.is_open
-        else None
-    )
-    return Proof(unseen, heard.numpy(), mixes, leak, bool(islands.any()))
+    leak = None
+    if missing.any() and not walled.wall.is_open:
+        amiss = own & (islands if islands.any() else missing)
+        image = int(amiss.any((1, 2)).argmax())
+        leak = _located(walled, ways[image], amiss[image])
+    return Proof(unseen, heard.numpy(), _mixing(walled, ways, pixels), leak, bool(islands.any()))
+
+
+def _pixels(walled: Walled, reached: reach.Reached) -> Tensor:
+    """(B, H, W): pixels of each image that are reached."""
+    found, graph = reached.get(walled.graph.images), walled.graph
+    return torch.zeros(reach.BATCH, *graph.image_size, dtype=torch.bool) if found is None else found.any(1)
+
+
+def _mixing(walled: Walled, ways: list[reach.Reached], pixels: Tensor) -> str:
+    """Where the logits of one image come to depend on another image; "" where they do not."""
+    for image, found in enumerate(pixels):
+        others = torch.arange(reach.BATCH) != image
+        if found[others].any():
+            return _first_mixing(walled, ways[image], others)
+    return ""
 
 
 def _islands(walled: Walled, unseen: np.ndarray) -> np.ndarray:
@@ -111,15 +124,17 @@ def _islands(walled: Walled, unseen: np.ndarray) -> np.ndarray:
     return apart & regions(walled.wall, line.layers, walled.graph.image_size).unseen if line else apart
 
 
-def _first_mixing(walled: Walled, reached: reach.Reached) -> str:
-    """The last operation, going forward, through which the logits of one image come to depend on another image."""
+def _first_mixing(walled: Walled, reached: reach.Reached, others: Tensor) -> str:
+    """The last operation, going forward, through which the logits of one image come to depend on others of the batch."""
     run = walled.graph.run
     for node in reversed(list(data_nodes(walled.graph.fx, [walled.graph.images]))):
+        if op_of(node) not in RULES and any(user in reached and user.target is GETITEM for user in node.users):
+            return f"{where(node)} (without a rule, which counts as mixing everything)"
         if node not in reached or node is walled.graph.images:
             continue
         by_image = reached[node].shape[:1] == (reach.BATCH,)  # else one value of all images, or of images and heads
-        if not (by_image and reached[node][1:].any()) and any(
-            each.shape[:1] == (reach.BATCH,) and each[1:].any() for each in reach.one_step(run, node, reached[node])
+        if not (by_image and reached[node][others].any()) and any(
+            each.shape[:1] == (reach.BATCH,) and each[others].any() for each in reach.one_step(run, node, reached[node])
         ):
             return where(node) + (
                 "" if op_of(node) in RULES else " (without a rule, which counts as mixing everything)"
@@ -146,9 +161,9 @@ def _located(walled: Walled, reached: reach.Reached, missing: np.ndarray) -> Lea
     graph = walled.graph
     y, x = _farthest(missing, ~_wanted(walled))
     start = torch.zeros(reach.BATCH, graph.colours, *graph.image_size, dtype=torch.bool)
-    start[0, :, y, x] = True
+    start[:, :, y, x] = True
     ahead = reach.forward(graph.run, start)
-    logit = int(ahead[graph.logits][0].nonzero()[0])
+    logit = int(ahead[graph.logits].any(0).nonzero()[0])
     node = _spreads(walled, ahead, reached)
     return Leak((y, x), logit, where(node), ADVICE.get(op_of(node), OTHERWISE))
 
@@ -172,7 +187,7 @@ def _spreads(walled: Walled, ahead: reach.Reached, reached: reach.Reached) -> No
         if mine is None or node not in reached or not (mine & reached[node]).any():
             continue
         before = [grids[each] for each in node.all_input_nodes if each in grids]
-        grids[node] = share = _share(mine[0] if mine.ndim else mine)
+        grids[node] = share = _share(mine)
         if node is walled.graph.images or not before:
             continue
         if share >= 1 > max(before):

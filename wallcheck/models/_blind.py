@@ -13,6 +13,7 @@ from wallcheck.defaults import usual
 from wallcheck.geometry import Regions, Wall
 from wallcheck.graph import BlindGraph, Form, Graph, Layer, NotOneGraph, Walled, exported, in_eval, ordinary
 from wallcheck.graph._nodes import op_of, paths_of
+from wallcheck.graph._tidy import COMPUTED
 from wallcheck.graph.quick import close
 from wallcheck.models._state import state_of, values_of
 
@@ -32,6 +33,8 @@ PROVED = (
 _GRAPHS: WeakKeyDictionary = WeakKeyDictionary()  # net -> (state, graph): not on the net, which may be copied and saved
 _COPIED: WeakSet = WeakSet()  # nets whose graphs hold values of their own, which no change of a weight in place reaches
 _MODELS: WeakKeyDictionary = WeakKeyDictionary()
+_CROPS: WeakKeyDictionary = WeakKeyDictionary()  # net -> (state without weights, crop)
+WHOLE = slice(None), slice(None), (0, 0)
 
 
 class BlindNet(nn.Module):
@@ -65,7 +68,6 @@ class BlindNet(nn.Module):
         self.description = description
         self.colours = colours or colours_of(features)
         self.channels = self._checked_features()
-        self._crop: tuple[slice, slice, tuple[int, int]] | None = None
 
     # -- the network itself -----------------------------------------------------------------------
 
@@ -76,13 +78,16 @@ class BlindNet(nn.Module):
 
     def shortcut(self, images: Tensor) -> Tensor:
         """The same logits from the visible part of the images alone, which is all that matters: what training runs. The whole
-        network where the features are no single line of layers, or hold norms that take the batch's own statistics."""
+        network where the features are no single line of layers, hold norms that take the batch's own statistics, or were changed
+        (a hook, another layer) since the shortcut was first taken."""
         self.check(images)
         if self._forward_hooks or self._forward_pre_hooks or self._own_forward:
             return self(images)
-        if self._crop is None:
-            self._crop = self._cropped()
-        rows, columns, first = self._crop
+        if self not in _CROPS:
+            crop = self._cropped()
+            _CROPS[self] = state_of(self, weights=False), crop
+        state, crop = _CROPS[self]
+        rows, columns, first = crop if state == state_of(self, weights=False) else WHOLE
         return self.head(self._hand_over(self._run_features(images[:, :, rows, columns]), first))
 
     @property
@@ -93,10 +98,10 @@ class BlindNet(nn.Module):
     def _cropped(self) -> tuple[slice, slice, tuple[int, int]]:
         line = self.graph.quick.line
         if line is None or any(isinstance(each, NORMS) for each in self.features.modules()):
-            return slice(None), slice(None), (0, 0)
+            return WHOLE
         rows, columns, first = line.visible
         crop = slice(*rows), slice(*columns), first
-        return crop if self._runs_on(*crop) else (slice(None), slice(None), (0, 0))
+        return crop if self._runs_on(*crop) else WHOLE
 
     def _runs_on(self, rows: slice, columns: slice, first: tuple[int, int]) -> bool:
         """Do the modules themselves run on the visible part alone, and give the same? Their code may ask for an image's size."""
@@ -170,8 +175,9 @@ class BlindNet(nn.Module):
 
     def _remember(self, made: BlindGraph) -> BlindGraph:
         theirs = {tensor.data_ptr() for tensor in (*self.parameters(), *self.buffers())}
-        own = [t for t in made.run.buffers() if t.is_floating_point() and t.data_ptr() not in theirs]
-        (_COPIED.add if own else _COPIED.discard)(self)
+        own = [name for name, tensor in made.run.named_buffers() if tensor.data_ptr() not in theirs]
+        made_of_others = any(name.startswith(COMPUTED) or getattr(made.run, name).is_floating_point() for name in own)
+        (_COPIED.add if made_of_others else _COPIED.discard)(self)
         _GRAPHS[self] = self._state(), made
         return made
 

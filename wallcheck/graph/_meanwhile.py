@@ -1,0 +1,62 @@
+"""What the user's code meets while torch traces it, made what it meets where it runs: len, torch.compiler's answers, silence."""
+
+import builtins
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+ANNOUNCED = ("is_compiling", "is_exporting", "is_dynamo_compiling")  # what torch.compiler is asked
+LOGS = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export._trace")]
+
+
+@contextmanager
+def measured() -> Iterator[None]:
+    """len(x) of what is traced gives x.shape[0], a number that stands for any; Python itself would make it a plain one. torch
+    does likewise to min, max and pow while it exports."""
+    plain = builtins.len
+
+    def measured(value: object) -> int:
+        return value.shape[0] if isinstance(value, FakeTensor) and value.ndim else plain(value)
+
+    builtins.len = measured
+    try:
+        yield
+    finally:
+        builtins.len = plain
+
+
+@contextmanager
+def unannounced() -> Iterator[None]:
+    """The user's code hears that nothing is compiled or exported, as it does where it runs; torch's own hears the truth."""
+    truths = {name: getattr(torch.compiler, name) for name in ANNOUNCED if hasattr(torch.compiler, name)}
+
+    def answering(truth: Callable[[], bool]) -> Callable[[], bool]:
+        return lambda: sys._getframe(1).f_globals.get("__name__", "").startswith("torch.") and truth()
+
+    for name, truth in truths.items():
+        setattr(torch.compiler, name, answering(truth))
+    try:
+        yield
+    finally:
+        for name, truth in truths.items():
+            setattr(torch.compiler, name, truth)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch prints the half of a graph that it came to and advice for its own export: the refusal says what a user can do."""
+    levels, said = [log.level for log in LOGS], io.StringIO()
+    for log in LOGS:
+        log.setLevel(logging.CRITICAL)
+    try:
+        with redirect_stderr(said):
+            yield
+        sys.stderr.write(said.getvalue())  # what the user's own code prints
+    finally:
+        for log, level in zip(LOGS, levels, strict=True):
+            log.setLevel(level)
