@@ -105,6 +105,26 @@ def otherwise_followed(net, x):
     return net.fc(x.mean((2, 3)) * (2 if torch.is_grad_enabled() else 1))
 
 
+def half_followed(net, x):
+    with torch.no_grad():
+        half = x.sin()
+    return net.fc((x + half).mean((2, 3)))
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context, slope):
+        return -slope
+
+
+def backwards(net, x):
+    return net.fc(Reversed.apply(x).mean((2, 3)))
+
+
 def by_chance_of_numpy(net, x):
     return net.fc(x.mean((2, 3)) * np.random.rand())
 
@@ -144,6 +164,8 @@ REFUSED = {
     in_an_attribute: r"gives other logits than the graph",
     otherwise_exported: r"gives other logits than the graph .* being exported",
     otherwise_followed: r"with gradients on",
+    half_followed: r"another gradient than the function it computes \(torch.no_grad",
+    backwards: r"another gradient than the function it computes .* a backward of its own",
     by_chance_of_numpy: r"draws random numbers of numpy in eval mode",
     by_chance_of_python: r"draws random numbers of python in eval mode",
     noisy: r"randn_like draws random numbers in eval mode",
@@ -203,6 +225,10 @@ def written_down(net, x):
     return net.fc(x.mean((2, 3)))
 
 
+def straight_through(net, x):
+    return net.fc((x + (x.round() - x).detach()).mean((2, 3)))
+
+
 def less_when_exported(net, x):
     return net.fc(x.mean((2, 3))) * (2 if torch.compiler.is_compiling() or torch.compiler.is_exporting() else 1)
 
@@ -216,7 +242,7 @@ KEPT = torch.arange(SIZE[0] * SIZE[1]).view(SIZE) % 3 == 0
 
 @pytest.mark.parametrize(
     "does",
-    [selected, measured, in_a_mode, filled, of_a_weight, written_down, less_when_exported, mapped],
+    [selected, measured, in_a_mode, filled, of_a_weight, written_down, straight_through, less_when_exported, mapped],
     ids=lambda f: f.__name__,
 )
 def test_idioms_of_users_are_one_graph_for_any_batch(does):
@@ -229,6 +255,27 @@ def test_idioms_of_users_are_one_graph_for_any_batch(does):
             kept = net.level.clone()
             graph.run(images(count + 1))
         assert torch.equal(net.level, kept), "the graph writes into the network"
+    torch.testing.assert_close(slope(graph.run), slope(net))
+
+
+def slope(net) -> Tensor:
+    given = images().requires_grad_()
+    return torch.autograd.grad(net(given)[:, 0].sum(), given)[0]
+
+
+def detached(net, x):
+    return net.fc(x.sin().mean((2, 3))).detach()
+
+
+def without_gradients(net, x):
+    with torch.no_grad():
+        return net.fc(x.sin().mean((2, 3)))
+
+
+@pytest.mark.parametrize("does", [detached, without_gradients])
+def test_what_lets_no_gradient_through_is_followed_as_the_function_that_it_computes(does):
+    net = Wrong(does)
+    torch.testing.assert_close(slope(exported(net, 3, SIZE).run), slope(lambda x: net.fc(x.sin().mean((2, 3)))))
 
 
 class Coloured(Tensor):

@@ -8,6 +8,7 @@ image's place among others decides (their number taken for a value) where the gr
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, named, op_of, placeholder, where
-from wallcheck.graph._tidy import HALF
+from wallcheck.graph._tidy import HALF, undetached
 from wallcheck.graph._tracing import NotOneGraph, brief, in_eval, untouched
 from wallcheck.keeping import draws
 
@@ -108,10 +109,18 @@ def _refuse_memory(graph: FxGraph, stored: Collection[Node]) -> None:
             )
 
 
+class Ran(NamedTuple):
+    """What a network gives: logits, and their gradient with respect to the images, weighted by noise; None where it has none."""
+
+    logits: Tensor
+    gradient: Tensor | None
+
+
 def refuse_another(module: nn.Module, run: GraphModule, images: Tensor, exact: bool) -> None:
-    """Raise NotOneGraph unless the network itself gives the graph's logits on noise like images (B, C, H, W): one image, with
-    gradients and then again without; as many as images where it does not run on one. exact: whether neither computes in half
-    precision."""
+    """Raise NotOneGraph unless the network itself gives the graph's logits and gradient on noise like images (B, C, H, W): one
+    image, with gradients and then again without; as many as images where it does not run on one. exact: whether neither computes
+    in half precision. A network that lets no gradient through (it returns logits.detach()) is explained by that of what it
+    computes: run is changed then."""
     with in_eval(module), untouched(module):
         for count in (1, len(images)):
             drawn = torch.randn(count, *images.shape[1:], generator=torch.Generator().manual_seed(count)).to(images)
@@ -120,17 +129,48 @@ def refuse_another(module: nn.Module, run: GraphModule, images: Tensor, exact: b
                 break
         else:
             return
-        drawn = drawn.float() if drawn.dtype in HALF else drawn
-        with torch.no_grad():
-            wanted = run(drawn)
-            _refuse_places(type(module).__name__, run, drawn, wanted, exact)
-    for graded, logits in given.items():
-        if logits.numel() != wanted.numel() or not _alike(logits.to(wanted).reshape(wanted.shape), wanted, exact):
+    drawn = drawn.float() if drawn.dtype in HALF else drawn
+    own: Any = given[True]
+    wanted = _with_gradient(run, drawn)
+    if own.gradient is None or not _same_slope(
+        own.gradient, wanted.gradient
+    ):  # or torch itself spelt an operation out so
+        undetached(run)
+        wanted = _with_gradient(run, drawn)
+    for graded, found in given.items():
+        if not _alike(found.logits.to(wanted.logits), wanted.logits, exact):
             raise NotOneGraph(
                 f"{type(module).__name__} gives other logits than the graph that was traced of it, with gradients "
                 f"{'on' if graded else 'off'}: what it runs depends on something else than the images (their number, gradients, "
                 f"the calls before, chance, being exported); make it a function of the images alone"
             )
+    if exact and own.gradient is not None and not _same_slope(own.gradient, wanted.gradient):
+        raise NotOneGraph(
+            f"{type(module).__name__} has another gradient than the function it computes (torch.no_grad or detach on the way, a "
+            f"backward of its own, a backward hook), and methods would explain the one or the other; take that out of the copy that "
+            f"is explained"
+        )
+    with torch.no_grad():
+        _refuse_places(type(module).__name__, run, drawn, wanted.logits, exact)
+
+
+def _same_slope(own: Tensor, graphs: Tensor | None) -> bool:
+    """Up to rounding, which may turn a ReLU or two."""
+    graphs = torch.zeros_like(own) if graphs is None else graphs
+    if not own.isfinite().all():
+        return torch.equal(own.isfinite(), graphs.isfinite())
+    return bool((own - graphs).norm() <= 0.03 * own.norm())
+
+
+def _with_gradient(module: nn.Module, images: Tensor) -> Ran:
+    leaf = images.detach().requires_grad_()
+    gradient = None
+    with torch.enable_grad():
+        logits = module(leaf.clone())  # which the network may write into
+        weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
+        with suppress(RuntimeError):
+            (gradient,) = torch.autograd.grad(logits, leaf, weights, allow_unused=True)
+    return Ran(logits.detach(), gradient)
 
 
 def _refuse_places(name: str, run: GraphModule, drawn: Tensor, alone: Tensor, exact: bool) -> None:
@@ -149,12 +189,12 @@ def _refuse_places(name: str, run: GraphModule, drawn: Tensor, alone: Tensor, ex
         )
 
 
-def _run(module: nn.Module, images: Tensor, graded: bool) -> Tensor | None:
-    """The network's own logits; None where it does not run on such a batch, which is the user's own matter. Raises NotOneGraph where
-    it draws from Python's or numpy's random numbers, which are constants to torch."""
+def _run(module: nn.Module, images: Tensor, graded: bool) -> Ran | None:
+    """What the network itself gives; None where it does not run on such a batch, which is the user's own matter. Raises NotOneGraph
+    where it draws from Python's or numpy's random numbers, which are constants to torch."""
     for gradients in (graded, False):  # weights that were made in inference mode have none
         with draws() as drawn, torch.set_grad_enabled(gradients), suppress(Exception):
-            logits = module(images.detach().requires_grad_(gradients)).detach()
+            found = _with_gradient(module, images) if gradients else Ran(module(images), None)
             break
     else:
         return None
@@ -163,10 +203,12 @@ def _run(module: nn.Module, images: Tensor, graded: bool) -> Tensor | None:
         raise NotOneGraph(
             f"{type(module).__name__} draws random numbers of {' and '.join(told)} in eval mode; a proof needs one function: switch it off"
         )
-    return logits
+    return found
 
 
 def _alike(one: Tensor, two: Tensor, exact: bool) -> bool:
+    if one.numel() != two.numel():
+        return False
     near = 1e-3 if exact else 0.1  # of the largest logit: what rounding leaves of sums in another order
     scale = float(two.nan_to_num().abs().max()) if two.numel() else 0.0
-    return torch.allclose(one, two, rtol=near, atol=near * scale, equal_nan=True)
+    return torch.allclose(one.reshape(two.shape), two, rtol=near, atol=near * scale, equal_nan=True)

@@ -9,7 +9,8 @@ from torch.fx.node import map_arg
 from wallcheck.graph._nodes import GETITEM, data_nodes, named, op_of, placeholder
 
 HALF = (torch.float16, torch.bfloat16)
-NOTHING = ("dropout", "alias", "detach", "detach_", "lift_fresh_copy", "feature_dropout", "alpha_dropout")
+NOTHING = ("dropout", "alias", "lift_fresh_copy", "feature_dropout", "alpha_dropout")
+DETACHED = ("detach", "detach_")
 COMPUTED = ("folded_", "places_")  # how names of tensors begin that are computed of others, once
 ASSERTIONS = ("_assert", "sym_constrain")  # of what the tracing knows already
 
@@ -21,8 +22,7 @@ def tidied(run: GraphModule) -> None:
         if op_of(node).startswith(ASSERTIONS):
             run.graph.erase_node(node)
         elif (op_of(node) in NOTHING and not named(node).get("train")) or (op_of(node) == "slice" and is_whole(node)):
-            node.replace_all_uses_with(node.args[0])
-            run.graph.erase_node(node)  # dead code elimination would keep what might draw by chance
+            _left_out(node)
         elif op_of(node) == "_native_batch_norm_legit_no_training":
             _one_form_of_norm(run.graph, node)
         elif op_of(node) == "copy":
@@ -33,6 +33,19 @@ def tidied(run: GraphModule) -> None:
     _fold(run)
     run.graph.lint()
     run.recompile()
+
+
+def undetached(run: GraphModule) -> None:
+    """What the network keeps gradients from, with them."""
+    for node in list(run.graph.nodes):
+        if op_of(node) in DETACHED:
+            _left_out(node)
+    run.recompile()
+
+
+def _left_out(node: Node) -> None:
+    node.replace_all_uses_with(node.args[0])
+    node.graph.erase_node(node)  # dead code elimination would keep what might draw by chance
 
 
 def _in_full_precision(node: Node) -> None:
