@@ -108,7 +108,7 @@ cam_method(**REFINED, name="refinecam_authors", source=REFINE.format(AGAIN, "Gra
     refined(plusplus_map, again=True)
 )
 cam_method(**REFINED, name="refinecam_layercam", source=REFINE.format(ONCE, "Layer-CAM"), verdict="zero_but_bleed")(
-    refined(lambda layer: (layer.gradient.clamp(min=0) * layer.output).sum(1))
+    refined(lambda layer: layer.gradient.clamp(min=0).mul_(layer.output).sum(1))
 )
 
 

@@ -23,7 +23,7 @@ TERMS: dict[str, Any] = LOCAL | dict(refuses=needs_known_terms)
 
 def positive_share(layer) -> Tensor:
     """Layer-CAM of one layer, relu(sum_k relu(G) A), over its maximum: (B, h, w) in [0, 1]; 0 where nothing is positive."""
-    maps = (layer.gradient.clamp(min=0) * layer.output).sum(1).clamp(min=0)
+    maps = layer.gradient.clamp(min=0).mul_(layer.output).sum(1).clamp(min=0)
     return ratio(maps, maps.amax((1, 2), keepdim=True))
 
 

@@ -23,7 +23,7 @@ def hirescam(ev: Evidence) -> Tensor:
 @cam_method(**LOCAL, source="Jiang et al. 2021, eq. 6-7, one layer, no tanh")
 def layercam(ev: Evidence) -> Tensor:
     """sum_k relu(G_k(u)) A_k(u); 0 where no channel speaks for the class."""
-    return (ev.gradient.clamp(min=0) * ev.activations).sum(1)
+    return ev.gradient.clamp(min=0).mul_(ev.activations).sum(1)
 
 
 @cam_method(**LOCAL, source="grad-cam, GradCAMElementWise; no paper")
