@@ -1,8 +1,8 @@
 """The proof: which pixels no logit can depend on, whatever the input, the weights and the batch; or where the wall leaks.
 
-One pass backward from the logits of each image of a batch (a network may treat an image by its place) tells, for every pixel
-of every image and for every cell, whether any path leads from it to them. Where a wall does not hold, one pass forward from the pixels that ought to be unseen finds
-the operation at which what they say first spreads over the border.
+One pass backward from the logits of each image of a batch (a network may treat an image by its place) tells, for every pixel of
+every image and for every cell, whether any path leads from it to them. Where a wall does not hold, one pass forward from the
+pixels that ought to be unseen finds the operation at which what they say first spreads over the border.
 """
 
 from dataclasses import dataclass
@@ -50,8 +50,8 @@ class Leak:
 @dataclass(frozen=True, eq=False)
 class Proof:
     """unseen_pixels (H, W): no logit of any image depends on them. heard_cells (h, w): cells that some logit may depend on.
-    mixes: an operation through which images of one batch meet, "" for none. leak: why less is unseen than the wall wants. islands: whether pixels beyond unseen ones are heard, though no
-    window of the features explains it."""
+    mixes: an operation through which images of one batch meet, "" for none. leak: why less is unseen than the wall wants.
+    islands: whether pixels beyond unseen ones are heard, though no window of the features explains it."""
 
     unseen_pixels: np.ndarray
     heard_cells: np.ndarray

@@ -238,8 +238,7 @@ def with_sides_apart(
     made = Graph(GraphModule(root, fx), graph.colours, graph.image_size)
     at = Layer(layer.names, whole, form)
     made.fx.lint()
-    for logits in (graph.logits,):
-        made.logits.meta.setdefault("val", logits.meta["val"])
+    made.logits.meta.setdefault("val", graph.logits.meta["val"])
     walled = _handed_seen(made, at, wall)
     return Walled(
         walled.graph,
