@@ -16,7 +16,10 @@ PARTIAL = re.compile(r"\..+\.(?P<host>[0-9a-f]{6})-(?P<process>\d+)-[0-9a-f]{8}\
 
 
 def at_home(path: str | Path) -> Path:
-    """path with a leading ~ read as the home folder: no shell does that in --out=~/runs."""
+    """path with a leading ~ read as the home folder: no shell does that in --out=~/runs. Raises ValueError for no path at all, which
+    pathlib takes for the working folder and a shell makes of a variable that is not set."""
+    if path == "":
+        raise ValueError("a path is empty; write it out, . for the folder you are in")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

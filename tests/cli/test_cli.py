@@ -206,6 +206,13 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
     assert "usage: wallcheck" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["layers", "certify"])
+def test_a_word_that_names_no_model_is_answered_with_how_they_are_named(wallcheck, command):
+    status, printed, errors = wallcheck(command, "resnet18")
+    assert (status, printed) == (2, "")
+    assert errors.startswith(f"wallcheck {command}: no model is named 'resnet18'; write torchvision:NAME")
+
+
 @pytest.mark.parametrize("arguments", [("certify", "nowhere.safetensors"), ("certify", "nowhere.pt")])
 def test_errors_are_one_line_and_status_2(wallcheck, arguments):
     status, printed, errors = wallcheck(*arguments)
@@ -214,7 +221,8 @@ def test_errors_are_one_line_and_status_2(wallcheck, arguments):
 
 
 def test_the_installed_command_and_the_module_are_one():
-    done = subprocess.run([sys.executable, "-m", "wallcheck.cli"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stdout.startswith("usage: wallcheck")
+    for module in ("wallcheck", "wallcheck.cli"):
+        done = subprocess.run([sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stdout.startswith("usage: wallcheck")
     assert 'wallcheck = "wallcheck.cli:main"' in (ROOT / "pyproject.toml").read_text()
