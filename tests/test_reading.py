@@ -193,6 +193,18 @@ def test_a_net_that_is_not_blind_is_refused_anew(images):
         wc.leakage("gradcam", hooked(1, lambda module, given, out: out - mean(out)), images)
 
 
+def test_what_is_shipped_has_its_name_here_as_on_the_command_line(images):
+    whole = wc.assets.images("stack_gen")
+    one = wc.leakage("hirescam", "residual", whole.images(slice(0, 2)), net_name="mine")
+    other = wc.leakage("hirescam", "assets:residual", whole.images(slice(0, 2)))
+    assert (one.net, other.net) == ("mine", "residual")
+    assert wc.leakage("constant", "plain", "assets:stack_gen").images == len(whole)
+    with pytest.raises(LookupError, match=r"there are plain, .*; wallcheck\.models\.load reads one of your own"):
+        wc.leakage("hirescam", "mine.safetensors", images)
+    with pytest.raises(LookupError, match=r"there are stack_mix, .*; wallcheck\.data\.open_images reads a folder"):
+        wc.leakage("hirescam", "plain", "photographs")
+
+
 def test_progress_and_an_image_set(images):
     class Images:
         def images(self):

@@ -10,7 +10,6 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from pathlib import Path
 from unicodedata import normalize
 from zipfile import BadZipFile
@@ -152,7 +151,7 @@ class PhotoFolder:
                 f"{self.folder} holds no images of a type that is read ({found}); give a folder that has some"
             )
         found.tell(self.folder)
-        self.classes = self._named(int(classes)) if isinstance(classes, Integral) else tuple(classes)
+        self.classes = self._named(int(classes)) if isinstance(classes, (int, np.integer)) else tuple(classes)
         self.labels = self._labels()
 
     def __len__(self) -> int:
@@ -229,7 +228,7 @@ def open_images(folder: str | Path, size: int, classes: Sequence[str] | int = ()
     folder = expanded(folder)
     if not (folder / "set.json").is_file():
         return PhotoFolder(folder, size, classes)
-    return sized(ImageSet(folder, () if isinstance(classes, Integral) else classes), size)
+    return sized(ImageSet(folder, () if isinstance(classes, (int, np.integer)) else classes), size)
 
 
 def sized(images: ImageSet, size: int) -> ImageSet:

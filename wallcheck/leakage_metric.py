@@ -7,7 +7,7 @@ from torchmetrics import Metric
 from wallcheck.defaults import usual
 from wallcheck.handed import one_value, seen
 from wallcheck.metrics import LEAKAGE
-from wallcheck.models import BlindNet, unwrapped
+from wallcheck.models import BlindNet, as_blind
 
 
 class LeakageMetric(Metric):
@@ -34,10 +34,10 @@ class LeakageMetric(Metric):
 
     def __init__(self, net: BlindNet, metric: str = "leak_mass", **kwargs):
         super().__init__(**kwargs)
-        if unwrapped(net).wall.is_open:
+        if as_blind(net).wall.is_open:
             raise ValueError("this net has no wall, so nothing is unseen and nothing can leak; pass its walled twin")
         self._told = (
-            unwrapped(net),
+            as_blind(net),
             LEAKAGE[metric],
         )  # in a tuple: the net is asked, and is no part of this module's state
         for name in ("total", "counted", "maps"):

@@ -168,7 +168,8 @@ def _load(photo: Image.Image, size: int | None, most: float) -> None:
 
 def _scale_key(photo: Image.Image) -> None:
     """PNG's grey of 2 or 4 bits comes to 8 when it is loaded; its colour key Pillow leaves as it was."""
-    bits = {"L;2": 2, "L;4": 4}.get(photo.tile[0][3]) if photo.format == "PNG" and photo.tile else None
+    tiles = getattr(photo, "tile", ()) if photo.format == "PNG" else ()
+    bits = {"L;2": 2, "L;4": 4}.get(tiles[0][3]) if tiles else None
     key = photo.info.get("transparency")
     if bits and isinstance(key, int) and key < 1 << bits:
         photo.info["transparency"] = key * 255 // ((1 << bits) - 1)
