@@ -117,6 +117,17 @@ def test_an_output_folder_below_a_file(wallcheck, tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
+@pytest.mark.parametrize(("name", "is_folder"), [("leakage.csv", True), ("examples", False)])
+def test_what_stands_where_a_part_of_the_run_is_to_be(wallcheck, tmp_path, name, is_folder):
+    place = tmp_path / "run" / name
+    place.parent.mkdir()
+    place.mkdir() if is_folder else place.touch()
+    status, line, _ = wallcheck()
+    assert status == 2
+    assert line.startswith(f"wallcheck audit: {place} is a {'folder' if is_folder else 'file'}, where ")
+    assert line.endswith("; choose another --out\n")
+
+
 def test_an_output_folder_that_takes_no_files(wallcheck):
     status, line, _ = wallcheck(out="/proc/run")
     assert status == 2

@@ -133,7 +133,7 @@ class Certificate:
     def load(cls, path: str | Path) -> "Certificate":
         """The certificate kept at path; raises ValueError where there is none or it is damaged."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
             what = f"{path} is no whole certificate ({error!r})"
             raise ValueError(f"{what}; write it again with wallcheck certify --out") from None
