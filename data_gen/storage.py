@@ -37,7 +37,7 @@ def is_finished(folder: Path, description: dict, overwrite: bool) -> bool:
 def read_description(folder: Path) -> dict | None:
     """What set.json says, or None where there is no readable one."""
     try:
-        return json.loads((folder / DESCRIPTION).read_text())
+        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

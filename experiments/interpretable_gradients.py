@@ -170,7 +170,7 @@ def timed(pixels: int, options: GradientRun, out: Path) -> dict[str, dict]:
                 kept.append(time.perf_counter() - start)
         found = {f"{weight:g}": interval(1000 * np.array(kept[1:])) for weight, kept in seconds.items()}
         write_text(path, json.dumps(found, indent=1, default=float) + "\n")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def step(net: models.BlindNet, images: torch.Tensor, labels: torch.Tensor, weight: float) -> None:

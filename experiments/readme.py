@@ -62,10 +62,10 @@ class Update:
 
 def main(options: Update) -> None:
     readme, docs, copies = Path(options.readme), Path(options.docs), []
-    text, pages = readme.read_text(), {}
+    text, pages = readme.read_text(encoding="utf-8"), {}
     if options.seeds:
         kept = measured(Path(options.seeds))
-        text, pages["methods.md"] = with_tables(text, (docs / "methods.md").read_text(), kept)
+        text, pages["methods.md"] = with_tables(text, (docs / "methods.md").read_text(encoding="utf-8"), kept)
         pages[KEPT] = json.dumps(kept, indent=1) + "\n"
         if "every" in kept:
             copies.append(families(Path(options.seeds)))
@@ -73,7 +73,7 @@ def main(options: Update) -> None:
         copies += [Path(options.run, "figures", f"{name}.png") for name in FIGURES]
     if options.benchmark:
         lines = "\n".join(map(speed, Kept(options.benchmark).shown))
-        pages[SPEED] = replaced((docs / SPEED).read_text(), "speed", lines)
+        pages[SPEED] = replaced((docs / SPEED).read_text(encoding="utf-8"), "speed", lines)
         copies += [Path(options.benchmark, f"benchmark.{kind}") for kind in ("md", "png", "jsonl")]
     missing = [path for path in copies if not path.is_file()]
     if missing:  # told before anything is replaced
@@ -101,7 +101,7 @@ def measured(seeds: Path) -> dict:
         raise FileNotFoundError(
             f"{seeds} holds no nets.json; finish it with python -m experiments.over_seeds --out {seeds}"
         )
-    made = json.loads((seeds / "nets.json").read_text())
+    made = json.loads((seeds / "nets.json").read_text(encoding="utf-8"))
     made["settings"].pop("out", None)  # a folder of the machine it was made on
     paper = rows_of(seeds, PAPER)
     names = [*cams.PAPER, "constant", "random"]

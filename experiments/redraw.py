@@ -71,7 +71,7 @@ def draw(name: str, folder: Path) -> None:
 
 def tables_of(path: Path) -> Found:
     """The tables that a study published; what else it published is left out."""
-    found = json.loads(path.read_text())["found"]
+    found = json.loads(path.read_text(encoding="utf-8"))["found"]
     return {key: pd.DataFrame(columns) for key, columns in found.items() if is_table(columns)}
 
 

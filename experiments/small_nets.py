@@ -105,7 +105,7 @@ def accuracy(recipe: Recipe, folder: Path) -> float:
     path = folder / f"{recipe.digest}-accuracy.json"
     if not path.is_file():
         write_text(path, json.dumps(tested(trained(recipe, folder), recipe, folder)) + "\n")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def learn(recipe: Recipe, folder: Path, snapshots: set[int]) -> BlindNet:

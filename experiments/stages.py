@@ -145,7 +145,8 @@ def at_once(jobs: dict[str, Job], watch: Callable[[], None] = lambda: None) -> i
             ended = {name: process.returncode for name, process in running.items() if process.poll() is not None}
             if failed := [name for name, status in ended.items() if status not in (0, INCOMPLETE)]:
                 log = jobs[failed[0]].log
-                raise RuntimeError(f"{failed[0]} failed; the end of {log}:\n{log.read_text(errors='replace')[-2000:]}")
+                end = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+                raise RuntimeError(f"{failed[0]} failed; the end of {log}:\n{end}")
             if len(ended) == len(jobs):
                 return max(ended.values(), default=0)
             for name, job in jobs.items():

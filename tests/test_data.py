@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.nets import trained_tiny
@@ -72,6 +73,42 @@ def test_other_images_have_no_label(tree):
     assert {labels[name] for name in ("zebra/1.png", "dog.png", "Cat/1.png")} == {-1}
     assert labels["cat/inner/9.png"] == 2
     assert (PhotoFolder(tree, 24).labels == -1).all()
+
+
+def test_a_name_that_two_classes_share_is_no_label(tree):
+    """ImageNet has two cranes and two maillots."""
+    images = PhotoFolder(tree, 24, ("ant", "bee", "cat", "dog", "cat"))
+    assert images.labels.tolist() == [0, 0, 1, 1, -1, -1, 3, 3]
+    assert images.unlabelled(4) is None
+    assert "cat/0.png lies in a folder whose name several classes of the net have" in images.unlabelled(8)
+
+
+@pytest.mark.parametrize(
+    ("indices", "meant"),
+    [
+        ([], []),
+        (1, [1]),
+        ([-1, 0], [7, 0]),
+        (np.arange(8) % 4 == 0, [0, 4]),
+        ([True] + 7 * [False], [0]),
+        (slice(6, 99), [6, 7]),
+    ],
+)
+def test_images_are_chosen_as_numpy_chooses(tree, tmp_path, indices, meant):
+    photographs, rendered = PhotoFolder(tree, 24), ImageSet(write_set(tmp_path / "set", 8))
+    for images in (photographs, rendered):
+        found = images.images(indices)
+        assert found.shape == (len(meant), 3, 24, 24)
+        assert torch.equal(found, images.images()[meant])
+
+
+def test_no_path_is_not_the_working_folder(model, tree, tmp_path, monkeypatch, capsys):
+    """A shell makes one of a variable that is not set."""
+    monkeypatch.chdir(tree)
+    with pytest.raises(ValueError, match="a path is empty"):
+        PhotoFolder("", 24)
+    assert audit(model, "", tmp_path / "out") == 2
+    assert capsys.readouterr().err == "wallcheck audit: a path is empty; write it out, . for the folder you are in\n"
 
 
 def test_only_the_images_audited_need_a_label(model, tree, tmp_path, capsys):

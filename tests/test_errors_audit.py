@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import wallcheck as wc
 from tests.nets import photos, tiny, trained_tiny
 from tests.sets import write_photographs, write_set
 from wallcheck import models
@@ -115,6 +117,17 @@ def test_an_output_folder_below_a_file(wallcheck, tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
+@pytest.mark.parametrize(("name", "is_folder"), [("leakage.csv", True), ("examples", False)])
+def test_what_stands_where_a_part_of_the_run_is_to_be(wallcheck, tmp_path, name, is_folder):
+    place = tmp_path / "run" / name
+    place.parent.mkdir()
+    place.mkdir() if is_folder else place.touch()
+    status, line, _ = wallcheck()
+    assert status == 2
+    assert line.startswith(f"wallcheck audit: {place} is a {'folder' if is_folder else 'file'}, where ")
+    assert line.endswith("; choose another --out\n")
+
+
 def test_an_output_folder_that_takes_no_files(wallcheck):
     status, line, _ = wallcheck(out="/proc/run")
     assert status == 2
@@ -217,6 +230,49 @@ def test_an_interruption_says_that_the_command_goes_on(wallcheck, monkeypatch):
     assert not [name for name in files(out) if "partial" in name or "leakage" in name]
     monkeypatch.undo()
     assert wallcheck()[0] == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda net, images: wc.audit(net, images, ["gradcam"]),
+        lambda net, images: wc.audit(tiny(), images, ["gradcam"], contrast=net),
+        lambda net, images: wc.leakage("gradcam", net, images),
+        lambda net, images: wc.Evidence(net, images),
+        lambda net, images: wc.predict_leakage(net, images),
+        lambda net, images: wc.LeakageMetric(net),
+        lambda net, images: wc.certify(net),
+        lambda net, images: wc.models.save(net, "net.safetensors"),
+        lambda net, images: Study({"net": net}, []),
+    ],
+)
+def test_a_model_without_a_wall_is_told_how_to_get_one(asked):
+    images = photos(2)[0]
+    for model in (nn.Sequential(nn.Conv2d(3, 8, 3)), tiny().model):
+        with pytest.raises(TypeError, match=rf"a {type(model).__name__} has no wall; make one with wallcheck\.blind"):
+            asked(model, images)
+
+
+@pytest.mark.parametrize("asked", [wc.blind, wc.layers])
+def test_what_is_no_module_is_told_how_to_get_one(asked):
+    for model in ("resnet18", tiny):
+        with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module; wallcheck\.models\.opened"):
+            asked(model, 24)
+
+
+def test_a_parallel_net_is_predicted_as_the_net_it_wraps():
+    net, images = tiny(), photos(2)[0]
+    assert wc.predict_leakage(nn.DataParallel(net), images).equals(wc.predict_leakage(net, images))
+
+
+def test_images_that_require_gradients_are_audited_without_a_word(recwarn):
+    audit(tiny(), photos(2)[0].requires_grad_(), ["gradcam"])
+    assert not recwarn.list
+
+
+def test_images_on_a_device_without_values_are_refused():
+    with pytest.raises(ValueError, match="images are on the device meta"):
+        audit(tiny(), photos(2)[0].to("meta"), ["gradcam"])
 
 
 @pytest.mark.parametrize("given", ["cat", ["cat", "dog"], [None, None], {0: 1}, [2**70, 0]], ids=str)

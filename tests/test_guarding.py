@@ -52,7 +52,17 @@ def silence(ev):
     ev.net.head.register_forward_hook(lambda module, given, logits: 0 * logits)
 
 
+class Untellable(Exception):
+    def __str__(self):
+        raise RuntimeError("an error of an error")
+
+
+def untellable(ev):
+    raise Untellable
+
+
 EVERYWHERE = {
+    "raises what cannot be told": (untellable, "image 0: Untellable"),
     "raises": (lambda ev: 1 / 0, "ZeroDivisionError: division by zero"),
     "raises after harm": (raise_after_zeroing, "RuntimeError: too late"),
     "NaN": (lambda ev: plain(ev) * torch.nan, "bad gave NaN or infinity"),

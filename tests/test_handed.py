@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import interpolate
 
 from tests.nets import photos, tiny
@@ -129,6 +130,7 @@ def test_later_maps_must_be_of_the_kind_of_the_first(net):
         (np.ones((2, 24, 24, 3), np.float32), (2, 24, 24), ("summed over 3 channels",)),
         (np.ones((2, 24, 24), np.uint8), (2, 24, 24), ()),
         ([torch.ones(2, 4, 4)], (2, 4, 4), ()),
+        ([Image.new("F", (4, 4)), Image.new("F", (4, 4))], (2, 4, 4), ()),
     ],
 )
 def test_one_value_a_position(given, shape, fact):
@@ -145,6 +147,11 @@ def test_one_value_a_position(given, shape, fact):
         (torch.ones(2, 4, 4, dtype=torch.complex64), "complex64"),
         (torch.ones(3, 4, 4), r"got \(3, 4, 4\) for 2 images"),
         (torch.ones(2, 16), r"got \(2, 16\) for 2 images"),
+        (
+            [Image.new("RGBA", (4, 4)), Image.new("RGBA", (4, 4))],
+            "got a picture of mode RGBA, expected a value at each",
+        ),
+        (Image.new("P", (4, 4)), r"got a picture of mode P, .* return it as \.convert\('L'\)"),
     ],
 )
 def test_what_is_no_map(given, error):

@@ -22,7 +22,7 @@ LEVEL = {
     "auditing": 6, "plots": 6,
     "examples": 7, "identity": 7, "lit": 7, "report": 7, "study": 7,
     "running": 8, "tables": 8,
-    "cli": 9, "testing": 9, "pytest_plugin": 10,
+    "cli": 9, "testing": 9, "pytest_plugin": 10, "__main__": 10,
 }  # fmt: skip
 
 

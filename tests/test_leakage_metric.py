@@ -1,5 +1,7 @@
 """Leakage that counts along: torchmetrics' and Quantus's ways are the same number as a reading's."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,19 @@ def test_empty_maps_are_counted_and_never_clean(maps):
     assert metric.compute() == 1 and metric.empty == 0.75
 
 
+def test_it_can_be_sent_to_another_process(maps):
+    metric = LeakageMetric(trained_tiny())
+    metric.update(maps[:4])
+    sent = pickle.loads(pickle.dumps(metric))
+    for one in (metric, sent):
+        one.update(maps[4:])
+    assert sent.compute() == metric.compute()
+
+
 def test_what_does_not_fit(maps):
+    for nothing in (None, 0.5):
+        with pytest.raises(TypeError, match=rf"got {type(nothing).__name__}, expected a tensor or an array"):
+            LeakageMetric(trained_tiny()).update(nothing)
     with pytest.raises(ValueError, match="has no wall"):
         LeakageMetric(tiny(wall=None))
     with pytest.raises(ValueError, match="NaN or infinity"):

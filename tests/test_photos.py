@@ -108,8 +108,8 @@ def test_white_may_be_zero(tmp_path, bits, kind):
             r"x\.tif has float values from 0 to 255, expected 0 \(black\) to 1 \(white\); rescale",
         ),
         (np.float32([[-0.1, 1]]), r"float values from -0\.1 to 1, expected"),
-        (np.float32([[0, np.nan]]), r"float values from .* expected"),
-        (np.float32([[0, np.inf]]), r"float values from .* expected"),
+        (np.float32([[0, np.nan]]), r"float values that are NaN or infinite, expected"),
+        (np.float32([[0, np.inf]]), r"float values that are NaN or infinite, expected"),
     ],
 )
 def test_values_without_a_rule_are_refused(tmp_path, values, message):
@@ -171,6 +171,29 @@ def test_a_colour_key_is_transparent(tmp_path, kind):
     got = read_photo(tmp_path / "x.png", 16)
     assert (got[4:8] == 255).all()
     assert (got[:4] == (40 if kind is np.uint8 else 0)).all()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_colour_key_of_few_bits_is_a_value_before_it_is_scaled(tmp_path, bits):
+    """Pillow scales the grey to 8 bits and leaves the key."""
+    count = 1 << bits
+    values = np.arange(count).repeat(16 // count)[None].repeat(16, 0)
+    for key in range(count):
+        grey = values * 255 // (count - 1)
+        (tmp_path / "x.png").write_bytes(png_of_grey(values, bits, key))
+        assert (read_photo(tmp_path / "x.png", 16)[..., 0] == np.where(values == key, 255, grey)).all(), key
+
+
+def png_of_grey(values: np.ndarray, bits: int, key: int) -> bytes:
+    """(H, W) below 2 ** bits, written by hand, since Pillow writes no such key."""
+    height, width = values.shape
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    unpacked = (values[..., None] >> np.arange(bits)[::-1] & 1).reshape(height, -1).astype(np.uint8)
+    lines = b"".join(b"\0" + line.tobytes() for line in np.packbits(unpacked, axis=1))
+    chunks = (b"IHDR", header), (b"tRNS", struct.pack(">H", key)), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
 
 
 def test_a_palette_may_be_transparent(tmp_path):
@@ -332,6 +355,13 @@ def test_long_texts_and_profiles_beside_the_pixels_do_not_matter(tmp_path, where
         more = dict(icc_profile=bytes(3_000_000))
     Image.fromarray(pixels).save(tmp_path / "x.png", pnginfo=info, **more)
     assert (read_photo(tmp_path / "x.png", 20) == pixels).all()
+
+
+@pytest.mark.parametrize("size", [0, -3, "48", 48.5, True])
+def test_a_size_that_is_none_is_not_blamed_on_the_photograph(tmp_path, size):
+    Image.fromarray(colours(16, 16)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"^size is .*; give a side in pixels"):
+        read_photo(tmp_path / "x.png", size)
 
 
 def test_the_whole_of_a_photograph_is_upright_too(tmp_path):

@@ -5,8 +5,12 @@ import shutil
 from xml.etree import ElementTree
 
 import pytest
+import torch
 
+from tests.nets import photos, tiny
 from tests.plugging import ROOT, installed, pytest_in
+from wallcheck.pytest_plugin import pytest_assertrepr_compare
+from wallcheck.reading import leakage
 
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "scipy", "lightning", "rich", "jsonargparse")
 
@@ -58,6 +62,15 @@ def test_a_stranger_understands_the_failure(stranger):
     assert picture.startswith(str(project)) and (project / "wallcheck-failures").is_dir()
     with open(picture, "rb") as file:
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_comparison_the_other_way_round_is_told_the_same(request):
+    explain = lambda model, images, targets: torch.ones(len(images), 8, 8)  # noqa: E731, its name is told
+    reading = leakage(explain, tiny(), photos(2)[0])
+    told = pytest_assertrepr_compare(request.config, "<=", reading, 0.01)
+    assert told[0] == "leakage of lambda <= 0.01"
+    assert told == pytest_assertrepr_compare(request.config, ">=", 0.01, reading)
+    assert pytest_assertrepr_compare(request.config, "<=", 0.5, 0.01) is None
 
 
 def test_the_checks_run_there_with_their_expected_failures(stranger):

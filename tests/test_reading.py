@@ -127,6 +127,7 @@ def test_nothing_empty_passes_as_clean(images):
     assert np.isnan(float(found)) and found.empty == 1
     assert not (found <= 0.01 or found < 0.01 or found == 0 or found > 0 or found >= 0)
     assert "has no value: all 8 maps are empty" in str(found)
+    assert "nan" not in str(found)
     assert found.warnings == ("8 of 8 maps are empty; they leak nothing, and miss all there is",)
 
 
@@ -192,6 +193,18 @@ def test_a_net_that_is_not_blind_is_refused_anew(images):
 
     with pytest.raises(wc.BrokenWall):
         wc.leakage("gradcam", hooked(1, lambda module, given, out: out - mean(out)), images)
+
+
+def test_what_is_shipped_has_its_name_here_as_on_the_command_line(images):
+    whole = wc.assets.images("stack_gen")
+    one = wc.leakage("hirescam", "residual", whole.images(slice(0, 2)), net_name="mine")
+    other = wc.leakage("hirescam", "assets:residual", whole.images(slice(0, 2)))
+    assert (one.net, other.net) == ("mine", "residual")
+    assert wc.leakage("constant", "plain", "assets:stack_gen").images == len(whole)
+    with pytest.raises(LookupError, match=r"there are plain, .*; wallcheck\.models\.load reads one of your own"):
+        wc.leakage("hirescam", "mine.safetensors", images)
+    with pytest.raises(LookupError, match=r"there are stack_mix, .*; wallcheck\.data\.open_images reads a folder"):
+        wc.leakage("hirescam", "plain", "photographs")
 
 
 def test_progress_and_an_image_set(images):

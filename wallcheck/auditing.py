@@ -33,7 +33,7 @@ from wallcheck.guarding import Use, tried
 from wallcheck.maps import rectify, views_of
 from wallcheck.memory import handed_back, slices
 from wallcheck.metrics import Attribution, Metric
-from wallcheck.models import BlindNet, unwrapped
+from wallcheck.models import BlindNet, as_blind
 from wallcheck.numerics import in_double, unit_scale
 from wallcheck.registry import unique
 from wallcheck.results import COLUMNS, Failure, sorted_rows, told, unresolved
@@ -95,7 +95,7 @@ def audit(
     Raises BrokenWall if the net is not blind or not the one certified; ValueError, before any work, for arguments that do
     not fit, or if the net has no wall and no contrast was given; ValueError if no method gave any map.
     """
-    net, contrast = unwrapped(net), unwrapped(contrast)
+    net = as_blind(net)
     blind = require_wall(net, contrast)
     measured = chosen_metrics(metrics)
     checked_settings(seed, batch_size, budget_mb, precision)

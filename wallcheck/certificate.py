@@ -22,7 +22,7 @@ import torch
 from wallcheck.arithmetic import Noise, bits, gradient, maximal, summed_plainly
 from wallcheck.defaults import usual
 from wallcheck.graph import BlindGraph, NotOneGraph, key_of, plainly
-from wallcheck.models import BlindNet, in_mode, tensor_of, unwrapped
+from wallcheck.models import BlindNet, as_blind, in_mode, tensor_of
 from wallcheck.writing import write_text
 
 DEMANDED = tuple((name, "eval") for name in ("graph", "proof", "finite_weights", "bits", "gradient"))
@@ -85,7 +85,7 @@ class Certificate:
 
     def raise_if_other(self, net: BlindNet) -> "Certificate":
         """Return self, or raise BrokenWall unless net, proved anew, is exactly what was certified."""
-        return self.raise_if_unlike(_proved(unwrapped(net)))
+        return self.raise_if_unlike(as_blind(net).exported())
 
     def raise_if_unlike(self, graph: BlindGraph) -> "Certificate":
         """Return self, or raise BrokenWall unless this graph has the fingerprint and the unseen masks recorded here."""
@@ -134,7 +134,7 @@ class Certificate:
     def load(cls, path: str | Path) -> "Certificate":
         """The certificate kept at path; raises ValueError where there is none or it is damaged."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
             what = f"{path} is no whole certificate ({error!r})"
             raise ValueError(f"{what}; write it again with wallcheck certify --out") from None
@@ -150,9 +150,9 @@ def certify(net: BlindNet, seeds: int = 3, images: int = 2) -> Certificate:
     """
     if seeds < 1 or images < 1:
         raise ValueError(f"seeds is {seeds} and images is {images}; the arithmetic is tested on at least one of each")
-    net = unwrapped(net)
+    net = as_blind(net)
     try:
-        graph = _proved(net)
+        graph = net.exported()
     except NotOneGraph as error:
         nothing = np.zeros(net.image_size, dtype=bool), np.zeros(net.wall.seen.shape, dtype=bool)
         return Certificate("", *nothing, (Check("graph", "eval", False, str(error)),))
@@ -169,7 +169,7 @@ def certify(net: BlindNet, seeds: int = 3, images: int = 2) -> Certificate:
 def prove(net: BlindNet) -> BlindGraph:
     """The net's graph, made and proved anew; raises BrokenWall with every problem. What an audit runs."""
     try:
-        graph = _proved(unwrapped(net))
+        graph = as_blind(net).exported()
     except NotOneGraph as error:
         raise BrokenWall(f"the wall cannot be proved: {error}") from None
     problems = graph.problems or ([] if graph.proof.unseen_pixels.any() else ["nothing is unseen"])
@@ -182,15 +182,7 @@ def prove(net: BlindNet) -> BlindGraph:
 @usual()
 def fingerprint(net: BlindNet) -> str:
     """SHA-256 over the graph of what runs, the bytes of all its tensors and the wall: one name per function."""
-    return _proved(unwrapped(net)).fingerprint
-
-
-def _proved(net: BlindNet) -> BlindGraph:
-    if not isinstance(net, BlindNet):
-        raise TypeError(
-            f"a {type(net).__name__} has no wall; make one with wallcheck.blind(model, image_size, wall='bottom:1/2')"
-        )
-    return net.exported()
+    return as_blind(net).exported().fingerprint
 
 
 def _checks(net: BlindNet, graph: BlindGraph, seeds: int, images: int) -> Iterator[Check]:

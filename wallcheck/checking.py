@@ -13,7 +13,7 @@ from wallcheck.certificate import Certificate
 from wallcheck.evidence import Evidence
 from wallcheck.graph import checked_precision
 from wallcheck.metrics import LEAKAGE, TRUTH, Metric
-from wallcheck.models import BlindNet
+from wallcheck.models import BlindNet, as_blind
 from wallcheck.numerics import all_finite, as_classes
 from wallcheck.registry import Registry, unique
 
@@ -30,6 +30,7 @@ def require_wall(net: BlindNet, contrast: BlindNet | None) -> BlindNet:
         if net.wall.is_open:
             raise ValueError("this net has no wall, so nothing is unseen; pass its walled twin as `contrast`")
         return net
+    contrast = as_blind(contrast)
     if contrast.wall.is_open:
         raise ValueError("the contrast has no wall, so nothing is unseen; pass the walled twin")
     if not net.wall.is_open:
@@ -99,7 +100,8 @@ def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[in
     """One class for each image, or None; raises ValueError for images or targets that do not fit the net."""
     if not isinstance(images, Tensor):
         raise ValueError(
-            f"images are {type(images).__name__}, expected a Tensor (B, 3, H, W); use wallcheck.data.normalise"
+            f"images are {type(images).__name__}, expected a Tensor (B, 3, H, W); use wallcheck.data.normalise, or for a folder "
+            "wallcheck.data.open_images"
         )
     if not len(images):
         raise ValueError("there are no images to audit; pass at least one, (B, 3, H, W)")
@@ -107,7 +109,7 @@ def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[in
     for place, image in enumerate(images):
         if not all_finite(image):
             raise ValueError(f"images hold NaN or infinity (image {place}); check how they were read and normalised")
-    low, high = (float(end) for end in (images if images.element_size() > 1 else images.float()).aminmax())
+    low, high = (float(end) for end in (images if images.element_size() > 1 else images.float()).detach().aminmax())
     if low >= 0 and high > BYTES:
         warnings.warn(
             f"images run from {low:g} to {high:g}, as bytes do; if the net was trained on normalised images, hand those over "

@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from unicodedata import normalize
 from zipfile import BadZipFile
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wallcheck.photos import PhotoNotice, class_folders, expanded, find_photos, printable, read_photo
+from wallcheck.photos import PhotoNotice, checked_side, class_folders, expanded, find_photos, printable, read_photo
 
 # ImageNet's channel means and standard deviations, for our nets too: one convention for all.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -95,7 +96,7 @@ class ImageSet:
 
     def images(self, indices: Sequence[int] | slice = slice(None)) -> Tensor:
         """Normalised images (B, 3, H, W)."""
-        return normalise(np.array(self.pixels[indices]))
+        return normalise(np.asarray(self.pixels[_numbers(indices, len(self))]))
 
     @property
     def identity(self) -> dict:
@@ -120,8 +121,8 @@ class ImageSet:
     def _renumber(self, classes: tuple[str, ...]) -> None:
         if not classes or not self.classes or classes == self.classes:
             return
-        number = {name: label for label, name in enumerate(classes)}
-        own = dict(enumerate(number.get(name, -1) for name in self.classes))
+        number = _number_of(classes)
+        own = dict(enumerate(number.get(normalize("NFC", name), -1) for name in self.classes))
         self.labels = np.array([own.get(int(label), -1) for label in self.labels])
         self.classes = classes
 
@@ -140,7 +141,8 @@ class PhotoFolder:
     def __init__(self, folder: str | Path, size: int, classes: Sequence[str] | int = ()):
         if not expanded(folder).is_dir():
             raise FileNotFoundError(f"no folder at {folder}; give a folder of images")
-        self.folder, self.size = expanded(folder).absolute(), size  # the process may go elsewhere before it is read
+        self.size = checked_side(size)
+        self.folder = expanded(folder).absolute()  # the process may go elsewhere before it is read
         self.name = printable(self.folder.resolve().name)
         found = find_photos(self.folder)
         self.paths, self.skipped = found
@@ -149,7 +151,7 @@ class PhotoFolder:
                 f"{self.folder} holds no images of a type that is read ({found}); give a folder that has some"
             )
         found.tell(self.folder)
-        self.classes = self._named(classes) if isinstance(classes, int) else tuple(classes)
+        self.classes = self._named(int(classes)) if isinstance(classes, (int, np.integer)) else tuple(classes)
         self.labels = self._labels()
 
     def __len__(self) -> int:
@@ -157,7 +159,9 @@ class PhotoFolder:
 
     def images(self, indices: Sequence[int] | slice = slice(None)) -> Tensor:
         """Normalised images (B, 3, size, size); raises ValueError naming a file that cannot be read."""
-        chosen = self.paths[indices] if isinstance(indices, slice) else [self.paths[i] for i in indices]
+        chosen = [self.paths[number] for number in _numbers(indices, len(self))]
+        if not chosen:
+            return torch.empty(0, 3, self.size, self.size)
         return normalise(np.stack([read_photo(path, self.size) for path in chosen]))
 
     def check(self, count: int) -> None:
@@ -187,14 +191,19 @@ class PhotoFolder:
                 f"the names of the net's classes are not known, nor which of its folders ({_some(class_folders(self.folder))}) is which; give them with --classes (a tree TREE/CLASS/IMAGE, an "
                 "image set, or a text file with one name a line) or explain the predicted class instead"
             )
+        first = self.paths[without[0]]
+        if first.relative_to(self.folder).parts[0] in self.classes:
+            return (
+                f"{first} lies in a folder whose name several classes of the net have; give each a name of its own with --classes or "
+                "explain the predicted class instead"
+            )
         return (
-            f"{self.paths[without[0]]} lies in no folder named as a class of the net ({_some(self.classes)}); lay the "
+            f"{first} lies in no folder named as a class of the net ({_some(self.classes)}); lay the "
             f"photographs out as FOLDER/CLASS/IMAGE or explain the predicted class instead"
         )
 
     def _labels(self) -> np.ndarray:
-        # One name may be written in two ways: a Mac's files have e and an accent where a list of classes has one letter.
-        number = {normalize("NFC", name): label for label, name in enumerate(self.classes)}
+        number = _number_of(self.classes)
         inner = [path.relative_to(self.folder).parts for path in self.paths]
         return np.array([number.get(normalize("NFC", parts[0]), -1) if len(parts) > 1 else -1 for parts in inner])
 
@@ -219,7 +228,7 @@ def open_images(folder: str | Path, size: int, classes: Sequence[str] | int = ()
     folder = expanded(folder)
     if not (folder / "set.json").is_file():
         return PhotoFolder(folder, size, classes)
-    return sized(ImageSet(folder, () if isinstance(classes, int) else classes), size)
+    return sized(ImageSet(folder, () if isinstance(classes, (int, np.integer)) else classes), size)
 
 
 def sized(images: ImageSet, size: int) -> ImageSet:
@@ -278,6 +287,23 @@ def _read_json(path: Path) -> dict:
     if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
         raise ValueError(f"{path} is damaged (classes are no list of names); {AGAIN}")
     return kept
+
+
+def _numbers(indices: Sequence[int] | slice, count: int) -> np.ndarray:
+    """Which of `count` are meant, as numpy reads it: a slice, whole numbers, a mask; one number stands for itself alone."""
+    every = np.arange(count)
+    if isinstance(indices, slice):
+        return every[indices]
+    chosen = np.asarray(indices)
+    return np.atleast_1d(every[chosen if chosen.size else chosen.astype(int)])
+
+
+def _number_of(classes: Iterable[str]) -> dict[str, int]:
+    """Name -> its label; a name that several classes share (ImageNet's "crane" and "maillot") says which of them by no rule, and is
+    left out. One name may be written in two ways: a Mac's files have e and an accent where a list of classes has one letter."""
+    names = [normalize("NFC", name) for name in classes]
+    often = Counter(names)
+    return {name: label for label, name in enumerate(names) if often[name] == 1}
 
 
 def _some(names: Sequence[str]) -> str:

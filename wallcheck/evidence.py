@@ -19,7 +19,7 @@ from wallcheck.attended import Attention
 from wallcheck.budgeted import Budgeted
 from wallcheck.graph import BlindGraph, plainly
 from wallcheck.memory import slices
-from wallcheck.models import BlindNet, unwrapped
+from wallcheck.models import BlindNet, as_blind
 from wallcheck.numerics import all_finite, as_classes
 from wallcheck.traced import Traced
 
@@ -52,7 +52,7 @@ class Evidence(Budgeted):
         graph: BlindGraph | None = None,
         precision: str = "exact",
     ):
-        net = unwrapped(net)
+        net = as_blind(net)
         net.check(images)
         if not all_finite(images):
             raise ValueError("images hold NaN or infinity; check how they were read and normalised")

@@ -118,5 +118,9 @@ def own_copy(evidence: Evidence) -> Evidence:
 
 def described(error: BaseException) -> str:
     """An error of a stranger's code in one line; ours say all there is to say."""
-    said = " ".join(str(error).split())[:LONGEST]
-    return said if isinstance(error, (ValueError, TypeError)) and said else f"{type(error).__name__}: {said}"
+    try:
+        said = " ".join(str(error).split())[:LONGEST]
+    except Exception:  # some errors cannot be told either
+        said = ""
+    kind = type(error).__name__
+    return said if isinstance(error, (ValueError, TypeError)) and said else f"{kind}: {said}" if said else kind

@@ -25,6 +25,7 @@ ENLARGED: dict[str, dict[str, Any]] = {  # how libraries enlarge -> interpolate'
     "bicubic": dict(mode="bicubic", align_corners=False),
 }  # by nearest neighbour nothing is smeared, and maps made of tiles of the image look like it
 FITS = 1e-4  # of a map's range: enlarged maps are met within 1e-6 in float32, others miss by a tenth
+VALUED = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F", "RGB")  # modes of PIL
 ENDS = 1e-6  # of [0, 1]: libraries divide by their maximum plus 1e-7 or 1e-8
 LEVEL = 1e-5  # of the range: how far one and the same value may spread by rounding
 
@@ -121,6 +122,8 @@ def _together(found: object, count: int) -> object:
     """What stands alone in lists, or lists of one map for each image as one tensor or array; anything else as it is."""
     while isinstance(found, (list, tuple)) and len(found) == 1:
         (found,) = found
+    for one in found if isinstance(found, (list, tuple)) else [found]:
+        _check_picture(one)
     if not isinstance(found, (list, tuple)):
         picture = hasattr(found, "__array_interface__") and not isinstance(found, (np.ndarray, np.generic))
         return np.asarray(found) if picture else found
@@ -135,6 +138,13 @@ def _together(found: object, count: int) -> object:
         return np.stack(arrays) if alone else found
     except (ValueError, TypeError):  # of different shapes, or no numbers
         return found
+
+
+def _check_picture(one: object) -> None:
+    """Raise ValueError for a PIL image whose numbers are not values: places in a palette, or how opaque it is."""
+    mode = getattr(one, "mode", None) if hasattr(one, "getbands") else None
+    if mode is not None and mode not in VALUED:
+        raise ValueError(f"got a picture of mode {mode}, expected a value at each place; return it as .convert('L')")
 
 
 def _from_array(array: np.ndarray | np.generic) -> Tensor | np.ndarray | np.generic:

@@ -7,7 +7,7 @@ from torchmetrics import Metric
 from wallcheck.defaults import usual
 from wallcheck.handed import one_value, seen
 from wallcheck.metrics import LEAKAGE
-from wallcheck.models import BlindNet, unwrapped
+from wallcheck.models import BlindNet, as_blind
 
 
 class LeakageMetric(Metric):
@@ -34,11 +34,11 @@ class LeakageMetric(Metric):
 
     def __init__(self, net: BlindNet, metric: str = "leak_mass", **kwargs):
         super().__init__(**kwargs)
-        if unwrapped(net).wall.is_open:
+        if as_blind(net).wall.is_open:
             raise ValueError("this net has no wall, so nothing is unseen and nothing can leak; pass its walled twin")
         self._told = (
-            unwrapped(net),
-            LEAKAGE[metric],
+            as_blind(net),
+            LEAKAGE[metric].name,
         )  # in a tuple: the net is asked, and is no part of this module's state
         for name in ("total", "counted", "maps"):
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
@@ -47,8 +47,9 @@ class LeakageMetric(Metric):
     def update(self, maps: Tensor) -> None:
         """maps of a batch of images."""
         net, metric = self._told
-        values, _ = one_value(maps, len(maps), net.image_size, net.wall.seen.shape)
-        found = seen(values, net).leakage(metric).to(self.total)
+        count = len(maps) if hasattr(maps, "__len__") else 1  # what has no length is no map, which one_value tells
+        values, _ = one_value(maps, count, net.image_size, net.wall.seen.shape)
+        found = seen(values, net).leakage(LEAKAGE[metric]).to(self.total)
         empty = found.isnan()
         self.total += found[~empty].sum()
         self.counted += (~empty).sum()

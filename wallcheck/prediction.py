@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wallcheck.evidence import Evidence
 from wallcheck.maps import upsample
-from wallcheck.models import BlindNet
+from wallcheck.models import BlindNet, as_blind
 from wallcheck.numerics import ratio
 
 
@@ -24,7 +24,7 @@ def predict_leakage(net: BlindNet, images: Tensor, blind: BlindNet | None = None
     is the ratio of the two expectations, which is what the theory gives; the mean of a ratio
     differs from it by sampling noise that falls with the number of cells. Raises ValueError if nothing is unseen.
     """
-    region = net if blind is None else blind
+    net, region = as_blind(net), as_blind(net if blind is None else blind)
     if region.wall.is_open:
         raise ValueError("this net has no wall, so nothing is unseen; pass its walled twin as `blind`")
     tables = []

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wallcheck.reading import Reading
     from wallcheck.testing import Wall
 
+REVERSED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 OPENED = pytest.StashKey["Wall"]()
 
 
@@ -55,7 +56,11 @@ def wall(request: pytest.FixtureRequest) -> Wall:
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
     """What a failed comparison of a reading shows: value, interval, images, worst image and cell, the constant map's value."""
     module = sys.modules.get("wallcheck.reading")  # where nobody imported it, there is no reading
-    if module is None or not isinstance(left, module.Reading) or not isinstance(right, int | float):
+    if module is None:
+        return None
+    if isinstance(right, module.Reading):  # 0.01 >= reading
+        left, op, right = right, REVERSED.get(op, op), left
+    if not isinstance(left, module.Reading) or not isinstance(right, int | float):
         return None
     lines = [f"leakage of {left.method} {op} {right:g}", *left.describe().splitlines()]
     opened = config.stash.get(OPENED, None)

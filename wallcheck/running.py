@@ -22,6 +22,7 @@ from wallcheck.lit.ranks import Ranks, is_first_rank, wait_for_ranks
 from wallcheck.memory import told_of
 from wallcheck.metrics import TRUTH, Metric
 from wallcheck.results import (
+    TABLE,
     Holdings,
     Manifest,
     Measure,
@@ -36,8 +37,6 @@ from wallcheck.results import (
 )
 from wallcheck.study import Study
 from wallcheck.writing import write_text
-
-TABLE = "leakage.csv"
 
 
 def run(

@@ -12,7 +12,7 @@ from wallcheck.auditing import applicable, questions
 from wallcheck.cams import Method
 from wallcheck.checking import answered, checked_settings, chosen_metrics, require_wall
 from wallcheck.data import ImageSet, PhotoFolder, class_names, open_images, sized
-from wallcheck.models import BlindNet, unwrapped
+from wallcheck.models import BlindNet, as_blind
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Study:
     _found: dict[int, list[Method]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "nets", {name: unwrapped(net) for name, net in self.nets.items()})
+        object.__setattr__(self, "nets", {name: as_blind(net) for name, net in self.nets.items()})
         checked_settings(self.seed, self.batch_size, self.budget_mb, self.precision)
         chosen_metrics(self.metrics)
         if self.targets not in ("predicted", "label"):

@@ -16,7 +16,10 @@ PARTIAL = re.compile(r"\..+\.(?P<host>[0-9a-f]{6})-(?P<process>\d+)-[0-9a-f]{8}\
 
 
 def at_home(path: str | Path) -> Path:
-    """path with a leading ~ read as the home folder: no shell does that in --out=~/runs."""
+    """path with a leading ~ read as the home folder: no shell does that in --out=~/runs. Raises ValueError for no path at all, which
+    pathlib takes for the working folder and a shell makes of a variable that is not set."""
+    if path == "":
+        raise ValueError("a path is empty; write it out, . for the folder you are in")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -52,14 +55,14 @@ def folder_beside(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     with beside(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_new(path: Path, text: str) -> bool:
     """Write path unless it is there. Of several processes at once exactly one is told True, and no other reads half a file."""
     partial = _partial(path)
     try:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
         os.link(partial, path)
     except FileExistsError:
         return False
@@ -72,7 +75,7 @@ def write_new(path: Path, text: str) -> bool:
 
 def _write_exclusively(path: Path, text: str) -> bool:
     try:
-        with path.open("x") as file:
+        with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         return False

@@ -131,7 +131,9 @@ def main(options: Benchmark) -> None:
         finally:
             if kept.shown:
                 draw(out, kept)
-    Console(width=None if sys.stdout.isatty() else 140).print(Markdown((out / "benchmark.md").read_text()))
+    Console(width=None if sys.stdout.isatty() else 140).print(
+        Markdown((out / "benchmark.md").read_text(encoding="utf-8"))
+    )
 
 
 def only_threads(count: int) -> None:

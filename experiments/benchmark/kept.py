@@ -102,7 +102,7 @@ class Kept:
         self.sections: dict[str, Measured] = {}
         if self.path.is_file():
             try:
-                self._read(self.path.read_text().splitlines())
+                self._read(self.path.read_text(encoding="utf-8").splitlines())
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{self.path} is no benchmark's ({error!r}); choose another --out") from None
 
@@ -164,6 +164,6 @@ def _lines(section: Measured) -> Iterable[dict]:
 def processor() -> str:
     """This machine's processor and how many cores there are: two machines of one kind are one here."""
     told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.is_file() else []
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{(names or [platform.processor() or platform.machine()])[0]}, {os.cpu_count()} cores"

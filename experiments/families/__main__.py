@@ -71,7 +71,7 @@ def kept_rows(path: Path, options: Families) -> dict[str, list[dict]]:
     """Rows of an earlier call with the same settings, by member; those of members measured again are replaced."""
     if not options.only or not path.is_file():
         return {}
-    kept = json.loads(path.read_text())
+    kept = json.loads(path.read_text(encoding="utf-8"))
     if kept["config"] != settings(options):
         raise FileExistsError(f"{path} holds rows of {kept['config']}; choose another --docs or leave --only out")
     rows: dict[str, list[dict]] = defaultdict(list)

@@ -8,7 +8,7 @@ import yaml
 
 def listed(config: Path) -> list[str]:
     """Every page that the configuration names, in order."""
-    return list(_leaves(yaml.safe_load(config.read_text())["nav"]))
+    return list(_leaves(yaml.safe_load(config.read_text(encoding="utf-8"))["nav"]))
 
 
 def _leaves(entry: object) -> Iterator[str]:

@@ -20,7 +20,7 @@ def written_pages(root: Path, out: Path) -> int:
     places = {path: out / path.relative_to(docs) for path in sorted(docs.rglob("*.md"))}
     places |= {root / source: out / place for source, place in MOVED.items()}
     for source, place in places.items():
-        write_text(place, with_links(source.read_text(), source, place, root, out))
+        write_text(place, with_links(source.read_text(encoding="utf-8"), source, place, root, out))
     copies = [(docs, path) for kind in ASSETS["docs"] for path in docs.rglob(kind)]
     copies += [(root, path) for kind in ASSETS["theory"] for path in (root / "theory").glob(kind)]
     for base, path in copies:

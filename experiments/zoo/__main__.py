@@ -180,7 +180,7 @@ def finished(jobs: list[Part], how: How, processes: int) -> Iterator[str]:
 def collected(jobs: list[Part], out: Path) -> tuple[pd.DataFrame, list[dict]]:
     """Rows and facts of every part."""
     tables = [pd.read_parquet(out / "parts" / f"{job.name}.parquet") for job in jobs]
-    facts = [json.loads((out / "parts" / f"{job.name}.json").read_text()) for job in jobs]
+    facts = [json.loads((out / "parts" / f"{job.name}.json").read_text(encoding="utf-8")) for job in jobs]
     return pd.concat([table for table in tables if len(table)], ignore_index=True), facts
 
 

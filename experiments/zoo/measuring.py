@@ -86,7 +86,7 @@ def _cut(part: Part, how: How) -> str | None:
         found = models.layers(_opened(part, how, None), how.image_size, how.wall)
         enough = [one for one in found if one.head and one.head >= LEAST * one.pixels]
         write_text(kept, json.dumps(enough[-1].name if enough else None) + "\n")
-    return json.loads(kept.read_text())
+    return json.loads(kept.read_text(encoding="utf-8"))
 
 
 def _opened(part: Part, how: How, weights: str | Path | None) -> nn.Module:

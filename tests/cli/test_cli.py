@@ -1,6 +1,8 @@
 """The command line: what it prints, what it leaves, and the status it ends with."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -178,6 +180,46 @@ def test_a_reader_who_leaves_is_no_error(arguments):
         assert (process.stderr.read(), process.wait()) == ("", 0)
 
 
+def test_letters_that_a_terminal_lacks_are_spelled_out(model, tmp_path):
+    """As on Windows, and on servers without a locale; files are in UTF-8 whatever the terminal is."""
+    bare = dict(os.environ, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+
+    def ask(*arguments):
+        command = [sys.executable, "-m", "wallcheck", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=bare)
+
+    done = ask("methods")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u2212" in done.stdout
+    write_photographs(tmp_path / "photos", 2)
+    out = tmp_path / "run"
+    assert (
+        main(["audit", str(model), "--images", str(tmp_path / "photos"), "--out", str(out), "--methods", "gradcam"])
+        == 0
+    )
+    assert (ask("report", out).returncode, "\u25cf" in (out / "report.html").read_text(encoding="utf-8")) == (0, True)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_process_without_a_place_to_print_works_all_the_same(tmp_path, closed):
+    out = tmp_path / "certificate.json"
+    command = f'"{sys.executable}" -m wallcheck certify assets:plain --out "{out}" {closed}'
+    assert subprocess.run(command, shell=True, cwd=ROOT).returncode == 0
+    assert json.loads(out.read_text(encoding="utf-8"))
+
+
+def test_a_full_disk_is_told_with_what_to_do(wallcheck, model, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("wallcheck.certificate.write_text", full)
+    status, _, errors = wallcheck("certify", model, "--out", tmp_path / "certificate.json")
+    assert status == 2
+    assert errors == (
+        "wallcheck certify: [Errno 28] No space left on device; make room, and the same command goes on where it stopped\n"
+    )
+
+
 def test_the_home_folder_is_meant_by_its_sign_everywhere(wallcheck, model, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -206,6 +248,13 @@ def test_wrong_usage_ends_with_status_2(arguments, capsys):
     assert "usage: wallcheck" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["layers", "certify"])
+def test_a_word_that_names_no_model_is_answered_with_how_they_are_named(wallcheck, command):
+    status, printed, errors = wallcheck(command, "resnet18")
+    assert (status, printed) == (2, "")
+    assert errors.startswith(f"wallcheck {command}: no model is named 'resnet18'; write torchvision:NAME")
+
+
 @pytest.mark.parametrize("arguments", [("certify", "nowhere.safetensors"), ("certify", "nowhere.pt")])
 def test_errors_are_one_line_and_status_2(wallcheck, arguments):
     status, printed, errors = wallcheck(*arguments)
@@ -214,7 +263,8 @@ def test_errors_are_one_line_and_status_2(wallcheck, arguments):
 
 
 def test_the_installed_command_and_the_module_are_one():
-    done = subprocess.run([sys.executable, "-m", "wallcheck.cli"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stdout.startswith("usage: wallcheck")
+    for module in ("wallcheck", "wallcheck.cli"):
+        done = subprocess.run([sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stdout.startswith("usage: wallcheck")
     assert 'wallcheck = "wallcheck.cli:main"' in (ROOT / "pyproject.toml").read_text()

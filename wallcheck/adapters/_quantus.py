@@ -15,7 +15,7 @@ from wallcheck.adapters._explainers import Library
 from wallcheck.adapters._stand_in import library
 from wallcheck.handed import one_value, seen
 from wallcheck.metrics import named
-from wallcheck.models import BlindNet, unwrapped
+from wallcheck.models import BlindNet, as_blind
 
 OF_LAYERS = (
     "LayerGradCam", "GuidedGradCam", "LayerConductance", "LayerActivation", "InternalInfluence", "LayerGradientXActivation"
@@ -80,7 +80,7 @@ def quantus_leakage() -> type:
                 abs=abs, normalise=normalise, normalise_func=None, normalise_func_kwargs=None, return_aggregate=False,
                 aggregate_func=np.mean, default_plot_func=None, **more,
             )  # fmt: skip
-            self.net, self.metric = unwrapped(net), named(metric)
+            self.net, self.metric = as_blind(net), named(metric)
 
         def __call__(
             self,

@@ -41,7 +41,7 @@ def net(name: str = "plain", walled: bool = True) -> BlindNet:
     name: one of NETS. walled: False gives the twin without a wall. Its description tells its classes.
     Raises LookupError for another name; FileNotFoundError or ValueError where the installed files are not those of the manifest.
     """
-    _known("net", name, NETS)
+    _known("net", name, NETS, "wallcheck.models.load reads one of your own")
     file = file_of(name, walled)
     weights = {key: v.float() if v.is_floating_point() else v for key, v in load(_bytes(file)).items()}
     return rebuilt(weights, manifest()["nets"][file]["description"], f"{file} does not fit its description; {AGAIN}")
@@ -52,7 +52,7 @@ def images(set: str = "stack_mix", classes: Sequence[str] = ()) -> ImageSet:
 
     set: one of SETS. classes: the names of a net's classes, which decide what a label means; the set's own if not given.
     """
-    _known("image set", set, SETS)
+    _known("image set", set, SETS, "wallcheck.data.open_images reads a folder")
     told = manifest()["sets"][set]
     labels, size = np.array(told.pop("labels")), told["size"]
     pixels, masks = (_untiled(_bytes(f"{set}{part}.png"), size) for part in ("", "-masks"))
@@ -84,9 +84,9 @@ def file_of(name: str, walled: bool) -> str:
     return f"{name}{'' if walled else UNWALLED}.safetensors"
 
 
-def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
+def _known(kind: str, name: str, names: tuple[str, ...], otherwise: str) -> None:
     if name not in names:
-        raise LookupError(f"no {kind} named {name!r} comes with wallcheck; there are {', '.join(names)}")
+        raise LookupError(f"no {kind} named {name!r} comes with wallcheck; there are {', '.join(names)}; {otherwise}")
 
 
 @cache

@@ -9,6 +9,7 @@ Exit status: 0 done; 1 the model is not blind, or nothing is unseen (certify), o
 the same command tries them again; 130 interrupted.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -24,6 +25,7 @@ from wallcheck.cli._status import INCOMPLETE, INTERRUPTED, WRONG
 __all__ = ["INCOMPLETE", "main", "plain_warnings"]
 
 TRACEBACK = "WALLCHECK_TRACEBACK"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Where each command is; imported when it is called.
 _COMMANDS = {
@@ -40,6 +42,7 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; user errors become one line on stderr and exit status 2, warnings a line each."""
+    _take_all_letters()
     flags: ArgumentParser = parser()
     try:
         options = flags.parse_args(arguments)
@@ -57,13 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"wallcheck {command}: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
     except (ValueError, OSError, LookupError) as error:
-        print(f"wallcheck {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno in FULL
+        more = "; make room, and the same command goes on where it stopped" if full else ""
+        print(f"wallcheck {command}: {' '.join(str(error).split())}{more}", file=sys.stderr)
     except Exception as error:  # nobody foresaw it: a library's, or a fault here
         if os.environ.get(TRACEBACK):
             raise
         said = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"wallcheck {command}: {said}; {TRACEBACK}=1 in the environment shows where", file=sys.stderr)
     return WRONG
+
+
+def _take_all_letters() -> None:
+    """Somewhere to print where a process was started without (a service, >&-), and no error for a letter that a terminal lacks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for as long as the process lives
+        elif stream is getattr(sys, f"__{name}__") and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -77,7 +92,7 @@ def _answer_alone(is_wanted: bool) -> Iterator[None]:
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        with os.fdopen(os.dup(kept), "w", encoding=stdout.encoding) as sys.stdout:
+        with os.fdopen(os.dup(kept), "w", encoding=stdout.encoding, errors=stdout.errors) as sys.stdout:
             yield
     finally:
         sys.stdout = stdout

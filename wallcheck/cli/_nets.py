@@ -11,6 +11,7 @@ from torch import nn
 from wallcheck import assets, models
 from wallcheck.certificate import Certificate
 from wallcheck.certificate import certify as certified
+from wallcheck.cli._flags import NAMES
 from wallcheck.cli._status import BROKEN
 from wallcheck.models import BlindNet
 from wallcheck.tables import layers_listing
@@ -22,8 +23,9 @@ OF_NAMES = ("weights", "model_args", "image_size", "wall", "layer", "kind")
 
 def layers(options: Namespace) -> int:
     """A line for each layer where the model can be cut; loud where no wall hides anything."""
-    if assets.named(options.model) or not models.is_name(options.model):
+    if assets.named(options.model) or options.model.endswith(".safetensors"):
         raise ValueError(f"{options.model} is cut already; layers are of models by name, such as torchvision:resnet50")
+    _check_name(options.model)
     wall = options.wall or "bottom:1/2"
     found = models.layers(_opened(options), size_of(options.image_size), wall)
     if options.json:
@@ -78,7 +80,14 @@ def net_of(options: Namespace) -> BlindNet:
         raise ValueError(
             f"{given[0]} is for models by name (torchvision:resnet50); {options.model} tells its own, leave it out"
         )
+    if shipped is None and not Path(options.model).suffix:
+        _check_name(options.model)
     return assets.net(*shipped) if shipped else models.load(options.model, own_code=options.own_code)
+
+
+def _check_name(model: str) -> None:
+    if not models.is_name(model):
+        raise ValueError(f"no model is named {model!r}; write {NAMES}")
 
 
 def called(model: str) -> str:

@@ -1,6 +1,6 @@
 """Blind networks: how they are built or made of any model, the presets, and how they are kept."""
 
-from wallcheck.models._blind import BlindNet, tensor_of
+from wallcheck.models._blind import BlindNet, as_blind, tensor_of
 from wallcheck.models._families import SMALL
 from wallcheck.models._files import load, rebuilt, save
 from wallcheck.models._modes import in_mode
@@ -18,6 +18,7 @@ __all__ = [
     "BlindNet",
     "WalledModel",
     "WhereToCut",
+    "as_blind",
     "assemble",
     "blind",
     "in_mode",

@@ -16,6 +16,7 @@ from wallcheck.graph._nodes import op_of, paths_of
 from wallcheck.graph._tidy import COMPUTED
 from wallcheck.graph.quick import close
 from wallcheck.models._state import state_of, values_of
+from wallcheck.models._wrappers import unwrapped
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 PROVED = (
@@ -35,6 +36,16 @@ _COPIED: WeakSet = WeakSet()  # nets whose graphs hold values of their own, whic
 _MODELS: WeakKeyDictionary = WeakKeyDictionary()
 _CROPS: WeakKeyDictionary = WeakKeyDictionary()  # net -> (state without weights, crop)
 WHOLE = slice(None), slice(None), (0, 0)
+
+
+def as_blind(net: nn.Module) -> "BlindNet":
+    """The blind net itself, however often it is wrapped; raises TypeError for what is none."""
+    inner = unwrapped(net)
+    if not isinstance(inner, BlindNet):
+        raise TypeError(
+            f"a {type(inner).__name__} has no wall; make one with wallcheck.blind(model, image_size, wall='bottom:1/2')"
+        )
+    return inner
 
 
 class BlindNet(nn.Module):
@@ -138,6 +149,8 @@ class BlindNet(nn.Module):
         if not images.is_floating_point() or images.layout != torch.strided:
             got = images.dtype if images.layout == torch.strided else images.layout
             raise ValueError(f"images are {got}, expected floating point; use wallcheck.data.normalise")
+        if images.is_meta:
+            raise ValueError("images are on the device meta, which holds no values; read them on the CPU or a GPU")
 
     def _checked_features(self) -> int:
         example = tensor_of(self)

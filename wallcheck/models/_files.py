@@ -14,12 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from wallcheck.models._blind import BlindNet
+from wallcheck.models._blind import BlindNet, as_blind
 from wallcheck.models._opening import opened_with, runs_own_code
 from wallcheck.models._states import fill, fitting
 from wallcheck.models._vgg import assemble
 from wallcheck.models._walling import blind_again
-from wallcheck.models._wrappers import plain_state, unwrapped
+from wallcheck.models._wrappers import plain_state
 from wallcheck.writing import at_home, beside, sweep, write_text
 
 FORMAT = 1
@@ -40,7 +40,7 @@ def save(net: BlindNet, path: str | Path) -> Path:
     interruption leaves the earlier net or this one. Raises ValueError, and leaves an earlier file alone, for a net
     without a description or one that no longer is what its description builds.
     """
-    path, net = _weights_path(path), unwrapped(net)
+    path, net = _weights_path(path), as_blind(net)
     if not (net.description or {}).get("builder"):
         raise ValueError(
             "this net has no description, so it could not be built again from a file; build it with wallcheck.models.vgg or a "

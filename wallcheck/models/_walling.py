@@ -166,7 +166,7 @@ def blind(
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; choose 'head' or 'trunk'")
-    model = unwrapped(model)
+    model = _module(model)
     size = sides_of(image_size)
     graph = exported(model, colours or colours_of(model), size)
     at = layer_named(graph, layer, sides_apart=kind == "trunk")
@@ -178,6 +178,16 @@ def blind(
     if problems := net.graph.proof.mixes:
         raise ValueError(f"the images of a batch meet at {problems}; a wall is proved image by image")
     return net
+
+
+def _module(model: nn.Module) -> nn.Module:
+    """What is inside all wrappers; raises TypeError for what is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model is {model if isinstance(model, str) else getattr(model, '__name__', type(model).__name__)!r}, expected a "
+            "torch.nn.Module; wallcheck.models.opened('torchvision:resnet18') gives one by name"
+        )
+    return unwrapped(model)
 
 
 def _described(
@@ -260,7 +270,7 @@ def layers(
     model: nn.Module, image_size: int | tuple[int, int], wall: str = "bottom:1/2", colours: int | None = None
 ) -> list[WhereToCut]:
     """Where a model can be cut, in forward order, and how many pixels a wall hides there by each kind."""
-    model, size = unwrapped(model), sides_of(image_size)
+    model, size = _module(model), sides_of(image_size)
     graph = exported(model, colours or colours_of(model), size)
     side, amount = wall_amount(wall)
     return [

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def read_photo(path: str | Path, size: int | None) -> np.ndarray:
 
     Raises ValueError naming the file if it is damaged, no image or no regular file, or if the rules above refuse it.
     """
-    path = expanded(path)
+    path, size = expanded(path), None if size is None else checked_side(size)
     if not path.is_file():
         raise ValueError(f"{path} is no readable image (not a file that can be opened); remove or repair it")
     try:
@@ -74,6 +75,13 @@ def read_photo(path: str | Path, size: int | None) -> np.ndarray:
         raise ValueError(f"{path} is no readable image ({said}); remove or repair it") from None
 
 
+def checked_side(size: int) -> int:
+    """A square's side in pixels; raises ValueError for what is none, before a photograph is blamed for it."""
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
+        raise ValueError(f"size is {size!r}; give a side in pixels, a whole number from 1 on")
+    return int(size)
+
+
 def _is_heic(path: Path) -> bool:
     """Does the content say that it is a phone's HEIC? Many are renamed to .jpg on their way."""
     with suppress(OSError), path.open("rb") as file:
@@ -83,7 +91,9 @@ def _is_heic(path: Path) -> bool:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with ~ for the home folder, as a shell reads it."""
+    """A path with ~ for the home folder, as a shell reads it. Raises ValueError for no path at all."""
+    if path == "":
+        raise ValueError("a path is empty; write it out, . for the folder you are in")
     return Path(os.path.expanduser(path))
 
 
@@ -152,7 +162,17 @@ def _load(photo: Image.Image, size: int | None, most: float) -> None:
             f"{most / 1e6:.0f} million; make it smaller, or, if it is sound and {4 * pixels / 2**30:.1f} GiB of memory "
             f"are free, set WALLCHECK_MAX_PIXELS={pixels} in the environment"
         )
+    _scale_key(photo)
     photo.load()
+
+
+def _scale_key(photo: Image.Image) -> None:
+    """PNG's grey of 2 or 4 bits comes to 8 when it is loaded; its colour key Pillow leaves as it was."""
+    tiles = getattr(photo, "tile", ()) if photo.format == "PNG" else ()
+    bits = {"L;2": 2, "L;4": 4}.get(tiles[0][3]) if tiles else None
+    key = photo.info.get("transparency")
+    if bits and isinstance(key, int) and key < 1 << bits:
+        photo.info["transparency"] = key * 255 // ((1 << bits) - 1)
 
 
 def _upright(photo: Image.Image, size: int | None) -> Image.Image:
@@ -197,7 +217,9 @@ def _white(photo: Image.Image) -> int | None:
         return 4095 if _tag(photo, BITS) == (12,) else 65535
     if photo.mode == "F":
         low, high = _extremes(photo)
-        if not (low >= 0 and high <= 1 and np.isfinite(np.asarray(photo)).all()):
+        if not np.isfinite(np.asarray(photo)).all():
+            raise _Refused("has float values that are NaN or infinite, expected 0 (black) to 1 (white); fill them")
+        if not (low >= 0 and high <= 1):
             raise _Refused(f"has float values from {low:g} to {high:g}, expected 0 (black) to 1 (white); rescale them")
         return 1
     if photo.mode != "I":

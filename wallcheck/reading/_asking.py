@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from wallcheck import assets
+from wallcheck.assets import PREFIX
 from wallcheck.auditing import applicable
 from wallcheck.certificate import prove
 from wallcheck.checking import checked_extras, checked_settings, checked_targets, refused, require_wall
@@ -12,7 +14,7 @@ from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.memory import handed_back
 from wallcheck.metrics import LEAKAGE
-from wallcheck.models import BlindNet, unwrapped
+from wallcheck.models import BlindNet, as_blind
 from wallcheck.reading._record import Reading
 from wallcheck.reading._taken import Taken
 from wallcheck.terminal import told_to
@@ -39,7 +41,7 @@ def leakage(
     explain: a function (model, images (B, 3, H, W), targets (B,)) -> maps of any resolution, tensor or array; a class or an object
     of pytorch-grad-cam, torchcam, captum or zennit, as it is; a name, or "package.module:function" (`wallcheck.adapters`). It is
     given `net.model`, the whole ordinary module, on a clean copy. net, images: None is what the wheel ships; a net by its name
-    there; a tensor (B, 3, H, W), or an image set. targets: classes explained, None the predicted ones. metric: of leakage.
+    there, "plain" or "assets:plain"; a tensor (B, 3, H, W), an image set, or the name of one there. targets: classes explained, None the predicted ones. metric: of leakage.
     contrast, as for `wallcheck.audit`: the walled twin of a net without a wall. progress: told after each batch how many images more
     are done; True shows a bar.
 
@@ -51,8 +53,8 @@ def leakage(
         leakage("torchcam.GradCAM") <= 0.01           # False: a reading compares by its value
     """
     net, images, net_name = _shipped(net, images, net_name)
-    net = unwrapped(net)
-    blind, measured = require_wall(net, unwrapped(contrast)), LEAKAGE[metric]
+    net = as_blind(net)
+    blind, measured = require_wall(net, contrast), LEAKAGE[metric]
     checked_settings(seed, batch_size, budget_mb)
     checked_extras(None, progress)
     targets = checked_targets(net, images, targets)
@@ -84,11 +86,10 @@ def reading_on(evidence: Evidence, explain: object, *, metric: str = "leak_mass"
 
 def _shipped(net: Any, images: Any, name: str | None) -> tuple[BlindNet, Tensor, str]:
     """Net, images and the net's name, those of the wheel where none are given."""
-    if net is None or isinstance(net, str) or images is None:
-        from wallcheck import assets
-
-        name = name or (net if isinstance(net, str) else "plain" if net is None else None)
-        net = assets.net(name or "plain") if net is None or isinstance(net, str) else net
-        images = assets.images("stack_mix") if images is None else images
+    if net is None or isinstance(net, str):
+        shipped = (net or "plain").removeprefix(PREFIX)
+        net, name = assets.net(*(assets.named(f"{PREFIX}{shipped}") or (shipped,))), name or shipped
+    if images is None or isinstance(images, str):
+        images = assets.images((images or "stack_mix").removeprefix(PREFIX))
     images = images.images() if not isinstance(images, Tensor) and hasattr(images, "images") else images
     return net, images, name or "net"

@@ -97,7 +97,7 @@ class Reading:
                 (self.artefact, "more by stretching a signed map, which lifts zero"),
                 (self.bleed, "bleeds over unseen pixels by enlarging"),
             )
-            if value
+            if value and not np.isnan(value)
         ]
         if apart:
             lines.append(f"  not in it: {'; '.join(apart)} (as handed over: {self.came:.3f})")

@@ -7,7 +7,7 @@ images and metrics. What it says does not depend on how the work was split, and 
 from wallcheck.results.asking import Measure, Rows, open_rows, rows_of
 from wallcheck.results.compacting import compact
 from wallcheck.results.digests import digest, file_name
-from wallcheck.results.folder import EXAMPLES, MANIFEST, ROWS, examples_of, shards, writable
+from wallcheck.results.folder import EXAMPLES, MANIFEST, ROWS, TABLE, examples_of, shards, writable
 from wallcheck.results.holdings import Holdings, done, set_foreign_aside
 from wallcheck.results.manifest import Manifest, typed, versions
 from wallcheck.results.means import grouped, split, split_means, summary
@@ -34,6 +34,7 @@ __all__ = [
     "MANIFEST",
     "PER_IMAGE",
     "ROWS",
+    "TABLE",
     "TEXT",
     "Block",
     "Damaged",

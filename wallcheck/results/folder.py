@@ -6,13 +6,13 @@ from pathlib import Path
 from wallcheck.results.digests import file_name
 from wallcheck.writing import at_home, sweep
 
-ROWS, MANIFEST, EXAMPLES = "rows", "manifest.json", "examples"
+ROWS, MANIFEST, EXAMPLES, TABLE = "rows", "manifest.json", "examples", "leakage.csv"
 
 
 def writable(run: str | Path) -> Path:
     """The run folder, made if need be and rid of what killed writers left.
 
-    Raises PermissionError or NotADirectoryError before any work is done.
+    Raises PermissionError, NotADirectoryError or IsADirectoryError before any work is done.
     """
     if not str(run):
         raise ValueError("the run folder has no name; give one with --out")
@@ -26,6 +26,10 @@ def writable(run: str | Path) -> Path:
         raise NotADirectoryError(f"{run} or a part of it is a file, not a folder; choose another --out") from None
     except OSError as error:
         raise PermissionError(f"cannot write into {run} ({error.strerror}); choose another --out") from None
+    if (run / EXAMPLES).exists() and not (run / EXAMPLES).is_dir():
+        raise NotADirectoryError(f"{run / EXAMPLES} is a file, where maps are to be kept; choose another --out")
+    if (run / TABLE).is_dir():
+        raise IsADirectoryError(f"{run / TABLE} is a folder, where the table is to be; choose another --out")
     for folder in (run, run / ROWS, run / EXAMPLES):
         sweep(folder)
     return run

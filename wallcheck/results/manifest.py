@@ -75,7 +75,7 @@ class Manifest:
         if not path.is_file():
             raise FileNotFoundError(f"{run} holds no {MANIFEST}, so it is no run folder; give the --out of an audit")
         try:
-            fields = json.loads(path.read_text())
+            fields = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(fields, dict) and fields.get("format", 1) != FORMAT:
                 raise ValueError(
                     f"format {fields.get('format', 1)}, not {FORMAT}: another version of wallcheck wrote it"
