@@ -122,4 +122,14 @@ def test_other_names_are_answered_with_what_there_is():
         assets.net("vgg")
     with pytest.raises(LookupError, match="no image set named 'val' comes with wallcheck"):
         assets.images("val")
-    assert assets.named("assets:mine") is None  # a module of the user's own may have this name
+    with pytest.raises(
+        LookupError, match="no net named 'plane' comes with wallcheck; there are plain, pooled, residual"
+    ):
+        assets.named("assets:plane-unwalled")
+
+
+def test_a_module_of_the_users_own_may_be_named_so_too(tmp_path, monkeypatch):
+    (tmp_path / "assets.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert assets.named("assets:mine") is None
+    assert assets.named("assets:plain") == ("plain", True)

@@ -131,9 +131,8 @@ def main(options: Benchmark) -> None:
         finally:
             if kept.shown:
                 draw(out, kept)
-    Console(width=None if sys.stdout.isatty() else 140).print(
-        Markdown((out / "benchmark.md").read_text(encoding="utf-8"))
-    )
+    page = (out / "benchmark.md").read_text(encoding="utf-8")
+    Console(width=None if sys.stdout.isatty() else 140).print(Markdown(page))
 
 
 def only_threads(count: int) -> None:

@@ -142,14 +142,8 @@ def resident_mb(line: str) -> float:
     """MiB this process holds: VmRSS now, VmHWM at its peak (which is all that systems other than Linux tell)."""
     status = Path("/proc/self/status")
     if status.is_file():
-        return (
-            next(
-                int(text.split()[1])
-                for text in status.read_text(encoding="utf-8").splitlines()
-                if text.startswith(line)
-            )
-            / 2**10
-        )
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(text.split()[1]) for text in lines if text.startswith(line)) / 2**10
     units = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss: bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units
 

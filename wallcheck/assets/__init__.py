@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 
 import numpy as np
 from PIL import Image
@@ -31,6 +32,7 @@ NETS = ("plain", "pooled", "residual")
 SETS = ("stack_mix", "stack_gen")
 PREFIX, UNWALLED = "assets:", "-unwalled"
 MANIFEST = "manifest.json"
+OF_YOUR_OWN = "wallcheck.models.load reads one of your own"
 COLUMNS = 6  # images in a row of a sheet
 AGAIN = "install wallcheck again: pip install --force-reinstall --no-deps wallcheck"
 
@@ -41,7 +43,7 @@ def net(name: str = "plain", walled: bool = True) -> BlindNet:
     name: one of NETS. walled: False gives the twin without a wall. Its description tells its classes.
     Raises LookupError for another name; FileNotFoundError or ValueError where the installed files are not those of the manifest.
     """
-    _known("net", name, NETS, "wallcheck.models.load reads one of your own")
+    _known("net", name, NETS, OF_YOUR_OWN)
     file = file_of(name, walled)
     weights = {key: v.float() if v.is_floating_point() else v for key, v in load(_bytes(file)).items()}
     return rebuilt(weights, manifest()["nets"][file]["description"], f"{file} does not fit its description; {AGAIN}")
@@ -68,7 +70,8 @@ def manifest() -> dict:
 
 
 def named(text: str) -> tuple[str, bool] | None:
-    """(name, walled) of "assets:plain" or "assets:plain-unwalled"; None for any other text.
+    """(name, walled) of "assets:plain" or "assets:plain-unwalled"; None for any other text. Raises LookupError for another name
+    behind the colon, unless a module `assets` of the user's own can be meant.
 
     >>> named("assets:pooled-unwalled"), named("torchvision:resnet18")
     (('pooled', False), None)
@@ -76,7 +79,10 @@ def named(text: str) -> tuple[str, bool] | None:
     name = text.removeprefix(PREFIX)
     walled = not name.endswith(UNWALLED)
     name = name.removesuffix(UNWALLED)
-    return (name, walled) if text.startswith(PREFIX) and name in NETS else None
+    if not text.startswith(PREFIX) or (name not in NETS and find_spec(PREFIX.removesuffix(":"))):
+        return None
+    _known("net", name, NETS, OF_YOUR_OWN)
+    return name, walled
 
 
 def file_of(name: str, walled: bool) -> str:
