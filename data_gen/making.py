@@ -11,7 +11,7 @@ import torch
 from data_gen import storage
 from data_gen.drawing import draw
 from data_gen.recipes import CONSTANT, NOISE, Frame, Sample, places, recipe_of, samples
-from data_gen.scene import ABOVE, BELOW, Scene, check_size
+from data_gen.scene import ABOVE, BELOW, Scene, check_numbers, check_size
 from data_gen.solids import NAMES
 
 RENDERER_VERSION = 1  # raised when equal scenes begin to draw other bytes
@@ -36,6 +36,7 @@ def make_set(
     have been added. The wall stands at half height and the count is the recipe's if not told.
     """
     count = recipe_of(name).count if count is None else count
+    check_numbers(count, size, seed)
     frame = Frame(size, size // 2 if wall_row is None else wall_row, seed)
     folder, description = Path(out) / name, describe(name, count, frame)
     if storage.is_finished(folder, description, overwrite):
@@ -71,10 +72,6 @@ def process_pool(processes: int) -> ProcessPoolExecutor:
 def describe(name: str, count: int, frame: Frame) -> dict:
     """All that decides a set's bytes; refuses what cannot be drawn."""
     check_size(frame.size, frame.wall_row)
-    if not 0 <= frame.seed < 2**32:
-        raise ValueError(f"seed {frame.seed} is not in 0 .. 2**32 - 1")
-    if count < 1:
-        raise ValueError(f"the set {name!r} needs at least one image, got a count of {count}")
     return {
         "name": name, "purpose": recipe_of(name).purpose, "count": count, "size": frame.size,
         "wall_row": frame.wall_row, "seed": frame.seed, "classes": list(NAMES), "source": "rendered",

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_gen import storage
 from data_gen.recipes import ORDER, chance
-from data_gen.scene import check_size
+from data_gen.scene import check_numbers, check_size
 from wallcheck.photos import class_folders, expanded, find_photos, printable
 from wallcheck.photos import read_photo as read_square
 
@@ -32,6 +32,7 @@ def stack_mix_from_folder(
     the same class. Labels number the class folders in alphabetical order. Photographs come without
     object masks, so masks.npy is 0 everywhere.
     """
+    check_numbers(count, size, seed)
     wall_row = size // 2 if wall_row is None else wall_row
     check_size(size, wall_row)
     tree, folder = expanded(tree), expanded(out) / SET_NAME
@@ -80,8 +81,6 @@ def pairs(files: dict[str, list[Path]], count: int, seed: int) -> list[dict]:
 
     A class goes through all its images before one is used again.
     """
-    if count < 1:
-        raise ValueError(f"{SET_NAME} needs at least one image, got a count of {count}")
     rng = chance(seed, SET_NAME, 0, ORDER)
     usable = [(label, paths) for label, paths in enumerate(files.values()) if len(paths) > 1]
     rng.shuffle(usable)

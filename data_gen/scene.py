@@ -6,6 +6,7 @@ directions are unit vectors (right, up, towards the viewer).
 
 import json
 from dataclasses import asdict, dataclass
+from numbers import Integral
 
 ABOVE, BELOW = 1, 2  # the ids that masks give to the object above the wall and to the one below
 SMALLEST_IMAGE, SMALLEST_SIDE = 32, 12  # pixels; below them no shape can be told from another
@@ -92,6 +93,17 @@ class Scene:
         patches = tuple(Patch(**_tuples(patch)) for patch in backdrop.pop("patches"))
         solids = tuple(Solid(**_tuples(solid)) for solid in fields.pop("solids"))
         return cls(**_tuples(fields), solids=solids, backdrop=Backdrop(**_tuples(backdrop), patches=patches))
+
+
+def check_numbers(count: int, size: int, seed: int) -> None:
+    """Refuse what no set can be made of, before anything is."""
+    for name, value in dict(count=count, size=size, seed=seed).items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name} is {value!r}, expected a whole number")
+    if count < 1:
+        raise ValueError(f"a set needs at least one image, got a count of {count}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed {seed} is not in 0 .. 2**32 - 1")
 
 
 def check_size(size: int, wall_row: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import chi2_contingency
 
 import data_gen
-from data_gen import CLASSES, SETS, Scene, draw, make_set, making
+from data_gen import CLASSES, SETS, Scene, draw, make_set, making, stack_mix_from_folder
 from data_gen.contact import class_sheet, set_sheet
 from data_gen.recipes import RECIPES, Frame, plan, samples
 from wallcheck.writing import HOST
@@ -268,6 +268,12 @@ def test_bad_requests_say_what_to_do(tmp_path):
         make_set("val", tmp_path, count=4, size=32, wall_row=4)
     with pytest.raises(ValueError, match="seed -1"):
         make_set("val", tmp_path, count=4, seed=-1)
+    for wrong in (dict(count=1.5), dict(count=True), dict(size="32"), dict(seed=0.5)):
+        ((name, value),) = wrong.items()
+        with pytest.raises(ValueError, match=f"{name} is {value!r}, expected a whole number"):
+            make_set("val", tmp_path, **wrong)
+        with pytest.raises(ValueError, match=f"{name} is {value!r}, expected a whole number"):
+            stack_mix_from_folder(tmp_path, tmp_path, **wrong)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot write image sets into .*choose another folder"):
         make_set("val", tmp_path / "file", count=4, size=32)
