@@ -1,6 +1,8 @@
 """Image files of every mode and format that this Pillow can write, with what a reader should see in them, and damage."""
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -126,3 +128,20 @@ def cut(data: bytes, number: int) -> bytes:
 def beheaded(data: bytes, number: int) -> bytes:
     """The first bytes overwritten."""
     return bytes(0xA5 ^ (7 * i + number) & 0xFF for i in range(24)) + data[24:]
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([4 * x, 4 * y, 200 - 2 * (x + y)], -1).clip(0, 255).astype(np.uint8)
+
+
+def colours(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png(head: tuple[int, int, int, int], lines: bytes, *more: tuple[bytes, bytes]) -> bytes:
+    """A PNG written by hand. head: width, height, bits, type of colour; more: chunks before the pixels."""
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", *head, 0, 0, 0)), *more, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )

@@ -3,12 +3,12 @@
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbols
 from torch.fx.node import map_arg
-from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
 
 from wallcheck.graph._nodes import is_shape, op_of
 from wallcheck.graph._tidy import is_whole
 
+MOST = 2**31 - 1  # images of a batch; torch asks whether they are as many as there are whole numbers
 RESHAPING = (
     "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze", "expand", "alias", "contiguous", "clone", "flatten", "unflatten",
 )  # fmt: skip
@@ -17,19 +17,18 @@ MADE_OF_SIZES = (
 )  # fmt: skip
 
 
-def questions(program) -> list:
-    """What the network asked about the number of images, as relations of sympy's."""
+def questions(program, least: int) -> list:
+    """What the network asked about the number of images, as relations of sympy's, and would be answered otherwise for some
+    number from `least` on than it was."""
     asked = [guard.expr for environment in environments(program) for guard in environment.guards]
     for symbol, bounds in program.range_constraints.items():
         if not free_unbacked_symbols(symbol):  # else the number of places that a mask selects
-            asked += [symbol >= bounds.lower] if bounds.lower > 2 else []
-            asked += [symbol <= bounds.upper] if bounds.upper < 2**31 else []
-    return asked
+            asked += [symbol >= bounds.lower, symbol <= bounds.upper]
+    return [each for each in asked if not _holds(each, least)]
 
 
-def holds_from_two(question) -> bool:
-    """Is the answer yes for every number of images but one and none?"""
-    answers = bound_sympy(question, dict.fromkeys(question.free_symbols, ValueRanges(2, int_oo)))
+def _holds(question, least: int) -> bool:
+    answers = bound_sympy(question, dict.fromkeys(question.free_symbols, ValueRanges(least, MOST)))
     return answers.is_singleton() and bool(answers.lower)
 
 

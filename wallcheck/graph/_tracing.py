@@ -20,7 +20,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
 
 from wallcheck.defaults import callers
-from wallcheck.graph._batches import environments, holds_from_two, operations, questions, told
+from wallcheck.graph._batches import environments, operations, questions, told
 from wallcheck.graph._meanwhile import measured, quiet, unannounced
 from wallcheck.graph._tidy import HALF
 
@@ -42,14 +42,13 @@ def traced(module: nn.Module, images: Tensor):
         warnings.simplefilter("ignore")
         try:
             program = _program(module, images, oblivious=True)
-            asked = questions(program)
-            of_more = [each for each in asked if not holds_from_two(each)]
+            of_one, of_more = questions(program, 1), questions(program, 2)
             if of_more:
                 _let_go(program)
                 program = _program(module, images, oblivious=False)
-                of_more = questions(program)
+                of_more = questions(program, 2)
             # torch's own code asks about batches of one too, and does the same for them
-            alike = bool(of_more) or not asked or _same_for_one(program, module, images[:1])
+            alike = bool(of_more) or not of_one or _same_for_one(program, module, images[:1])
         except Exception as error:
             raise _refusal(module, images, error) from error
     _let_go(program)
