@@ -9,18 +9,20 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 ATEN = torch.ops.aten
+RELEASE = tuple(map(int, torch.__version__.split(".")[:2]))
 SHAPE = (2, 4, 4, 5)
 
 
 @dataclass(frozen=True)
 class Case:
-    """tight: the mask is what changes, no more. special: NaN and infinity obey the mask too."""
+    """tight: the mask is what changes, no more. special: NaN and infinity obey the mask too. since: the torch that exports it."""
 
     name: str
     does: Callable[[Tensor], Tensor]
     tight: bool = True
     special: bool = True
     op: str = ""
+    since: tuple[int, int] = (2, 6)
 
 
 class Does(nn.Module):
@@ -66,7 +68,9 @@ def _written(x: Tensor, does: Callable[[Tensor], object]) -> Tensor:
     return y
 
 
-CASES = [
+ROWS = torch.tensor([0, 2])
+
+EVERY = [
     Case("relu", F.relu, False),
     Case("gelu", F.gelu),
     Case("prelu", lambda x: F.prelu(x, drawn(4)), op="prelu"),
@@ -178,7 +182,8 @@ CASES = [
     Case("fill in place", lambda x: _written(x, lambda y: y[:, :, 1:3].fill_(0.5)), op="fill"),
     Case("fill in place with a value", lambda x: _written(x, lambda y: y[:, :, 1:3].fill_(x[0, 0, 0, 0]))),
     Case("zero in place", lambda x: _written(x, lambda y: y[:, :, 1:3].zero_())),
-    Case("rows written over", lambda x: _written(x, lambda y: y.__setitem__((slice(None), [0, 2]), 0.5)), op="index_fill"),
+    Case("rows filled", lambda x: x.index_fill(1, ROWS, 0.5), op="index_fill"),
+    Case("rows written over", lambda x: _written(x, lambda y: y.__setitem__((slice(None), [0, 2]), 0.5)), op="index_fill", since=(2, 7)),
     Case("index_put of images", lambda x: x.index_put((torch.tensor([0, 1]),), x.flip(2)), op="index_put"),
     Case("index_put, added", lambda x: x.index_put((torch.tensor([0, 0]),), x.flip(2), accumulate=True)),
     Case("index by a mask", lambda x: x[:, :, KEEP]),
@@ -253,16 +258,16 @@ CASES = [
     Case("aminmax", lambda x: torch.aminmax(x, dim=2)[0], False),
     Case("kthvalue", lambda x: torch.kthvalue(x, 2, 1)[0], False),
     Case("mode", lambda x: x.mode(2, keepdim=True)[0], False),
-    Case("quantile", lambda x: x.quantile(0.3, 3), False),
-    Case("several quantiles", lambda x: x.quantile(torch.tensor([0.2, 0.7]), 1, keepdim=True).movedim(0, 1), False),
+    Case("quantile", lambda x: x.quantile(0.3, 3), False, since=(2, 7)),
+    Case("several quantiles", lambda x: x.quantile(torch.tensor([0.2, 0.7]), 1, keepdim=True).movedim(0, 1), False, since=(2, 7)),
     Case("linalg_norm", lambda x: torch.linalg.norm(x, dim=(2, 3)), op="linalg_norm"),
     Case("cummax", lambda x: x.cummax(2)[0], False),
     Case("places of cummin", lambda x: x.cummin(3)[1].float(), False),
     Case("logcumsumexp", lambda x: x.logcumsumexp(2), False),
     Case("fft2", lambda x: torch.fft.fft2(x).abs(), op="fft_fft2"),
-    Case("rfft along an axis", lambda x: torch.view_as_real(torch.fft.rfft(x, dim=1)).sum(-1), False, op="fft_rfft"),
-    Case("imaginary part", lambda x: torch.fft.rfft2(x).imag, False),
-    Case("irfft2", lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * 2, s=(4, 5)), False, op="fft_irfft2"),
+    Case("rfft along an axis", lambda x: torch.view_as_real(torch.fft.rfft(x, dim=1)).sum(-1), False, op="fft_rfft", since=(2, 7)),
+    Case("imaginary part", lambda x: torch.fft.rfft2(x).imag, False, since=(2, 7)),
+    Case("irfft2", lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * 2, s=(4, 5)), False, op="fft_irfft2", since=(2, 7)),
     Case("fftn of the last axes", lambda x: torch.fft.fftn(x, s=(3, 4)).real, False, op="fft_fftn"),
     Case("fftn of axis 0 of an image", lambda x: torch.fft.fftn(x, dim=(1,)).real, False),
     Case("fftshift", lambda x: torch.fft.fftshift(x, dim=(2, 3)), op="fft_fftshift"),
@@ -279,3 +284,4 @@ CASES = [
     Case("no rule: scatter", lambda x: torch.zeros_like(x).scatter(3, (x > 0).long(), x), False),
     Case("no rule: renorm", lambda x: torch.renorm(x, 2, 0, 1.0), False),
 ]  # fmt: skip
+CASES = [case for case in EVERY if case.since <= RELEASE]
