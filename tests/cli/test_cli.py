@@ -263,7 +263,8 @@ def test_errors_are_one_line_and_status_2(wallcheck, arguments):
 
 
 def test_the_installed_command_and_the_module_are_one():
-    done = subprocess.run([sys.executable, "-m", "wallcheck"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stdout.startswith("usage: wallcheck")
+    for module in ("wallcheck", "wallcheck.cli"):
+        done = subprocess.run([sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stdout.startswith("usage: wallcheck")
     assert 'wallcheck = "wallcheck.cli:main"' in (ROOT / "pyproject.toml").read_text()

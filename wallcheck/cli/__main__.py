@@ -1,0 +1,7 @@
+"""python -m wallcheck.cli"""
+
+import sys
+
+from wallcheck.cli import main
+
+sys.exit(main())
