@@ -182,7 +182,7 @@ def test_a_reader_who_leaves_is_no_error(arguments):
 
 def test_letters_that_a_terminal_lacks_are_spelled_out(model, tmp_path):
     """As on Windows, and on servers without a locale; files are in UTF-8 whatever the terminal is."""
-    bare = dict(os.environ, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    bare = dict(os.environ, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", COLUMNS="400")
 
     def ask(*arguments):
         command = [sys.executable, "-m", "wallcheck", *map(str, arguments)]

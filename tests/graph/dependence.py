@@ -182,6 +182,7 @@ EVERY = [
     Case("fill in place", lambda x: _written(x, lambda y: y[:, :, 1:3].fill_(0.5)), op="fill"),
     Case("fill in place with a value", lambda x: _written(x, lambda y: y[:, :, 1:3].fill_(x[0, 0, 0, 0]))),
     Case("zero in place", lambda x: _written(x, lambda y: y[:, :, 1:3].zero_())),
+    Case("detach", lambda x: (x * 2).detach() + 1, op="detach"),
     Case("rows filled", lambda x: x.index_fill(1, ROWS, 0.5), op="index_fill"),
     Case("rows written over", lambda x: _written(x, lambda y: y.__setitem__((slice(None), [0, 2]), 0.5)), op="index_fill", since=(2, 7)),
     Case("index_put of images", lambda x: x.index_put((torch.tensor([0, 1]),), x.flip(2)), op="index_put"),

@@ -17,7 +17,7 @@ MOVES = [
     "fliplr", "flipud", "roll", "unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "squeeze", "unsqueeze",
     "flatten", "unflatten", "narrow", "index_select", "index", "repeat", "tile", "repeat_interleave", "movedim",
     "moveaxis", "swapaxes", "swapdims", "diagonal", "tril", "triu", "numpy_T", "mT", "im2col", "slice_scatter",
-    "select_scatter", "col2im", "fft_fftshift", "fft_ifftshift", "view_as", "reshape_as", "take_along_dim", "rot90", "broadcast_to", "alias", "detach",
+    "select_scatter", "col2im", "fft_fftshift", "fft_ifftshift", "view_as", "reshape_as", "take_along_dim", "rot90", "broadcast_to", "alias",
 ]  # fmt: skip
 VIEWS = ("view", "_unsafe_view")  # of values that lie in another order than their masks
 SELECTING = ("index", "indices", "repeats")  # arguments that decide what is taken from where

@@ -21,6 +21,7 @@ BINARY = [
 ]  # fmt: skip
 CASTS = [
     "clone", "contiguous", "to", "_to_copy", "type_as", "float", "double", "half", "bfloat16", "conj", "resolve_conj", "real", "imag",
+    "detach", "detach_",
 ]  # fmt: skip
 CONSTRUCTORS = ["new_zeros", "new_ones", "new_full", "zeros_like", "ones_like", "full_like"]
 

@@ -26,7 +26,7 @@ from wallcheck.graph._nodes import GETITEM, copied, op_of, output, placeholder
 from wallcheck.graph._one_function import graph_within, is_plain, refuse_another, refuse_branches, refuse_no_function
 from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
-from wallcheck.graph._tidy import HALF, tidied, undetached
+from wallcheck.graph._tidy import HALF, tidied
 from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, traced
 
 
@@ -87,8 +87,6 @@ def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> G
     tidied(run)
     if logits and not images.is_meta:
         refuse_another(module, run, images, exact)
-    else:
-        undetached(run)
     return Graph(run, images.shape[1], tuple(images.shape[2:]))
 
 

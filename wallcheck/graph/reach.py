@@ -5,7 +5,7 @@ may matter to it. Both carry one Boolean per element through one rule per operat
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -115,6 +115,8 @@ def _handed_back(node: Node, sources: list[Node], constants: dict, wanted: Tenso
             )
         out = rule_of(node)(node, arguments_of(node, env))
     outs, asked = (out, wanted) if isinstance(out, (tuple, list)) else ((out,), (wanted,))
+    if not all(each.requires_grad for each in outs) and _silent(node, sources, constants, outs):
+        raise RuntimeError(f"the rule of {op_of(node)} keeps no gradient; a proof would be empty")
     pairs = [(o, w) for o, w in zip(outs, asked, strict=True) if w is not None and o.requires_grad]
     slopes = (
         torch.autograd.grad([o for o, _ in pairs], flat, [w for _, w in pairs], allow_unused=True)
@@ -127,11 +129,26 @@ def _handed_back(node: Node, sources: list[Node], constants: dict, wanted: Tenso
         yield tuple(next(slopes) for _ in leaf) if isinstance(leaf, tuple) else next(slopes)
 
 
+def _silent(node: Node, sources: list[Node], constants: dict, outs: Sequence[Tensor]) -> bool:
+    """Does something arrive, going forward, where nothing could be followed back?"""
+    full = {source: _wrapped(_even(source, 1.0)) for source in sources}
+    ahead = rule_of(node)(node, arguments_of(node, constants | full))
+    ahead = ahead if isinstance(ahead, (tuple, list)) else (ahead,)
+    return any(bool(a.any()) for a, o in zip(ahead, outs, strict=True) if not o.requires_grad)
+
+
 def _leaf(node: Node) -> Tensor | tuple:
+    """Masks of a node's shape, for a gradient."""
+    masks = _even(node, 0.0)
+    return tuple(mask.requires_grad_() for mask in masks) if isinstance(masks, tuple) else masks.requires_grad_()
+
+
+def _even(node: Node, mark: float) -> Tensor | tuple:
+    """mark at every place of a node, or of each of its several values."""
     value = node.meta["val"]
     if isinstance(value, (list, tuple)):
-        return tuple(torch.zeros(()).expand(shape_in(each)).requires_grad_() for each in value)
-    return torch.zeros(()).expand(shape_of(node)).requires_grad_()
+        return tuple(torch.tensor(mark).expand(shape_in(each)) for each in value)
+    return torch.tensor(mark).expand(shape_of(node))
 
 
 def _joined(one: Tensor | tuple | None, two: Tensor | tuple | None) -> Tensor | tuple | None:

@@ -11,8 +11,9 @@ from torch.fx import GraphModule
 
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach, walls
-from wallcheck.graph._nodes import copied
+from wallcheck.graph._nodes import copied, op_of
 from wallcheck.graph._texts import without_texts
+from wallcheck.graph._tidy import DETACHED, undetached
 from wallcheck.graph._tracing import in_eval
 from wallcheck.graph.attention import with_attention_apart
 from wallcheck.graph.cut import Layer
@@ -177,6 +178,8 @@ def _resized(graph: Graph, layer: Layer, size: tuple[int, int]) -> Graph:
 
 def _traced(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int]) -> Graph:
     side = exported(Captured(model, layer.name), graph.colours, size, prefix="model.", logits=False)
+    if not any(op_of(node) in DETACHED for node in graph.fx.nodes):  # the whole network lets no gradient through
+        undetached(side.run)
     reach.shaped(side.run, graph.colours, size)
     return side
 

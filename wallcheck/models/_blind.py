@@ -149,7 +149,7 @@ class BlindNet(nn.Module):
         if not images.is_floating_point() or images.layout != torch.strided:
             got = images.dtype if images.layout == torch.strided else images.layout
             raise ValueError(f"images are {got}, expected floating point; use wallcheck.data.normalise")
-        if images.is_meta:
+        if images.is_meta and not tensor_of(self).is_meta:
             raise ValueError("images are on the device meta, which holds no values; read them on the CPU or a GPU")
 
     def _checked_features(self) -> int:
