@@ -132,10 +132,8 @@ def refuse_another(module: nn.Module, run: GraphModule, images: Tensor, exact: b
     drawn = drawn.float() if drawn.dtype in HALF else drawn
     own: Any = given[True]
     wanted = _with_gradient(run, drawn)
-    if own.gradient is None or not _same_slope(
-        own.gradient, wanted.gradient
-    ):  # or torch itself spelt an operation out so
-        undetached(run)
+    if own.gradient is None or not _same_slope(own.gradient, wanted.gradient):
+        undetached(run)  # torch itself may have spelt an operation out with it
         wanted = _with_gradient(run, drawn)
     for graded, found in given.items():
         if not _alike(found.logits.to(wanted.logits), wanted.logits, exact):

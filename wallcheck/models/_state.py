@@ -19,9 +19,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 # exact types first: this is asked of every setting of every module, several times in an explanation
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 PLAIN_TYPES = frozenset(PLAIN)
-TORCHS = frozenset(
-    vars(nn.Module())
-)  # what every module holds: hooks and tensors, which are told by themselves, and its mode
+TORCHS = frozenset(vars(nn.Module()))  # held by every module: hooks and tensors, told by themselves, and its mode
 LIBRARIES = ("torch.", "wallcheck.")  # whose classes nobody changes but for a forward put in the place of theirs
 COUNTER = "num_batches_tracked"  # of batch norm, on which nothing in eval mode depends
 
