@@ -47,6 +47,40 @@ def _as_it_is(explain: object, model: nn.Module, layer: nn.Module) -> object:
 LIBRARY = Library("quantus", "quantus", lambda explain: None, _as_it_is, ask, _as_it_is, every)
 
 
+class _OfWalls:
+    """What the metric asks and answers; the rest is the base's, Quantus's own."""
+
+    def __init__(self, net: BlindNet, metric: str = "leak_mass", abs: bool = False, normalise: bool = False, **more):
+        more = dict(disable_warnings=True, display_progressbar=False) | more
+        super().__init__(
+            abs=abs, normalise=normalise, normalise_func=None, normalise_func_kwargs=None, return_aggregate=False,
+            aggregate_func=np.mean, default_plot_func=None, **more,
+        )  # fmt: skip
+        self.net, self.metric = as_blind(net), named(metric)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        x_batch: np.ndarray,
+        y_batch: np.ndarray,
+        a_batch: np.ndarray | None = None,
+        explain_func: Callable | None = None,
+        explain_func_kwargs: dict | None = None,
+        device: str | None = None,
+        batch_size: int = 64,
+        **more,
+    ) -> list[float]:
+        nothing = dict(s_batch=None, channel_first=True, model_predict_kwargs=None, softmax=False)
+        given = dict(explain_func=explain_func, explain_func_kwargs=explain_func_kwargs, device=device)
+        return super().__call__(
+            model, x_batch, y_batch, a_batch=a_batch, batch_size=batch_size, **(nothing | given | more)
+        )
+
+    def evaluate_batch(self, x_batch, y_batch, a_batch, **_) -> list[float]:
+        maps, _ = one_value(np.asarray(a_batch), len(x_batch), self.net.image_size)
+        return seen(maps, self.net).leakage(self.metric).tolist()
+
+
 @cache
 def quantus_leakage() -> type:
     """Leakage as a metric of Quantus: a subclass of `quantus.Metric`, made when first asked for, since Quantus is optional.
@@ -63,7 +97,7 @@ def quantus_leakage() -> type:
     base: Any = library("quantus.metrics.base", "quantus").Metric
     enums = library("quantus.helpers.enums", "quantus")
 
-    class Leakage(base):
+    class Leakage(_OfWalls, base):
         """Positive attribution where the model provably cannot see: 0 is clean."""
 
         name = "Leakage"
@@ -71,37 +105,5 @@ def quantus_leakage() -> type:
         model_applicability = {enums.ModelType.TORCH}  # noqa: RUF012
         score_direction = enums.ScoreDirection.LOWER
         evaluation_category = enums.EvaluationCategory.LOCALISATION
-
-        def __init__(
-            self, net: BlindNet, metric: str = "leak_mass", abs: bool = False, normalise: bool = False, **more
-        ):
-            more = dict(disable_warnings=True, display_progressbar=False) | more
-            super().__init__(
-                abs=abs, normalise=normalise, normalise_func=None, normalise_func_kwargs=None, return_aggregate=False,
-                aggregate_func=np.mean, default_plot_func=None, **more,
-            )  # fmt: skip
-            self.net, self.metric = as_blind(net), named(metric)
-
-        def __call__(
-            self,
-            model: nn.Module,
-            x_batch: np.ndarray,
-            y_batch: np.ndarray,
-            a_batch: np.ndarray | None = None,
-            explain_func: Callable | None = None,
-            explain_func_kwargs: dict | None = None,
-            device: str | None = None,
-            batch_size: int = 64,
-            **more,
-        ) -> list[float]:
-            nothing = dict(s_batch=None, channel_first=True, model_predict_kwargs=None, softmax=False)
-            given = dict(explain_func=explain_func, explain_func_kwargs=explain_func_kwargs, device=device)
-            return super().__call__(
-                model, x_batch, y_batch, a_batch=a_batch, batch_size=batch_size, **(nothing | given | more)
-            )
-
-        def evaluate_batch(self, x_batch, y_batch, a_batch, **_) -> list[float]:
-            maps, _ = one_value(np.asarray(a_batch), len(x_batch), self.net.image_size)
-            return seen(maps, self.net).leakage(self.metric).tolist()
 
     return Leakage

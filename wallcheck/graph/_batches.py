@@ -23,10 +23,8 @@ def questions(program, least: int) -> list:
     asked = [guard.expr for environment in environments(program) for guard in environment.guards]
     for symbol, bounds in program.range_constraints.items():
         if not free_unbacked_symbols(symbol):  # else the number of places that a mask selects
-            asked += (
-                [symbol >= bounds.lower] if bounds.lower > 2 else []
-            )  # two of its own accord, where it does not ask of one
-            asked += [symbol <= bounds.upper]
+            # from two on of its own accord, where it is not asked to care for one
+            asked += [symbol <= bounds.upper, *([symbol >= bounds.lower] if bounds.lower > 2 else [])]
     return [each for each in asked if not _holds(each, least)]
 
 

@@ -10,7 +10,6 @@ from wallcheck.models._untrained import untrained
 from wallcheck.models._vgg import PRESETS, assemble, vgg, vgg16_walls, vgg_small
 from wallcheck.models._vit_walls import vit_small_pooled, vit_small_walls
 from wallcheck.models._walling import WalledModel, WhereToCut, blind, layers
-from wallcheck.models._wrappers import unwrapped
 
 __all__ = [
     "PRESETS",
@@ -32,7 +31,6 @@ __all__ = [
     "save",
     "tensor_of",
     "untrained",
-    "unwrapped",
     "vgg",
     "vgg16_walls",
     "vgg_small",

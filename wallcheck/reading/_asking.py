@@ -41,7 +41,8 @@ def leakage(
     explain: a function (model, images (B, 3, H, W), targets (B,)) -> maps of any resolution, tensor or array; a class or an object
     of pytorch-grad-cam, torchcam, captum or zennit, as it is; a name, or "package.module:function" (`wallcheck.adapters`). It is
     given `net.model`, the whole ordinary module, on a clean copy. net, images: None is what the wheel ships; a net by its name
-    there, "plain" or "assets:plain"; a tensor (B, 3, H, W), an image set, or the name of one there. targets: classes explained, None the predicted ones. metric: of leakage.
+    there, "plain" or "assets:plain"; a tensor (B, 3, H, W), an image set, or the name of one there. targets: classes explained,
+    None the predicted ones. metric: of leakage.
     contrast, as for `wallcheck.audit`: the walled twin of a net without a wall. progress: told after each batch how many images more
     are done; True shows a bar.
 
