@@ -1,9 +1,5 @@
 """The budget bounds what goes through the net at once, whoever asks; precision is a choice; a batch is read from the device once."""
 
-import ctypes
-import resource
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +13,7 @@ from wallcheck.checking import chosen_metrics
 from wallcheck.evidence import Evidence
 from wallcheck.graph import BlindGraph, following, plainly
 from wallcheck.graph._precision import holder, multiplied
-from wallcheck.memory import BUDGET_MB, budget_of, handed_back, told_of
+from wallcheck.memory import BUDGET_MB, budget_of, told_of
 from wallcheck.numerics import in_double, leading, leading_by_squaring
 from wallcheck.study import Study
 
@@ -185,20 +181,3 @@ def test_conceptors_of_all_images_at_once_are_those_of_each(shape):
 
 def test_double_precision_is_had_where_the_device_has_it():
     assert in_double(torch.ones(2)).dtype == torch.float64
-
-
-@pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc keeps what is freed, and can be asked for it"
-)
-def test_what_was_freed_goes_back_to_the_system():
-    """Pieces below glibc's own limit, among others that are held, stay with the process where nobody asks."""
-    held = [bytes(60_000) for _ in range(2000)][::40]
-    kept = resident()
-    with handed_back():
-        pass
-    assert kept - resident() > 50 and len(held) == 50
-
-
-def resident() -> float:
-    """Memory of this process, MiB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20

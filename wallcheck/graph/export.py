@@ -28,6 +28,7 @@ from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
 from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, traced
+from wallcheck.memory import without_garbage
 
 
 class Graph:
@@ -62,6 +63,7 @@ class Graph:
 
 
 @without_texts()
+@without_garbage()
 def exported(
     module: nn.Module, colours: int, image_size: tuple[int, int], *, prefix: str = "", logits: bool = True
 ) -> Graph:
