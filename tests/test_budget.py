@@ -36,15 +36,17 @@ def close(one: Tensor, other: Tensor) -> None:
 
 @pytest.fixture
 def largest(monkeypatch):
-    """Images in the largest batch that a graph was handed to differentiate."""
+    """Numbers of images that a graph was handed, to differentiate or for the maps of its layers."""
     seen: list[int] = []
 
     def counted(function):
         return lambda run, rule, rows, *rest, **told: seen.append(len(rows)) or function(run, rule, rows, *rest, **told)
 
     monkeypatch.setattr(following, "through", counted(following.through))
-    logits, taken = BlindGraph.visible_logits, traced.taken
-    monkeypatch.setattr(BlindGraph, "visible_logits", lambda graph, x: seen.append(len(x)) or logits(graph, x))
+    taken = traced.taken
+    for name in ("visible_logits", "stage_maps"):
+        own = getattr(BlindGraph, name)
+        monkeypatch.setattr(BlindGraph, name, lambda graph, x, own=own: seen.append(len(x)) or own(graph, x))
     monkeypatch.setattr(traced, "taken", lambda graph, x, *rest: seen.append(len(x)) or taken(graph, x, *rest))
     return seen
 

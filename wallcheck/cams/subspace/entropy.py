@@ -1,11 +1,13 @@
 """Subspace: how unevenly the channels of a cell share its activation; the head is not asked."""
 
+import torch
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 
 FLOOR = 1e-7  # in units of the activations, the authors'
+AT_ONCE = 2**20  # values, 8 MiB of doubles: fresh memory for more takes longer than the logarithms
 
 
 @cam_method(
@@ -24,8 +26,13 @@ def smoe(ev: Evidence) -> Tensor:
 
 
 def smoe_scale(activations: Tensor) -> Tensor:
-    """(B, K, h, w) -> (B, h, w), computed in double precision."""
-    values = activations.double().clamp(min=0) + FLOOR
+    """(B, K, h, w) -> (B, h, w), computed in double precision, of as many images at once as 1M values hold."""
+    size = max(1, AT_ONCE // max(1, activations[0].numel()))
+    return torch.cat([_smoe_scale(part) for part in activations.split(size)])
+
+
+def _smoe_scale(activations: Tensor) -> Tensor:
+    values = activations.clamp(min=0).double().add_(FLOOR)
     mean = values.mean(1)
-    scale = mean * (mean.log2() - values.log2().mean(1))
+    scale = mean * (mean.log2() - values.log2_().mean(1))
     return scale.masked_fill((activations <= 0).all(1), 0).to(activations.dtype)
