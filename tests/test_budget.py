@@ -43,11 +43,11 @@ def largest(monkeypatch):
         return lambda run, rule, rows, *rest, **told: seen.append(len(rows)) or function(run, rule, rows, *rest, **told)
 
     monkeypatch.setattr(following, "through", counted(following.through))
-    taken = traced.taken
+    slopes = traced._with_slopes
     for name in ("visible_logits", "stage_maps"):
         own = getattr(BlindGraph, name)
         monkeypatch.setattr(BlindGraph, name, lambda graph, x, own=own: seen.append(len(x)) or own(graph, x))
-    monkeypatch.setattr(traced, "taken", lambda graph, x, *rest: seen.append(len(x)) or taken(graph, x, *rest))
+    monkeypatch.setattr(traced, "_with_slopes", lambda ways, x, *rest: seen.append(len(x)) or slopes(ways, x, *rest))
     return seen
 
 

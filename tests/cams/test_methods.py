@@ -39,6 +39,11 @@ ROUNDED: dict[str, float] = {
 }
 
 
+# Methods whose denominators pass through 0 and magnify float32's rounding, which differs with processor, threads and size of batch:
+# what batches do not change is asked of them in float64.
+THROUGH_ZERO = ("gradcampp_cubes", "smooth_gradcampp", "smooth_gradcampp_last")
+
+
 def attends(name):
     return METHODS[name].body.__module__.startswith("wallcheck.cams.attention")
 
@@ -89,8 +94,10 @@ def test_method_is_its_twin_in_float32(name, key):
 
 @on_nets(METHODS)
 def test_batch_is_its_images_one_by_one(name, key):
-    evidence = evidence_of(name, key)
-    whole, share = METHODS[name](evidence), ROUNDED.get(name, 1e-5)
+    evidence, share = evidence_of(name, key), ROUNDED.get(name, 1e-5)
+    if name in THROUGH_ZERO:
+        evidence, share = Evidence(doubled(evidence.net), evidence.images.double(), evidence.targets), 1e-9
+    whole = METHODS[name](evidence)
     for i, image in enumerate(evidence.images):
         alone = METHODS[name](Evidence(evidence.net, image[None], targets=evidence.targets[i : i + 1]))[0]
         torch.testing.assert_close(whole[i], alone, rtol=1e-4, atol=share * float(alone.abs().max()))

@@ -9,7 +9,7 @@ from wallcheck.evidence import Evidence
 from wallcheck.graph.stages import unknown_terms
 from wallcheck.maps import upsample
 from wallcheck.models import BlindNet
-from wallcheck.traced import Traced
+from wallcheck.traced import Traced, taken_of_visible
 
 
 def needs_known_terms(net: BlindNet) -> str | None:
@@ -30,6 +30,18 @@ def needs_convolutions(net: BlindNet) -> str | None:
 def stages(ev: Evidence) -> tuple[Traced, ...]:
     """The last layer of each resolution that everything goes through, shallow to deep; the last of all is the target layer."""
     return ev.traced(ev.graph.last_steps)
+
+
+def local_maps(ev: Evidence, of: Callable[[Traced], Tensor]) -> list[Tensor]:
+    """of(layer) of each of the `stages`, (B, h, w); for maps that are 0 wherever the layer's slope is. Where the features are one
+    line, only the part of the image that the head can see is run: the slope beyond it is 0."""
+    layers = stages(ev) if ev.graph.quick.line is None else ev.once(_visible_stages)
+    return [layer.placed(of(layer)) for layer in layers]
+
+
+def _visible_stages(ev: Evidence) -> tuple[Traced, ...]:
+    with ev.plainly():
+        return taken_of_visible(ev.graph, ev.graph.quick.line, ev.images, ev.explained_here)
 
 
 def by_portion(body: Callable[[Evidence], Tensor]) -> Callable[[Evidence], Tensor]:

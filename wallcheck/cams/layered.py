@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from wallcheck.cams._layers import by_portion, by_portion_of_all, needs_convolutions, on_image, stages
+from wallcheck.cams._layers import by_portion, by_portion_of_all, local_maps, needs_convolutions, on_image, stages
 from wallcheck.cams._method import cam_method
 from wallcheck.cams.pooled.gradients import gradcam, plusplus_weights
 from wallcheck.cams.subspace.entropy import smoe_scale
 from wallcheck.evidence import Evidence
 from wallcheck.models import BlindNet
 from wallcheck.numerics import ratio, unit_range, weighted_sum
-from wallcheck.traced import Traced
 
 PIXELS: dict[str, Any] = dict(grid="pixels")
 PERCENTILE = 80
@@ -76,8 +75,8 @@ def winsorised(importance: Tensor) -> Tensor:
     return stretched.where(live, 0.0)
 
 
-def refined(base: Callable[[Traced], Tensor], again: bool = False) -> Callable[[Evidence], Tensor]:
-    """Product over layers of U(N(relu(base map))): bright only where every layer is.
+def refined(maps_of: Callable[[Evidence], Sequence[Tensor]], again: bool = False) -> Callable[[Evidence], Tensor]:
+    """Product over layers of U(N(relu(a layer's map))): bright only where every layer is.
 
     The layers are the last of each resolution; N is min-max per map. A layer without any positive
     cell makes the product 0. again: each factor is stretched on the image too, N(U(N(...))).
@@ -85,15 +84,20 @@ def refined(base: Callable[[Traced], Tensor], again: bool = False) -> Callable[[
 
     @by_portion
     def product(ev: Evidence) -> Tensor:
-        factors = [on_image(unit_range(base(layer).clamp(min=0)), ev) for layer in stages(ev)]
+        factors = [on_image(unit_range(map_.clamp(min=0)), ev) for map_ in maps_of(ev)]
         return torch.stack([unit_range(factor) if again else factor for factor in factors]).prod(0)
 
     return product
 
 
-def plusplus_map(layer: Traced) -> Tensor:
-    """Grad-CAM++ of one layer, (B, h, w)."""
-    return weighted_sum(plusplus_weights(layer.output, layer.gradient), layer.output)
+def plusplus_maps(ev: Evidence) -> list[Tensor]:
+    """Grad-CAM++ of each layer, (B, h, w)."""
+    return [weighted_sum(plusplus_weights(layer.output, layer.gradient), layer.output) for layer in stages(ev)]
+
+
+def local_parts(ev: Evidence) -> list[Tensor]:
+    """Layer-CAM of each layer, (B, h, w), before its last ReLU."""
+    return local_maps(ev, lambda layer: layer.gradient.clamp(min=0).mul_(layer.output).sum(1))
 
 
 REFINE = "RefineCAM 2026 (arXiv 2605.14641), {}, over {}"
@@ -102,13 +106,13 @@ ONCE = "plain product of maps stretched before they are enlarged, as in torchcam
 AGAIN = "the authors' code and grad-cam: plain product of maps stretched before and after they are enlarged"
 
 cam_method(**REFINED, name="refinecam", source=REFINE.format(ONCE, "Grad-CAM++"), verdict="may_leak")(
-    refined(plusplus_map)
+    refined(plusplus_maps)
 )
 cam_method(**REFINED, name="refinecam_authors", source=REFINE.format(AGAIN, "Grad-CAM++"), verdict="may_leak")(
-    refined(plusplus_map, again=True)
+    refined(plusplus_maps, again=True)
 )
 cam_method(**REFINED, name="refinecam_layercam", source=REFINE.format(ONCE, "Layer-CAM"), verdict="zero_but_bleed")(
-    refined(lambda layer: layer.gradient.clamp(min=0).mul_(layer.output).sum(1))
+    refined(local_parts)
 )
 
 

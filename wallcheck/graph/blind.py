@@ -192,6 +192,11 @@ class BlindGraph:
         return self._tracers[key]
 
     @cached_property
+    def visible_tracer(self) -> tuple[stages.Values, stages.Values]:
+        """See `stages.visible_tracer`; of the last layer of each resolution."""
+        return stages.visible_tracer(self.walled, [self.steps[i] for i in self.last_steps], self.quick)
+
+    @cached_property
     def last_steps(self) -> tuple[int, ...]:
         """Numbers of the last layer of each resolution, shallow to deep."""
         return tuple(stages.last_of_each_resolution(self.steps))

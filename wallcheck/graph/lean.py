@@ -9,6 +9,7 @@ before it is used (`blind`); the graph itself is left as it is.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -49,6 +50,21 @@ class Line:
     def visible(self) -> tuple[Span, Span, tuple[int, int]]:
         """Rows and columns of the image that decide the seen cells, and the first cell they make."""
         return crop(self.wall, self.layers, self.image_size)
+
+    @property
+    def seen_cells(self) -> tuple[slice, slice]:
+        """Rows and columns of the seen cells on the map that the visible part makes."""
+        box, first = self.wall.box, self.visible[2]
+        rows, columns = (slice(span.start - at, span.stop - at) for span, at in zip(box, first, strict=True))
+        return rows, columns
+
+    def starts_at(self, node: Node) -> tuple[int, int]:
+        """Row and column of a node's map at which that of the visible part begins."""
+        done = self.nodes[: self.nodes.index(node) + 1]
+        windows = [window_of(self.run, each) for each in done if op_of(each) in WINDOWED]
+        rows, columns, _ = self.visible
+        down, across = (prod(window[axis].stride for window in windows) for axis in (0, 1))
+        return rows.start // down, columns.start // across
 
 
 def line_of(run: GraphModule, layer: Node, wall: Wall, image_size: tuple[int, int]) -> Line | None:
@@ -118,8 +134,7 @@ def cells(line: Line, spare_mb: float = 0) -> Step:
     spare_mb: MiB that weights transformed for wide convolutions may take; with 0 the result is the same to the bit.
     """
     features = _in_turn(line, list(_steps(line, narrow=True, spare_mb=spare_mb)))
-    box, first = line.wall.box, line.visible[2]
-    rows, columns = (slice(span.start - at, span.stop - at) for span, at in zip(box, first, strict=True))
+    rows, columns = line.seen_cells
     return lambda parts: features(parts)[:, :, rows, columns]
 
 

@@ -133,9 +133,9 @@ def _windowed(walled: Walled, line: lean.Line) -> Quick:
     graph, readers = found.run.graph, list(found.handed.users)
     places = list(walled.graph.fx.nodes)
     made = list(graph.nodes)[places.index(walled.layer.node)]
-    for dim, (span, at) in enumerate(zip(line.wall.box, line.visible[2], strict=True), start=2):
+    for dim, span in enumerate(line.seen_cells, start=2):
         with graph.inserting_after(made):
-            made = graph.call_function(torch.ops.aten.slice.Tensor, (made, dim, span.start - at, span.stop - at))
+            made = graph.call_function(torch.ops.aten.slice.Tensor, (made, dim, span.start, span.stop))
     for reader in readers:
         reader.replace_input_with(found.handed, made)
     rows, columns, _ = line.visible

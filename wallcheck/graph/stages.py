@@ -15,6 +15,7 @@ from torch.fx import GraphModule, Node
 from wallcheck.graph import reach
 from wallcheck.graph._nodes import data_nodes, named, op_of, part
 from wallcheck.graph.cut import Form, form_of
+from wallcheck.graph.quick import Quick, tupled
 from wallcheck.graph.walls import Walled
 
 WITH_TERMS = ("conv2d", "batch_norm")
@@ -136,6 +137,20 @@ def tracer(walled: Walled, steps: list[Step], from_images: bool) -> tuple[Values
     return begin, _tupling(walled, [images, *first.nodes], [node for step in later for node in step.nodes] + [logits])
 
 
+def visible_tracer(walled: Walled, steps: list[Step], quick: Quick) -> tuple[Values, Values]:
+    """The same of the visible part of images, for features that are one line; the last of the layers is the target layer."""
+    first, *later = (step.nodes[0] for step in steps)
+    begin = _tupling(walled, [walled.graph.images], [first])
+    follow = _tupling(walled, [first], later) if later else lambda value: ()
+
+    def finish(_: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        values = follow(value)
+        cells = (value, *values)[-1][(..., *quick.line.seen_cells)]
+        return *values, *tupled(quick.finish(cells))
+
+    return begin, finish
+
+
 def outputs_of(walled: Walled, steps: list[Step]) -> Values:
     """Images -> the values of these layers, side by side where they are in copies."""
     return _tupling(walled, [walled.graph.images], [node for step in steps for node in step.nodes])
@@ -143,7 +158,7 @@ def outputs_of(walled: Walled, steps: list[Step]) -> Values:
 
 def _tupling(walled: Walled, inputs: list[Node], outputs: list[Node]) -> Values:
     run = part(walled.graph.run, inputs, outputs)
-    return lambda *given: values if isinstance(values := run(*given), tuple) else (values,)
+    return lambda *given: tupled(run(*given))
 
 
 def joined(step: Step, walled: Walled, values: list[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wallcheck.cams._layers import by_portion, by_portion_of_all, needs_known_terms, on_image, stages
+from wallcheck.cams._layers import by_portion, by_portion_of_all, local_maps, needs_known_terms, on_image
 from wallcheck.cams._method import cam_method
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import ratio, unit_range
@@ -35,7 +35,7 @@ def layercam_fused(ev: Evidence) -> Tensor:
     The tanh lifts the faint maps of shallow layers. Ours: the target layer is L / max L, so that
     all lie in [0, 1]; shallow means every resolution but the last.
     """
-    *shallow, deep = [positive_share(layer) for layer in stages(ev)]
+    *shallow, deep = local_maps(ev, positive_share)
     maps = [*(torch.tanh(2 * map_) for map_ in shallow), deep]
     return torch.stack([on_image(map_, ev) for map_ in maps]).amax(0)
 
@@ -44,7 +44,7 @@ def layercam_fused(ev: Evidence) -> Tensor:
 @by_portion
 def layercam_fused_tanh(ev: Evidence) -> Tensor:
     """max over layers of U(tanh(2 N(L_l))), N min-max per map."""
-    maps = [torch.tanh(2 * unit_range(positive_share(layer))) for layer in stages(ev)]
+    maps = [torch.tanh(2 * unit_range(map_)) for map_ in local_maps(ev, positive_share)]
     return torch.stack([on_image(map_, ev) for map_ in maps]).amax(0)
 
 
@@ -52,7 +52,7 @@ def layercam_fused_tanh(ev: Evidence) -> Tensor:
 @by_portion
 def layercam_mean(ev: Evidence) -> Tensor:
     """Mean over layers of U(N(L_l)), N min-max per map."""
-    return torch.stack([on_image(unit_range(positive_share(layer)), ev) for layer in stages(ev)]).mean(0)
+    return torch.stack([on_image(unit_range(map_), ev) for map_ in local_maps(ev, positive_share)]).mean(0)
 
 
 @cam_method(
@@ -68,8 +68,8 @@ def zoomcam(ev: Evidence) -> Tensor:
     from before the minimum was taken off: 0.6 to 0.9 of the peak apart on vgg_small, both 0 behind the wall
     (docs/disagreements.md).
     """
-    maps = [unit_range((layer.gradient * layer.output).sum(1).clamp(min=0)) for layer in stages(ev)]
-    return torch.stack([on_image(map_, ev) for map_ in maps]).amax(0)
+    maps = local_maps(ev, lambda layer: (layer.gradient * layer.output).sum(1).clamp(min=0))
+    return torch.stack([on_image(unit_range(map_), ev) for map_ in maps]).amax(0)
 
 
 def full_gradient(ev: Evidence) -> list[Tensor]:
