@@ -51,7 +51,8 @@ def taken_of_visible(
     values, slopes = _with_slopes(graph.visible_tracer, images[(..., *graph.visible)], explained, False)
     layers = _layers(graph, steps, values, slopes)
     return tuple(
-        layer._replace(beyond=_beyond(line, *given)) for layer, *given in zip(layers, steps, values, strict=True)
+        layer._replace(beyond=_beyond(line, step, value))
+        for layer, step, value in zip(layers, steps, values, strict=True)
     )
 
 
