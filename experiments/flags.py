@@ -6,9 +6,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import TypeVar, get_args, get_origin
 
 from docstring_parser import parse
-from jsonargparse import ArgumentParser
 
 from wallcheck.cli import plain_warnings
+from wallcheck.cli._flags import Flags
 from wallcheck.writing import at_home, say
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ def read(cls: type[T], arguments: Sequence[str] | None = None, name: str | None 
     """
     about = parse(cls.__doc__)
     bases = [parse(base.__doc__) for base in reversed(cls.__mro__) if is_dataclass(base)]
-    parser = ArgumentParser(prog=f"python -m {name or cls.__module__}", description=about.short_description)
+    parser = Flags(prog=f"python -m {name or cls.__module__}", description=about.short_description)
     parser.add_argument("--config", action="config", help="a YAML file of flags")
     helps = {field.arg_name: field.description for base in bases for field in base.params}
     for field in fields(cls):

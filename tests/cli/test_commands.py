@@ -82,6 +82,22 @@ def test_yaml_and_flags_say_the_same(wallcheck, place, tmp_path):
     assert wallcheck("audit", "--config", tmp_path / "audit.yaml", "--max_leakage", "1")[0] == 0  # a later flag counts
 
 
+def test_one_value_in_a_file_of_settings_is_a_list_of_one(wallcheck, place, tmp_path):
+    settings = {
+        "model": str(place / "model.safetensors"),
+        "images": str(place / "photos"),
+        "out": str(tmp_path / "run"),
+    }
+    alone = {"methods": "gradcam", "metrics": "leak_any"}
+    (tmp_path / "audit.yaml").write_text(yaml.safe_dump(settings | alone))
+    assert wallcheck("audit", "--config", tmp_path / "audit.yaml")[0] == 0
+    assert set(merge(tmp_path / "run")["method"]) == {"gradcam"}
+    assert set(merge(tmp_path / "run")["metric"]) == {"leak_any"}
+    (tmp_path / "audit.yaml").write_text("methods: [gradcam")
+    with pytest.raises(SystemExit, match="2"):  # the parser's own words, with the line
+        wallcheck("audit", "--config", tmp_path / "audit.yaml")
+
+
 def test_markdown_for_a_pull_request(wallcheck, place):
     status, printed, _ = wallcheck(*audit_of(place, "--markdown", "--max-leakage", "0.01"))
     assert status == 1 and printed.startswith("**model on photos**")

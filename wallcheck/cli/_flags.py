@@ -1,5 +1,6 @@
 """The flags of every command. Nothing heavy is imported for --help."""
 
+import yaml
 from jsonargparse import ArgumentParser
 
 from wallcheck.version import __version__
@@ -11,9 +12,25 @@ MODEL = (
 NAMES = "torchvision:NAME, timm:NAME, small:FAMILY, wallcheck:vit_small or package.module:function"
 
 
-def parser() -> ArgumentParser:
+class Flags(ArgumentParser):
+    """jsonargparse's parser, to which one value in a file of settings is a list of one where a flag takes several: `methods: gradcam`."""
+
+    def parse_string(self, content: str, *args, **kwargs):
+        several = {action.dest for action in self._actions if action.nargs in ("*", "+")}
+        try:
+            told = yaml.safe_load(content)
+        except yaml.YAMLError:
+            told = None  # the parser itself says where
+        if isinstance(told, dict) and (
+            alone := {n: [v] for n, v in told.items() if n in several and isinstance(v, str)}
+        ):
+            content = yaml.safe_dump(told | alone)
+        return super().parse_string(content, *args, **kwargs)
+
+
+def parser() -> Flags:
     """The command and its subcommands."""
-    whole = ArgumentParser(
+    whole = Flags(
         prog="wallcheck",
         description="Does this saliency method light up what the model cannot see?",
         version=__version__,
@@ -24,29 +41,27 @@ def parser() -> ArgumentParser:
     return whole
 
 
-def _methods() -> ArgumentParser:
-    flags = ArgumentParser(description="List the methods: family, cost, source, expected verdict.")
+def _methods() -> Flags:
+    flags = Flags(description="List the methods: family, cost, source, expected verdict.")
     flags.add_argument(
         "--peers", action="store_true", help="other libraries' explainers that are installed here, instead"
     )
     return _with_output(flags)
 
 
-def _metrics() -> ArgumentParser:
+def _metrics() -> Flags:
     about = "List the metrics: what each measures, its ends and direction, cost, source."
-    return _with_output(ArgumentParser(description=about))
+    return _with_output(Flags(description=about))
 
 
-def _layers() -> ArgumentParser:
-    flags = ArgumentParser(
-        description="List where a model can be cut, and the pixels that each kind of wall hides there."
-    )
+def _layers() -> Flags:
+    flags = Flags(description="List where a model can be cut, and the pixels that each kind of wall hides there.")
     _add_named(flags)
     return _with_output(flags)
 
 
-def _certify() -> ArgumentParser:
-    flags = ArgumentParser(
+def _certify() -> Flags:
+    flags = Flags(
         description="Prove or refute that a model is blind; exit status 1 if it is not, or if its wall hides nothing."
     )
     _add_model(flags)
@@ -54,8 +69,8 @@ def _certify() -> ArgumentParser:
     return _with_output(flags, markdown=True)
 
 
-def _audit() -> ArgumentParser:
-    flags = ArgumentParser(
+def _audit() -> Flags:
+    flags = Flags(
         description="Measure the leakage of methods on a blind model; an interrupted audit goes on, and a finished one takes "
         "more methods, images and metrics. Exit status 1: a method leaks more than --max_leakage. 3: a method gave no map for some "
         "images; all other rows stand."
@@ -73,8 +88,8 @@ def _audit() -> ArgumentParser:
     return _with_output(flags, markdown=True)
 
 
-def _compare() -> ArgumentParser:
-    flags = ArgumentParser(
+def _compare() -> Flags:
+    flags = Flags(
         description="What differs, image by image, between two audits of the same images: two run folders, or two nets in one. "
         "First less second, with 95 % intervals and p values corrected for the number of methods (Holm)."
     )
@@ -92,15 +107,15 @@ def _compare() -> ArgumentParser:
     return _with_output(flags, markdown=True)
 
 
-def _report() -> ArgumentParser:
-    flags = ArgumentParser(description="Write a run folder as one HTML file that needs nothing beside it.")
+def _report() -> Flags:
+    flags = Flags(description="Write a run folder as one HTML file that needs nothing beside it.")
     flags.add_argument("run", type=str, help="a run folder: the --out of an audit")
     flags.add_argument("--out", type=str | None, default=None, help="the file; RUN/report.html if not given")
     return _with_output(flags)
 
 
-def _demo() -> ArgumentParser:
-    flags = ArgumentParser(
+def _demo() -> Flags:
+    flags = Flags(
         description="Audit eight methods on a net and images that come with wallcheck: a table, a picture, a run folder."
     )
     flags.add_argument("--out", type=str, default="wallcheck-demo", help="the run folder, with demo.png in it")
@@ -109,7 +124,7 @@ def _demo() -> ArgumentParser:
     return _with_output(flags, markdown=True)
 
 
-def _with_output(flags: ArgumentParser, markdown: bool = False) -> ArgumentParser:
+def _with_output(flags: Flags, markdown: bool = False) -> Flags:
     """What every command has: settings from a file, and answers for machines."""
     flags.add_argument("--json", action="store_true", help="answer as JSON")
     if markdown:
@@ -120,7 +135,7 @@ def _with_output(flags: ArgumentParser, markdown: bool = False) -> ArgumentParse
     return flags
 
 
-def _add_study(flags: ArgumentParser) -> None:
+def _add_study(flags: Flags) -> None:
     """What is audited, and where it is kept."""
     flags.add_argument(
         "--images",
@@ -160,7 +175,7 @@ def _add_study(flags: ArgumentParser) -> None:
     )
 
 
-def _add_named(flags: ArgumentParser, what: str = "") -> None:
+def _add_named(flags: Flags, what: str = "") -> None:
     """A model by its name, and what builds it. What is not given is None, so that a file can refuse what is."""
     flags.add_argument("model", type=str, help=f"{what}{NAMES}")
     flags.add_argument(
@@ -171,7 +186,7 @@ def _add_named(flags: ArgumentParser, what: str = "") -> None:
     flags.add_argument("--wall", type=str | None, help="side:cells or side:share; bottom:1/2 if not given")
 
 
-def _add_model(flags: ArgumentParser) -> None:
+def _add_model(flags: Flags) -> None:
     """A model that was saved or comes with wallcheck, or one that is named and put behind a wall here."""
     _add_named(flags, MODEL)
     flags.add_argument(
