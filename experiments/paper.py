@@ -159,8 +159,8 @@ def page(
             "# The paper's network, trained and audited",
             "",
             f"The VGG16 of Taimeskhanov, Sicre and Garreau (2024) behind their wall, and its twin without one, trained here on "
-            f"{options.train_count:,} rendered images of ten classes at 224 px ({steps:,} steps of {BATCH}): validation accuracy {nets}. "
-            f"{int(options.count)} images of each set; the predicted class is explained. {device}: {times}.",
+            f"{options.train_count:,} rendered images of ten classes at 224 px ({steps:,} step{'s' * (steps != 1)} of {BATCH}): validation accuracy {nets}. "
+            f"{int(options.count)} image{'s' * (options.count != 1)} of each set; the predicted class is explained. {device}: {times}.",
             "",
             study.made_by("reproduce", options),
             "",
@@ -192,8 +192,9 @@ def page(
 def beside_the_paper(table: pd.DataFrame) -> str:
     known = f"{KNOWN['method']}, {SETS[KNOWN['images']]}, walled, L2 share as displayed"
     ours, constant = (one_of(table, "walled", KNOWN["images"], name, "leak_l2") for name in ("gradcam", "constant"))
+    spread = f" ± {ours['std']:.2f}" if pd.notna(ours["std"]) else ""  # one image has none
     lines = [
-        [known, f"{KNOWN['mean']} ± {KNOWN['spread']}", f"{ours['mean']:.2f} ± {ours['std']:.2f}", told(ours)],
+        [known, f"{KNOWN['mean']} ± {KNOWN['spread']}", f"{ours['mean']:.2f}{spread}", told(ours)],
         ["a constant map", f"{KNOWN['constant']}", f"{constant['mean']:.3f}", told(constant)],
     ]
     return study.markdown(["", "paper", "here", "95 % interval of the mean"], lines)

@@ -1,10 +1,12 @@
 """The paper's network: what is asked of a GPU, how much is audited, and the whole flow in small."""
 
 import json
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
@@ -147,3 +149,10 @@ def test_a_report_tells_wall_and_processor_seconds(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "processor seconds" in told and "audit (not whole)" in told and "walled: 50.0%" in told
     assert set(json.loads((tmp_path / "stages.json").read_text())["seconds"]) == {"data"}
+
+
+def test_one_image_has_no_spread():
+    alone = dict(mean=0.266, low=math.nan, high=math.nan, std=math.nan, count=1, empty=0.0)
+    named = dict(net="walled", images="stack_gen", metric="leak_l2")
+    table = pd.DataFrame([named | alone | dict(method=name) for name in ("gradcam", "constant")])
+    assert "| 0.22 ± 0.12 | 0.27 | 0.266 (n = 1: no interval) |" in paper.beside_the_paper(table)
