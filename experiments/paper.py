@@ -159,7 +159,8 @@ def page(
             "# The paper's network, trained and audited",
             "",
             f"The VGG16 of Taimeskhanov, Sicre and Garreau (2024) behind their wall, and its twin without one, trained here on "
-            f"{options.train_count:,} rendered images of ten classes at 224 px ({steps:,} step{'s' * (steps != 1)} of {BATCH}): validation accuracy {nets}. "
+            f"{options.train_count:,} rendered images of ten classes at 224 px ({steps:,} step{'s' * (steps != 1)} of {BATCH}): "
+            f"validation accuracy {nets}. "
             f"{int(options.count)} image{'s' * (options.count != 1)} of each set; the predicted class is explained. {device}: {times}.",
             "",
             study.made_by("reproduce", options),

@@ -26,8 +26,9 @@ def smoe(ev: Evidence) -> Tensor:
 
 
 def smoe_scale(activations: Tensor) -> Tensor:
-    """(B, K, h, w) -> (B, h, w), computed in double precision, of as many images at once as 1M values hold."""
-    size = max(1, AT_ONCE // max(1, activations[0].numel()))
+    """(B, K, h, w) -> (B, h, w), computed in double precision; on a CPU of as many images at once as `AT_ONCE` values hold."""
+    few = max(1, AT_ONCE // max(1, activations[0].numel()))
+    size = few if activations.device.type == "cpu" else len(activations)
     return torch.cat([_smoe_scale(part) for part in activations.split(size)])
 
 
