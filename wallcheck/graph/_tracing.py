@@ -36,8 +36,6 @@ class NotOneGraph(ValueError):
 def traced(module: nn.Module, images: Tensor):
     """torch's exported program of module on images (BATCH, C, H, W). Raises NotOneGraph with the line of the user's code that
     is in the way; ValueError where the module does not run on such images."""
-    _refuse_unreadable(module)
-    _check_tensors(module, images)
     with in_eval(module), untouched(module), torch.no_grad(), callers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -60,6 +58,21 @@ def traced(module: nn.Module, images: Tensor):
     return program
 
 
+def refuse_unreadable(module: nn.Module, images: Tensor) -> None:
+    """What running or tracing it would change (lazy layers get their shapes) or cannot look into (TorchScript), and weights that
+    tracing takes and no run does."""
+    lazy = next((name for name, tensor in module.named_parameters() if is_lazy(tensor)), None)
+    if lazy is not None:
+        raise ValueError(f"{lazy} has no shape yet, its layer is lazy; run the network once on images, then try again")
+    for name, each in module.named_modules():
+        if isinstance(each, torch.jit.ScriptModule):
+            raise NotOneGraph(
+                f"{name or type(module).__name__} is TorchScript, whose operations cannot be read; use the Python module that it "
+                f"was scripted or traced from"
+            )
+    _check_tensors(module, images)
+
+
 def _check_tensors(module: nn.Module, images: Tensor) -> None:
     """Raise ValueError for weights that tracing takes and no run does."""
     tensors = [each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
@@ -74,19 +87,6 @@ def _check_tensors(module: nn.Module, images: Tensor) -> None:
                 module(images)
         except Exception as error:
             raise _refusal(module, images, error) from None
-
-
-def _refuse_unreadable(module: nn.Module) -> None:
-    """What the tracing would change (lazy layers get their shapes) or cannot look into (TorchScript)."""
-    lazy = next((name for name, tensor in module.named_parameters() if is_lazy(tensor)), None)
-    if lazy is not None:
-        raise ValueError(f"{lazy} has no shape yet, its layer is lazy; run the network once on images, then try again")
-    for name, each in module.named_modules():
-        if isinstance(each, torch.jit.ScriptModule):
-            raise NotOneGraph(
-                f"{name or type(module).__name__} is TorchScript, whose operations cannot be read; use the Python module that it "
-                f"was scripted or traced from"
-            )
 
 
 def _program(module: nn.Module, images: Tensor, oblivious: bool):

@@ -23,11 +23,18 @@ from torch.utils._pytree import TreeSpec
 from wallcheck.defaults import usual
 from wallcheck.graph._in_place import functional
 from wallcheck.graph._nodes import GETITEM, copied, op_of, output, placeholder
-from wallcheck.graph._one_function import graph_within, is_plain, refuse_another, refuse_branches, refuse_no_function
+from wallcheck.graph._one_function import (
+    graph_within,
+    is_plain,
+    ran,
+    refuse_another,
+    refuse_branches,
+    refuse_no_function,
+)
 from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
-from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, traced
+from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, refuse_unreadable, traced
 from wallcheck.memory import without_garbage
 
 
@@ -77,6 +84,8 @@ def exported(
 
 
 def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> Graph:
+    refuse_unreadable(module, images)
+    own = ran(module, images) if logits and not images.is_meta else None
     program = traced(module, images)
     plain = is_plain(program.graph)
     run, stored = _unlifted(program, prefix) if plain else (None, ())
@@ -87,8 +96,8 @@ def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> G
         _checked_output(run.graph, program.call_spec.out_spec)
     exact = not any(getattr(node.meta.get("val"), "dtype", None) in HALF for node in run.graph.nodes)
     tidied(run)
-    if logits and not images.is_meta:
-        refuse_another(module, run, images, exact)
+    if own is not None:
+        refuse_another(type(module).__name__, run, own, exact)
     return Graph(run, images.shape[1], tuple(images.shape[2:]))
 
 
