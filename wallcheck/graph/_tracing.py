@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, operations, questions, told
-from wallcheck.graph._meanwhile import measured, quiet, unannounced
+from wallcheck.graph._meanwhile import measured, quiet, unannounced, unwatched_elsewhere
 from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
@@ -103,7 +103,7 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
     asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
-    with quiet(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+    with quiet(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
         try:
             with unannounced():
                 return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
