@@ -142,6 +142,10 @@ class BlindNet(nn.Module):
                 f"images are {type(images).__name__}, expected a tensor (B, C, H, W); use wallcheck.data.normalise"
             )
         wanted = (self.colours, *self.image_size)
+        if images.is_nested:
+            raise ValueError(
+                "images are a nested tensor, of several sizes; make them one size and stack them, torch.stack"
+            )
         if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
             raise ValueError(
                 f"images have shape {tuple(images.shape)}, this net takes (B, {', '.join(map(str, wanted))}); "
