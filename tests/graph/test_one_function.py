@@ -1,7 +1,7 @@
 """What is no function of the images alone is refused with its reason; idioms that are one go through."""
 
 import random
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 
 import numpy as np
@@ -349,7 +349,13 @@ def test_weights_of_a_subclass_bring_nothing_of_their_own_into_a_graph():
         exported(net, 3, SIZE)
 
 
+class Answer:
+    def __init__(self, logits):
+        self.logits = logits
+
+
 OUTPUTS = {
+    "a class of its own": (lambda net, x: Answer(net.fc(x.mean((2, 3)))), "gives Answer, expected logits"),
     "a dictionary": (lambda net, x: {"out": net.fc(x.mean((2, 3)))}, "a dict of 1 value"),
     "a tuple": (lambda net, x: (net.fc(x.mean((2, 3))), x), "a tuple of 2 values"),
     "a row": (lambda net, x: x.mean((1, 2, 3)), r"\(B\)"),
@@ -364,6 +370,18 @@ def test_what_is_no_logits_is_refused_in_one_line(name):
     with pytest.raises(ValueError, match=said) as error:
         exported(Wrong(does), 3, SIZE)
     assert "wrap it in a module" in str(error.value) and "\n" not in str(error.value)
+
+
+def by_numpy_at_the_end(net, x):
+    with ExitStack() as end:
+        end.callback(x.numpy)  # which contextlib calls
+        return net.fc(x.mean((2, 3)))
+
+
+def test_the_line_that_is_told_is_none_of_pythons_own():
+    with pytest.raises(NotOneGraph, match=r"test_one_function\.py:\d+: ") as error:
+        exported(Wrong(by_numpy_at_the_end), 3, SIZE)
+    assert "contextlib" not in str(error.value)
 
 
 def test_images_that_do_not_fit_are_the_users_own_error():

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config as symbols
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_is_leaf
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, operations, questions, told
@@ -26,11 +27,18 @@ from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
 TORCH = str(Path(torch.__file__).parent)
+PYTHON = Path(traceback.__file__).parent  # its own modules; what is installed lies below
 OBLIVIOUS = "backed_size_oblivious"  # since torch 2.7
 
 
 class NotOneGraph(ValueError):
     """The network cannot be written as one graph that holds for every input and batch."""
+
+
+def no_logits(got: str) -> ValueError:
+    return ValueError(
+        f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
+    )
 
 
 def traced(module: nn.Module, images: Tensor):
@@ -148,12 +156,16 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     """The user's own error if the module does not run at all, else why it is no graph."""
     try:
         with torch.no_grad(), callers():
-            module(images)
+            given = module(images)
     except Exception as own:
         return ValueError(
             f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {brief(own)}); "
             f"check image size and colours"
         )
+    if tree_is_leaf(given) and not isinstance(
+        given, Tensor
+    ):  # a class of the user's own, of which torch sees no values
+        return no_logits(f"{type(given).__name__}")
     line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_users(f.filename)), None)
     at = f" at {line.filename}:{line.lineno}: {line.line}" if line else ""
     return NotOneGraph(
@@ -184,7 +196,7 @@ def _is_of_values(error: Exception) -> bool:
 
 
 def _is_users(filename: str) -> bool:
-    return not filename.startswith((TORCH, str(Path(__file__).parent), "<"))
+    return not filename.startswith((TORCH, str(Path(__file__).parent), "<")) and Path(filename).parent != PYTHON
 
 
 def brief(error: Exception) -> str:

@@ -34,7 +34,7 @@ from wallcheck.graph._one_function import (
 from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
-from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, refuse_unreadable, traced
+from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, no_logits, refuse_unreadable, traced
 from wallcheck.keeping import alone
 from wallcheck.memory import without_garbage
 
@@ -195,7 +195,7 @@ def _checked_output(graph: FxGraph, form: TreeSpec) -> None:
     value = output(graph).args[0]
     if not isinstance(value, Node) or not form.is_leaf():
         held = f"a {form.type.__name__} of {form.num_leaves} value{'s' * (form.num_leaves != 1)}"
-        raise _no_logits("no tensor" if form.is_leaf() else held)
+        raise no_logits("no tensor" if form.is_leaf() else held)
     shape = value.meta["val"].shape
     if len(shape) != 2:
         raise ValueError(
@@ -203,13 +203,7 @@ def _checked_output(graph: FxGraph, form: TreeSpec) -> None:
             f"pools or unsqueezes them: one logit a class, (B, 1) for a binary net"
         )
     if not value.meta["val"].is_floating_point():
-        raise _no_logits(f"{value.meta['val'].dtype}")
-
-
-def _no_logits(got: str) -> ValueError:
-    return ValueError(
-        f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
-    )
+        raise no_logits(f"{value.meta['val'].dtype}")
 
 
 @contextmanager
@@ -233,6 +227,10 @@ def _told(value: object, number: dict[Node, int]) -> object:
 
 
 def _bytes(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        raise ValueError(
+            "the network's weights are on the device meta, which holds no values; load them (model.to_empty, load_state_dict)"
+        )
     array = tensor.detach().cpu().contiguous()
     raw = array.reshape(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b""
     return hashlib.sha256(f"{array.dtype}{tuple(array.shape)}".encode() + raw).hexdigest()
