@@ -104,7 +104,7 @@ def test_dropout_and_training_flags_do_not_matter():
     assert not {op_of(node) for node in graph.fx.nodes} & {"dropout", "native_dropout"}
 
 
-DROPOUTS = [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout]
+DROPOUTS = [nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout]
 
 
 @pytest.mark.parametrize("kind", DROPOUTS, ids=lambda each: each.__name__)
