@@ -168,3 +168,23 @@ def test_a_model_without_a_wall_is_refused_and_a_wrapped_one_is_looked_into():
     with pytest.raises(TypeError, match=r"a Sequential has no wall; make one with wallcheck\.blind"):
         certify(nn.Sequential(nn.Flatten()))
     assert certify(nn.DataParallel(tiny()), seeds=1).fingerprint == fingerprint(tiny())
+
+
+def test_a_net_whose_weights_hold_no_values_is_told_so():
+    with pytest.raises(ValueError, match="weights are on the device meta, which holds no values; load them"):
+        certify(behind_bottom().to("meta"))
+
+
+class Powers(nn.ReLU):
+    """torch.vander writes over what its own backward reads."""
+
+    def forward(self, maps):
+        return super().forward(maps) + torch.vander(maps[0, 0, 0]).sum() * 0
+
+
+def test_a_net_whose_gradient_torch_cannot_take_is_refused_in_words():
+    certificate = certify(behind_bottom(act=Powers()), seeds=1)
+    assert any(
+        problem.startswith("gradient (eval): could not be tried: one of the variables")
+        for problem in certificate.problems
+    )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -298,6 +299,19 @@ def test_settings_of_another_kind(wrong, told):
 def test_images_that_look_like_bytes_are_audited_with_a_word():
     with pytest.warns(Unscaled, match=r"images run from .*as bytes do; .*wallcheck.data.normalise"):
         assert len(audit(tiny(), 100 * photos(2)[0].abs(), ["gradcam"], metrics=["leak_mass"]))
+
+
+def test_a_column_of_a_table_is_classes_whatever_its_rows_are_called():
+    column = pd.Series([1, 2], index=["cat.png", "dog.png"])
+    rows = audit(tiny(), photos(2)[0], ["gradcam"], metrics=["leak_mass"], targets=column)
+    assert set(rows["target"]) == {1, 2}
+
+
+def test_images_of_8_bits_are_audited_and_those_of_several_sizes_refused():
+    images = photos(2)[0]
+    assert len(audit(tiny(), images.to(torch.float8_e5m2), ["gradcam"], metrics=["leak_mass"]))
+    with pytest.raises(ValueError, match=r"images are a nested tensor.*torch\.stack"):
+        audit(tiny(), torch.nested.nested_tensor(list(images)), ["gradcam"])
 
 
 def test_unsigned_numbers_are_classes_too():

@@ -198,19 +198,21 @@ def _checks(net: BlindNet, graph: BlindGraph, seeds: int, images: int) -> Iterat
     graph, net = summed_plainly(graph, net)
     noise = Noise(graph, seeds, images)
     yield Check("bits", "eval", *_verdict(bits(noise, graph.run)))
-    yield Check("gradient", "eval", *_verdict(gradient(noise, graph.run)))
-    yield Check("maximal", "eval", *_verdict(maximal(noise, graph.run)))
+    yield Check("gradient", "eval", *_tried(gradient(noise, graph.run)))
+    yield Check("maximal", "eval", *_tried(maximal(noise, graph.run)))
     trained = tensor_of(net)  # a half net's graph runs in float32, the net itself as it is
     with in_mode(net, training=True):
         for test in (bits, gradient):
             found = test(noise, lambda images: net(images.to(trained)).to(noise.unseen.device))
-            try:
-                verdict = _verdict(found)
-            except (
-                Exception
-            ) as error:  # the user's own code may not run in training mode, or autograd may not follow it
-                verdict = False, f"could not be tried: {' '.join(str(error).split())[:120]}"
-            yield Check(test.__name__, "train", *verdict)
+            yield Check(test.__name__, "train", *_tried(found))
+
+
+def _tried(problems: Iterator[str]) -> tuple[bool, str]:
+    """The verdict; of what does not run (the user's own code in training mode, what autograd cannot follow), why."""
+    try:
+        return _verdict(problems)
+    except Exception as error:
+        return False, f"could not be tried: {' '.join(str(error).split())[:120]}"
 
 
 def _verdict(problems: Iterator[str]) -> tuple[bool, str]:

@@ -103,7 +103,7 @@ def checked_targets(net: BlindNet, images: Tensor, targets: Tensor | Sequence[in
             f"images are {type(images).__name__}, expected a Tensor (B, 3, H, W); use wallcheck.data.normalise, or for a folder "
             "wallcheck.data.open_images"
         )
-    if not len(images):
+    if not images.is_nested and images.shape[:1] == (0,):
         raise ValueError("there are no images to audit; pass at least one, (B, 3, H, W)")
     net.check(images)
     for place, image in enumerate(images):

@@ -1,12 +1,15 @@
 """What was handed in is given back as it was: modules bit by bit, and the state that every package of a process shares.
 
-`untouched` and `undisturbed` put back, `traces` tells what a stranger left: hooks, modes, flags, gradients, random state.
+`untouched` and `undisturbed` put back, `traces` tells what a stranger left: hooks, modes, flags, gradients, random state. `alone`
+keeps other threads from what they share meanwhile.
 """
 
 import io
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from threading import RLock
 
 import numpy as np
 import torch
@@ -15,6 +18,26 @@ from torch import Tensor, nn
 # What hangs on a module: a stranger's litter, which changes no weight.
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 PARTS = ("_parameters", "_buffers", "_modules", *HOOKS)
+
+_lock = RLock()
+
+
+def _let_go_of_lock() -> None:
+    """A child of the process has one thread: whichever other held the lock is not there to give it back."""
+    global _lock
+    _lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_of_lock)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """One thread at a time: what the block changes for a while (torch's classes while it traces, global generators, what is
+    printed) all threads share, and two that put it back in turn would leave it as neither found it."""
+    with _lock:
+        yield
 
 
 class UncleanHands(ValueError):
@@ -27,29 +50,35 @@ def untouched(net: nn.Module) -> Iterator[list[str]]:
 
     Modes, gradients and requires_grad are put back without a word, since asking for a gradient may leave them.
     """
-    modules = {
-        name: (module, module.training, _parts(module), _forward(module)) for name, module in net.named_modules()
-    }
-    tensors = dict([*net.named_parameters(), *net.named_buffers()])
-    values = {name: (_held(value), _value_hooks(value)) for name, value in tensors.items()}
+    with alone():
+        modules = {
+            name: (module, module.training, _parts(module), _forward(module)) for name, module in net.named_modules()
+        }
+        tensors = dict([*net.named_parameters(), *net.named_buffers()])
+        values = {name: (_held(value), _value_hooks(value)) for name, value in tensors.items()}
     changes: list[str] = []
     try:
         yield changes
     finally:
-        for name, (module, training, parts, forward) in modules.items():
-            module.training = training
-            if _forward(module) is not forward:
-                vars(module).pop("forward", None)
-                vars(module).update({} if forward is None else {"forward": forward})
-                changes.append(f"forward of {name or 'the net'}")
-            changes += [
-                f"{part} of {name or 'the net'}" for part in PARTS if _put_back(getattr(module, part), parts[part])
-            ]
-        for name, value in tensors.items():
-            held, hooks = values[name]
-            changes += [name] if _restore(value, *held) else []
-            if value._backward_hooks is not None:
-                _put_back(value._backward_hooks, hooks)
+        with alone():
+            changes += [told for name, kept in modules.items() for told in _put_back_module(name, *kept)]
+            for name, value in tensors.items():
+                held, hooks = values[name]
+                changes += [name] if _restore(value, *held) else []
+                if value._backward_hooks is not None:
+                    _put_back(value._backward_hooks, hooks)
+
+
+def _put_back_module(name: str, module: nn.Module, training: bool, parts: dict, forward: object) -> list[str]:
+    """What had to be put back."""
+    module.training, changes = training, []
+    if _forward(module) is not forward:
+        vars(module).pop("forward", None)
+        vars(module).update({} if forward is None else {"forward": forward})
+        changes.append(f"forward of {name or 'the net'}")
+    return changes + [
+        f"{part} of {name or 'the net'}" for part in PARTS if _put_back(getattr(module, part), parts[part])
+    ]
 
 
 def _parts(module: nn.Module) -> dict[str, dict]:
@@ -143,8 +172,8 @@ def _some(names: list[str]) -> str:
 @contextmanager
 def undisturbed(seed: int) -> Iterator[None]:
     """Draws in the block come from the seed and leave every global generator as it was; progress bars are kept off."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with alone(), torch.random.fork_rng(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        numpy_state, python_state = np.random.get_state(), random.getstate()
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)

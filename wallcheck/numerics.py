@@ -25,6 +25,7 @@ def all_finite(values: Tensor) -> bool:
     >>> all_finite(torch.tensor([3e38, 3e38])), all_finite(torch.tensor([1.0, torch.nan]))
     (True, False)
     """
+    values = values if values.element_size() > 1 else values.float()  # torch adds no numbers of 8 bits
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
@@ -218,9 +219,10 @@ def _pools():
 
 
 def as_classes(targets: object) -> Tensor:
-    """targets as a tensor; raises ValueError for what is none, as names of classes."""
+    """targets as a tensor; raises ValueError for what is none, as names of classes. A column of a table counts by its values,
+    whatever its rows are called."""
     try:
-        given = torch.as_tensor(targets)
+        given = torch.as_tensor(targets.to_numpy(copy=True) if hasattr(targets, "to_numpy") else targets)
     except (TypeError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(

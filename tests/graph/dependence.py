@@ -240,6 +240,8 @@ EVERY = [
     Case("squeeze", lambda x: x[:, :1].squeeze(1)),
     Case("flatten, unflatten", lambda x: x.flatten(1).unflatten(1, (5, -1))),
     Case("narrow", lambda x: x.narrow(-1, 1, 2)),
+    Case("narrow from a constant place", lambda x: torch.narrow(x, 2, torch.tensor(1), 2), op="narrow"),
+    Case("split at constant places", lambda x: torch.tensor_split(x, torch.tensor([1]), 3)[1], op="tensor_split"),
     Case("index_select", lambda x: x.index_select(-1, torch.tensor([4, 0, 0]))),
     Case("index", lambda x: x[:, torch.tensor([3, 1])]),
     Case("index of two axes", lambda x: x[:, :, torch.tensor([3, 1]), torch.tensor([0, 4])]),

@@ -104,6 +104,16 @@ def test_dropout_and_training_flags_do_not_matter():
     assert not {op_of(node) for node in graph.fx.nodes} & {"dropout", "native_dropout"}
 
 
+DROPOUTS = [nn.Dropout, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout]
+
+
+@pytest.mark.parametrize("kind", DROPOUTS, ids=lambda each: each.__name__)
+def test_every_dropout_is_left_out(kind):
+    net = nn.Sequential(kind(0.5), nn.Flatten(), nn.Linear(3 * SIZE[0] * SIZE[1], 2))
+    graph = exported(net, 3, SIZE)
+    assert not [op_of(node) for node in graph.fx.nodes if "dropout" in op_of(node)]
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 def test_half_precision_is_run_on_its_own_weights_in_float32(kind):
     net = model().to(kind)

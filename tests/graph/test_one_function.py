@@ -1,6 +1,8 @@
 """What is no function of the images alone is refused with its reason; idioms that are one go through."""
 
 import random
+from contextlib import ExitStack, suppress
+from functools import cache
 
 import numpy as np
 import pytest
@@ -103,6 +105,30 @@ def in_an_attribute(net, x):
     return net.fc(x.mean((2, 3)) + before)
 
 
+def once_it_was_bright(net, x):
+    before, net.before = net.before, x.mean().detach()
+    return net.fc(x.mean((2, 3)) + (before > 30 if isinstance(before, Tensor) else 0))
+
+
+def by_numpy_if_it_can(net, x):
+    try:
+        bright = x.numpy().mean() > 30
+    except Exception:
+        bright = False
+    return net.fc(x.mean((2, 3)) + bright)
+
+
+def by_numpy_if_dark(net, x):
+    with suppress(RuntimeError):
+        return net.fc(x.mean((2, 3))) * (2 if np.max(x.numpy()) < 0 else 1)
+    return net.fc(x.mean((2, 3)))
+
+
+def weights_of_data(net, x):
+    net.fc.weight.data = net.fc.bias.detach()[:, None].repeat(1, 3) * (1 + (x.mean() > 30))
+    return net.fc(x.mean((2, 3)))
+
+
 def otherwise_exported(net, x):
     return net.fc(x.mean((2, 3)) * (1 if EXPORTING() else 2))
 
@@ -168,6 +194,10 @@ REFUSED = {
     in_a_buffer: r"each call changes level, which the next one reads",
     in_another_buffer: r"each call changes level, which the next one reads",
     in_an_attribute: r"gives other logits than the graph",
+    once_it_was_bright: r"gives other logits than the graph",
+    by_numpy_if_it_can: r"gives other logits than the graph .*with bright or dark images.* \(numpy",
+    by_numpy_if_dark: r"gives other logits than the graph .*with bright or dark images.* \(numpy",
+    weights_of_data: r"gives other logits than the graph .*weights replaced on the way",
     otherwise_exported: r"gives other logits than the graph .* being exported",
     otherwise_followed: r"with gradients on",
     half_followed: r"another gradient than the function it computes \(torch.no_grad",
@@ -265,6 +295,24 @@ def test_idioms_of_users_are_one_graph_for_any_batch(does):
     torch.testing.assert_close(slope(graph.run), slope(net))
 
 
+@cache
+def ramp(length: int) -> Tensor:
+    return torch.linspace(-1, 1, length)
+
+
+def by_a_table_kept_for_all(net, x):
+    return net.fc((x * ramp(x.shape[3])).mean((2, 3)))
+
+
+def test_tables_that_the_first_call_keeps_for_all_are_made_of_numbers():
+    """functools.cache is nobody's module: what torch traces with would stay in it for good."""
+    ramp.cache_clear()
+    net = Wrong(by_a_table_kept_for_all)
+    graph = exported(net, 3, SIZE)
+    assert type(ramp(SIZE[1])) is Tensor and torch.equal(ramp(SIZE[1]), torch.linspace(-1, 1, SIZE[1]))
+    torch.testing.assert_close(graph.run(images(3)), net(images(3)))
+
+
 def slope(net) -> Tensor:
     given = images().requires_grad_()
     return torch.autograd.grad(net(given)[:, 0].sum(), given)[0]
@@ -301,7 +349,13 @@ def test_weights_of_a_subclass_bring_nothing_of_their_own_into_a_graph():
         exported(net, 3, SIZE)
 
 
+class Answer:
+    def __init__(self, logits):
+        self.logits = logits
+
+
 OUTPUTS = {
+    "a class of its own": (lambda net, x: Answer(net.fc(x.mean((2, 3)))), "gives Answer, expected logits"),
     "a dictionary": (lambda net, x: {"out": net.fc(x.mean((2, 3)))}, "a dict of 1 value"),
     "a tuple": (lambda net, x: (net.fc(x.mean((2, 3))), x), "a tuple of 2 values"),
     "a row": (lambda net, x: x.mean((1, 2, 3)), r"\(B\)"),
@@ -316,6 +370,18 @@ def test_what_is_no_logits_is_refused_in_one_line(name):
     with pytest.raises(ValueError, match=said) as error:
         exported(Wrong(does), 3, SIZE)
     assert "wrap it in a module" in str(error.value) and "\n" not in str(error.value)
+
+
+def by_numpy_at_the_end(net, x):
+    with ExitStack() as end:
+        end.callback(x.numpy)  # which contextlib calls
+        return net.fc(x.mean((2, 3)))
+
+
+def test_the_line_that_is_told_is_none_of_pythons_own():
+    with pytest.raises(NotOneGraph, match=r"test_one_function\.py:\d+: ") as error:
+        exported(Wrong(by_numpy_at_the_end), 3, SIZE)
+    assert "contextlib" not in str(error.value)
 
 
 def test_images_that_do_not_fit_are_the_users_own_error():

@@ -94,6 +94,15 @@ def test_both_sides_are_on_the_map_each_made_alone():
     torch.testing.assert_close(net.activations(images()), torch.cat([above, below], 2))
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_a_network_in_half_precision_is_parted_as_any_other(kind):
+    model = drawn(FAMILIES["resnet"]())
+    wanted = blind(model, SIZE, "features", "bottom:1/2", "trunk")
+    net = blind(model.to(kind), SIZE, "features", "bottom:1/2", "trunk")
+    assert np.array_equal(net.regions.unseen, wanted.regions.unseen)
+    torch.testing.assert_close(net(images()), wanted(images()), rtol=0.1, atol=0.1)
+
+
 def test_a_share_goes_to_the_nearest_border_that_the_strides_allow_and_is_said():
     net = blind(drawn(FAMILIES["resnet"]()), SIZE, "features", "bottom:1/3", "trunk")
     assert int(net.regions.unseen.sum()) == 4 * SIZE  # strides of 4: 4 rows are nearer to 5.3 than 8

@@ -24,7 +24,7 @@ from wallcheck.defaults import callers
 from wallcheck.evidence import Evidence
 from wallcheck.graph import ordinary
 from wallcheck.handed import Handed, one_value, seen
-from wallcheck.keeping import HOOKS, UncleanHands, draws, same, traces, undisturbed, untouched
+from wallcheck.keeping import HOOKS, UncleanHands, alone, draws, same, traces, undisturbed, untouched
 from wallcheck.models import BlindNet
 from wallcheck.switches import switches
 
@@ -74,7 +74,7 @@ class Door:
         """Maps (B, h, w) as the explainer gives them, and what was done to have one value a position."""
         images, targets = ev.images.clone(), ev.targets.clone()
         model = self._model(ev)
-        with self._watched(model, images, targets, ev) as left, undisturbed(ev.seed), draws() as drawn:
+        with alone(), self._watched(model, images, targets, ev) as left, undisturbed(ev.seed), draws() as drawn:
             with switches() as switched, torch.enable_grad(), callers():
                 found = self._given(model, images, targets)
             left += switched

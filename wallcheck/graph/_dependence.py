@@ -20,7 +20,7 @@ MOVES = [
     "select_scatter", "col2im", "fft_fftshift", "fft_ifftshift", "view_as", "reshape_as", "take_along_dim", "rot90", "broadcast_to", "alias",
 ]  # fmt: skip
 VIEWS = ("view", "_unsafe_view")  # of values that lie in another order than their masks
-SELECTING = ("index", "indices", "repeats")  # arguments that decide what is taken from where
+SELECTING = ("index", "indices", "repeats", "start", "tensor_indices_or_sections")  # what is taken from where
 
 
 @depends(*MOVES)

@@ -1,4 +1,5 @@
-"""What the user's code meets while torch traces it, made what it meets where it runs: len, torch.compiler's answers, silence."""
+"""What the user's code meets while torch traces it, made what it meets where it runs: len, torch.compiler's answers, silence; and
+for code that other threads run meanwhile, torch's modules as they are."""
 
 import builtins
 import io
@@ -6,9 +7,11 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from threading import get_ident
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental import proxy_tensor
 
 ANNOUNCED = ("is_compiling", "is_exporting", "is_dynamo_compiling")  # what torch.compiler is asked
 LOGS = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export._trace")]
@@ -45,6 +48,31 @@ def unannounced() -> Iterator[None]:
     finally:
         for name, truth in truths.items():
             setattr(torch.compiler, name, truth)
+
+
+WATCHED = {  # what torch's tracer is told of: each module that is called, each that is asked for by its name -> what is so without
+    "call_module": lambda module, forward, args, kwargs: forward(*args, **kwargs),
+    "getattr": lambda name, value, known: value,
+}
+
+
+@contextmanager
+def unwatched_elsewhere() -> Iterator[None]:
+    """torch's tracer puts itself in the place of torch.nn.Module's own methods, for all threads: what others call is no part of
+    what is traced."""
+    tracer, here = getattr(proxy_tensor, "_ModuleStackTracer", None), get_ident()
+    watching = {name: vars(tracer)[name] for name in WATCHED if tracer is not None and name in vars(tracer)}
+
+    def here_alone(watch: Callable, otherwise: Callable) -> Callable:
+        return lambda self, *given: watch(self, *given) if get_ident() == here else otherwise(*given)
+
+    for name, watch in watching.items():
+        setattr(tracer, name, here_alone(watch, WATCHED[name]))
+    try:
+        yield
+    finally:
+        for name, watch in watching.items():
+            setattr(tracer, name, watch)
 
 
 @contextmanager

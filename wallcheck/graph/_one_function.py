@@ -2,13 +2,14 @@
 
 What a graph cannot tell is refused: numbers read out of tensors (they would pass for sizes), as many values as the images
 decide, branches kept as operations, state that one call leaves for the next, random draws. What the tracing cannot see
-(a flag of the export itself, gradients on or off, a call before) shows where the network is run beside its graph, and what an
-image's place among others decides (their number taken for a value) where the graph is run on one image and on several.
+(a flag of the export itself, gradients on or off, a call before, weights that a call puts others in place of, an error of the
+tracing's that the network catches) shows where the network is run beside its graph, and what an image's place among others
+decides (their number taken for a value) where the graph is run on one image and on several.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from wallcheck.defaults import callers
 from wallcheck.graph._nodes import data_nodes, is_shape, logits_node, named, op_of, placeholder, where
 from wallcheck.graph._tidy import HALF, undetached
 from wallcheck.graph._tracing import NotOneGraph, brief, in_eval, untouched
@@ -116,40 +118,67 @@ class Ran(NamedTuple):
     gradient: Tensor | None
 
 
-def refuse_another(module: nn.Module, run: GraphModule, images: Tensor, exact: bool) -> None:
-    """Raise NotOneGraph unless the network itself gives the graph's logits and gradient on noise like images (B, C, H, W): one
-    image, with gradients and then again without; as many as images where it does not run on one. exact: whether neither computes
-    in half precision. A network that lets no gradient through (it returns logits.detach()) is explained by that of what it
-    computes: run is changed then."""
+class Own(NamedTuple):
+    """What a network itself gives: of noise with gradients on and off, and logits of images that noise never is like."""
+
+    noise: Tensor
+    given: dict[bool, Ran]
+    apart: list[tuple[Tensor, Tensor]]
+
+
+def ran(module: nn.Module, images: Tensor) -> Own | None:
+    """The network run on one image like images (B, C, H, W); on as many where it does not run on one, None where on neither. Before
+    it is traced: tables that a first call keeps for all later ones are then made of numbers, not of what torch traces with."""
     with in_eval(module), untouched(module):
         for count in (1, len(images)):
             drawn = torch.randn(count, *images.shape[1:], generator=torch.Generator().manual_seed(count)).to(images)
+            apart = [(each, _run(module, each.clone(), graded=False)) for each in _apart(drawn)]
             given = {graded: _run(module, drawn.clone(), graded) for graded in (True, False)}
             if None not in given.values():
-                break
-        else:
-            return
-    drawn = drawn.float() if drawn.dtype in HALF else drawn
-    own: Any = given[True]
-    wanted = _with_gradient(run, drawn)
-    if own.gradient is None or not _same_slope(own.gradient, wanted.gradient):
+                sound = [(each, found.logits) for each, found in apart if found is not None]
+                return Own(drawn.float() if drawn.dtype in HALF else drawn, given, sound)
+    return None
+
+
+def _apart(drawn: Tensor) -> list[Tensor]:
+    """An image of bytes, bright all over, and one as far below 0; half precision is too narrow for them."""
+    bright = 128 + 64 * drawn.tanh()
+    return [] if drawn.dtype in HALF else [bright, -bright]
+
+
+def refuse_another(name: str, run: GraphModule, own: Own, exact: bool) -> None:
+    """Raise NotOneGraph unless the network of this name gives the graph's logits and gradient. exact: whether neither computes in
+    half precision. A network that lets no gradient through (it returns logits.detach()) is explained by that of what it computes:
+    run is changed then."""
+    slope = own.given[True].gradient
+    wanted = _with_gradient(run, own.noise)
+    if slope is None or not _same_slope(slope, wanted.gradient):
         undetached(run)  # torch itself may have spelt an operation out with it
-        wanted = _with_gradient(run, drawn)
-    for graded, found in given.items():
-        if not _alike(found.logits.to(wanted.logits), wanted.logits, exact):
-            raise NotOneGraph(
-                f"{type(module).__name__} gives other logits than the graph that was traced of it, with gradients "
-                f"{'on' if graded else 'off'}: what it runs depends on something else than the images (their number, gradients, "
-                f"the calls before, chance, being exported); make it a function of the images alone"
-            )
-    if exact and own.gradient is not None and not _same_slope(own.gradient, wanted.gradient):
+        wanted = _with_gradient(run, own.noise)
+    for graded, found in own.given.items():
+        _refuse_other(name, found.logits, wanted.logits, exact, f"gradients {'on' if graded else 'off'}")
+    with torch.no_grad():
+        for images, found in own.apart:
+            logits = run(images)
+            if found.isfinite().all() and logits.isfinite().all():  # they may overflow, the one sooner than the other
+                _refuse_other(name, found, logits, exact, "bright or dark images")
+    if exact and slope is not None and not _same_slope(slope, wanted.gradient):
         raise NotOneGraph(
-            f"{type(module).__name__} has another gradient than the function it computes (torch.no_grad or detach on the way, a "
+            f"{name} has another gradient than the function it computes (torch.no_grad or detach on the way, a "
             f"backward of its own, a backward hook), and methods would explain the one or the other; take that out of the copy that "
             f"is explained"
         )
     with torch.no_grad():
-        _refuse_places(type(module).__name__, run, drawn, wanted.logits, exact)
+        _refuse_places(name, run, own.noise, wanted.logits, exact)
+
+
+def _refuse_other(name: str, own: Tensor, graphs: Tensor, exact: bool, given: str) -> None:
+    if not _alike(own.to(graphs), graphs, exact):
+        raise NotOneGraph(
+            f"{name} gives other logits than the graph that was traced of it, with {given}: what it runs depends on something else "
+            f"than the images (their number, gradients, the calls before, chance, being exported) or on their values by a way that "
+            f"is not traced (numpy, weights replaced on the way); make it a function of the images alone, of torch's operations"
+        )
 
 
 def _same_slope(own: Tensor, graphs: Tensor | None) -> bool:
@@ -160,11 +189,11 @@ def _same_slope(own: Tensor, graphs: Tensor | None) -> bool:
     return bool((own - graphs).norm() <= 0.03 * own.norm())
 
 
-def _with_gradient(module: nn.Module, images: Tensor) -> Ran:
+def _with_gradient(function: Callable[[Tensor], Tensor], images: Tensor) -> Ran:
     leaf = images.detach().requires_grad_()
     gradient = None
     with torch.enable_grad():
-        logits = module(leaf.clone())  # which the network may write into
+        logits = function(leaf.clone())  # which the network may write into
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
         with suppress(RuntimeError):
             (gradient,) = torch.autograd.grad(logits, leaf, weights, allow_unused=True)
@@ -190,9 +219,14 @@ def _refuse_places(name: str, run: GraphModule, drawn: Tensor, alone: Tensor, ex
 def _run(module: nn.Module, images: Tensor, graded: bool) -> Ran | None:
     """What the network itself gives; None where it does not run on such a batch, which is the user's own matter. Raises NotOneGraph
     where it draws from Python's or numpy's random numbers, which are constants to torch."""
+
+    def called(given: Tensor) -> Tensor:
+        with callers():
+            return module(given)
+
     for gradients in (graded, False):  # weights that were made in inference mode have none
         with draws() as drawn, torch.set_grad_enabled(gradients), suppress(Exception):
-            found = _with_gradient(module, images) if gradients else Ran(module(images), None)
+            found = _with_gradient(called, images) if gradients else Ran(called(images), None)
             break
     else:
         return None

@@ -21,6 +21,7 @@ def without_texts() -> Iterator[None]:
         yield
     finally:
         texts = graph_module._loader.eval_cache
-        for name in [name for name in linecache.cache if name.startswith(WRITTEN) and name not in before]:
-            del linecache.cache[name]
-            texts.pop(name, None)
+        for name in list(linecache.cache):  # a list, since other threads write theirs meanwhile, and let go of them
+            if name.startswith(WRITTEN) and name not in before:
+                linecache.cache.pop(name, None)
+                texts.pop(name, None)

@@ -9,7 +9,7 @@ from torch.fx.node import map_arg
 from wallcheck.graph._nodes import GETITEM, data_nodes, named, op_of, placeholder
 
 HALF = (torch.float16, torch.bfloat16)
-NOTHING = ("dropout", "alias", "lift_fresh_copy", "feature_dropout", "alpha_dropout")
+NOTHING = ("dropout", "alias", "lift_fresh_copy", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 DETACHED = ("detach", "detach_")
 COMPUTED = ("folded_", "places_")  # how names of tensors begin that are computed of others, once
 ASSERTIONS = ("_assert", "sym_constrain")  # of what the tracing knows already

@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config as symbols
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_is_leaf
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, operations, questions, told
-from wallcheck.graph._meanwhile import measured, quiet, unannounced
+from wallcheck.graph._meanwhile import measured, quiet, unannounced, unwatched_elsewhere
 from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
 TORCH = str(Path(torch.__file__).parent)
+PYTHON = Path(traceback.__file__).parent  # its own modules; what is installed lies below
 OBLIVIOUS = "backed_size_oblivious"  # since torch 2.7
 
 
@@ -33,11 +35,15 @@ class NotOneGraph(ValueError):
     """The network cannot be written as one graph that holds for every input and batch."""
 
 
+def no_logits(got: str) -> ValueError:
+    return ValueError(
+        f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
+    )
+
+
 def traced(module: nn.Module, images: Tensor):
     """torch's exported program of module on images (BATCH, C, H, W). Raises NotOneGraph with the line of the user's code that
     is in the way; ValueError where the module does not run on such images."""
-    _refuse_unreadable(module)
-    _check_tensors(module, images)
     with in_eval(module), untouched(module), torch.no_grad(), callers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -60,6 +66,21 @@ def traced(module: nn.Module, images: Tensor):
     return program
 
 
+def refuse_unreadable(module: nn.Module, images: Tensor) -> None:
+    """What running or tracing it would change (lazy layers get their shapes) or cannot look into (TorchScript), and weights that
+    tracing takes and no run does."""
+    lazy = next((name for name, tensor in module.named_parameters() if is_lazy(tensor)), None)
+    if lazy is not None:
+        raise ValueError(f"{lazy} has no shape yet, its layer is lazy; run the network once on images, then try again")
+    for name, each in module.named_modules():
+        if isinstance(each, torch.jit.ScriptModule):
+            raise NotOneGraph(
+                f"{name or type(module).__name__} is TorchScript, whose operations cannot be read; use the Python module that it "
+                f"was scripted or traced from"
+            )
+    _check_tensors(module, images)
+
+
 def _check_tensors(module: nn.Module, images: Tensor) -> None:
     """Raise ValueError for weights that tracing takes and no run does."""
     tensors = [each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
@@ -76,19 +97,6 @@ def _check_tensors(module: nn.Module, images: Tensor) -> None:
             raise _refusal(module, images, error) from None
 
 
-def _refuse_unreadable(module: nn.Module) -> None:
-    """What the tracing would change (lazy layers get their shapes) or cannot look into (TorchScript)."""
-    lazy = next((name for name, tensor in module.named_parameters() if is_lazy(tensor)), None)
-    if lazy is not None:
-        raise ValueError(f"{lazy} has no shape yet, its layer is lazy; run the network once on images, then try again")
-    for name, each in module.named_modules():
-        if isinstance(each, torch.jit.ScriptModule):
-            raise NotOneGraph(
-                f"{name or type(module).__name__} is TorchScript, whose operations cannot be read; use the Python module that it "
-                f"was scripted or traced from"
-            )
-
-
 def _program(module: nn.Module, images: Tensor, oblivious: bool):
     """len(x) is a number to torch, and fixes the batch: where that is in the way, once more with len asked as x.shape[0] is."""
     any_size = ({0: torch.export.Dim.DYNAMIC},)
@@ -103,7 +111,7 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
     asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
-    with quiet(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+    with quiet(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
         try:
             with unannounced():
                 return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
@@ -148,12 +156,16 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     """The user's own error if the module does not run at all, else why it is no graph."""
     try:
         with torch.no_grad(), callers():
-            module(images)
+            given = module(images)
     except Exception as own:
         return ValueError(
             f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {brief(own)}); "
             f"check image size and colours"
         )
+    if tree_is_leaf(given) and not isinstance(
+        given, Tensor
+    ):  # a class of the user's own, of which torch sees no values
+        return no_logits(f"{type(given).__name__}")
     line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_users(f.filename)), None)
     at = f" at {line.filename}:{line.lineno}: {line.line}" if line else ""
     return NotOneGraph(
@@ -184,7 +196,7 @@ def _is_of_values(error: Exception) -> bool:
 
 
 def _is_users(filename: str) -> bool:
-    return not filename.startswith((TORCH, str(Path(__file__).parent), "<"))
+    return not filename.startswith((TORCH, str(Path(__file__).parent), "<")) and Path(filename).parent != PYTHON
 
 
 def brief(error: Exception) -> str:

@@ -23,11 +23,19 @@ from torch.utils._pytree import TreeSpec
 from wallcheck.defaults import usual
 from wallcheck.graph._in_place import functional
 from wallcheck.graph._nodes import GETITEM, copied, op_of, output, placeholder
-from wallcheck.graph._one_function import graph_within, is_plain, refuse_another, refuse_branches, refuse_no_function
+from wallcheck.graph._one_function import (
+    graph_within,
+    is_plain,
+    ran,
+    refuse_another,
+    refuse_branches,
+    refuse_no_function,
+)
 from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
-from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, traced
+from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, no_logits, refuse_unreadable, traced
+from wallcheck.keeping import alone
 from wallcheck.memory import without_garbage
 
 
@@ -71,12 +79,14 @@ def exported(
     user's code is in the way. prefix: taken off the names of modules and tensors. logits: whether the output must be logits.
     """
     tensor = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.empty(0))
-    with plainly(tensor.device):
+    with alone(), plainly(tensor.device):
         images = torch.zeros(BATCH, colours, *image_size, dtype=tensor.dtype, device=tensor.device)
         return _graph_of(module, images, prefix, logits)
 
 
 def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> Graph:
+    refuse_unreadable(module, images)
+    own = ran(module, images) if logits and not images.is_meta else None
     program = traced(module, images)
     plain = is_plain(program.graph)
     run, stored = _unlifted(program, prefix) if plain else (None, ())
@@ -87,8 +97,8 @@ def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> G
         _checked_output(run.graph, program.call_spec.out_spec)
     exact = not any(getattr(node.meta.get("val"), "dtype", None) in HALF for node in run.graph.nodes)
     tidied(run)
-    if logits and not images.is_meta:
-        refuse_another(module, run, images, exact)
+    if own is not None:
+        refuse_another(type(module).__name__, run, own, exact)
     return Graph(run, images.shape[1], tuple(images.shape[2:]))
 
 
@@ -185,7 +195,7 @@ def _checked_output(graph: FxGraph, form: TreeSpec) -> None:
     value = output(graph).args[0]
     if not isinstance(value, Node) or not form.is_leaf():
         held = f"a {form.type.__name__} of {form.num_leaves} value{'s' * (form.num_leaves != 1)}"
-        raise _no_logits("no tensor" if form.is_leaf() else held)
+        raise no_logits("no tensor" if form.is_leaf() else held)
     shape = value.meta["val"].shape
     if len(shape) != 2:
         raise ValueError(
@@ -193,13 +203,7 @@ def _checked_output(graph: FxGraph, form: TreeSpec) -> None:
             f"pools or unsqueezes them: one logit a class, (B, 1) for a binary net"
         )
     if not value.meta["val"].is_floating_point():
-        raise _no_logits(f"{value.meta['val'].dtype}")
-
-
-def _no_logits(got: str) -> ValueError:
-    return ValueError(
-        f"the network gives {got}, expected logits (B, D); wrap it in a module that returns the logits alone"
-    )
+        raise no_logits(f"{value.meta['val'].dtype}")
 
 
 @contextmanager
@@ -223,6 +227,10 @@ def _told(value: object, number: dict[Node, int]) -> object:
 
 
 def _bytes(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        raise ValueError(
+            "the network's weights are on the device meta, which holds no values; load them (model.to_empty, load_state_dict)"
+        )
     array = tensor.detach().cpu().contiguous()
     raw = array.reshape(-1).view(torch.uint8).numpy().tobytes() if array.numel() else b""
     return hashlib.sha256(f"{array.dtype}{tuple(array.shape)}".encode() + raw).hexdigest()

@@ -13,7 +13,7 @@ from wallcheck.geometry import Wall
 from wallcheck.graph import reach, walls
 from wallcheck.graph._nodes import copied, op_of
 from wallcheck.graph._texts import without_texts
-from wallcheck.graph._tidy import DETACHED, undetached
+from wallcheck.graph._tidy import DETACHED, HALF, undetached
 from wallcheck.graph._tracing import in_eval
 from wallcheck.graph.attention import with_attention_apart
 from wallcheck.graph.cut import Layer
@@ -151,13 +151,15 @@ def _side(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int]) -
     images, else the network traced anew."""
     images = _noise(model, graph, size, 2)
     wanted = up_to(model, layer.name, images)
+    exact = images.dtype not in HALF  # a half network's graph runs in float32, the network itself as it is
+    near, least = (1e-3, 1e-5) if exact else (0.1, 0.1)
     for made in (lambda: _resized(graph, layer, size), lambda: _traced(model, graph, layer, size)):
         with suppress(Exception):  # sizes written into the graph, or a head that wants another size
             side = made()
             with torch.no_grad():
-                given = side.run(images)
+                given = side.run(images if exact else images.float())
             if given.shape == wanted.shape and torch.allclose(
-                given, wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max())
+                given, wanted.to(given), rtol=near, atol=least * float(wanted.abs().max())
             ):
                 return side
     raise ValueError(

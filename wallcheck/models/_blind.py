@@ -15,6 +15,7 @@ from wallcheck.graph import BlindGraph, Form, Graph, Layer, NotOneGraph, Walled,
 from wallcheck.graph._nodes import op_of, paths_of
 from wallcheck.graph._tidy import COMPUTED
 from wallcheck.graph.quick import close
+from wallcheck.keeping import alone
 from wallcheck.models._state import state_of, values_of
 from wallcheck.models._wrappers import unwrapped
 
@@ -141,6 +142,10 @@ class BlindNet(nn.Module):
                 f"images are {type(images).__name__}, expected a tensor (B, C, H, W); use wallcheck.data.normalise"
             )
         wanted = (self.colours, *self.image_size)
+        if images.is_nested:
+            raise ValueError(
+                "images are a nested tensor, of several sizes; make them one size and stack them, torch.stack"
+            )
         if images.ndim != 4 or tuple(images.shape[1:]) != wanted:
             raise ValueError(
                 f"images have shape {tuple(images.shape)}, this net takes (B, {', '.join(map(str, wanted))}); "
@@ -173,11 +178,13 @@ class BlindNet(nn.Module):
     # -- its graph --------------------------------------------------------------------------------
 
     @property
+    @alone()  # while another thread traces this net, its weights are none
     def graph(self) -> BlindGraph:
         """The proved graph of what runs now. Raises NotOneGraph where flow depends on values."""
         kept = _GRAPHS.get(self)
         return kept[1] if kept is not None and kept[0] == self._state() else self.exported()
 
+    @alone()
     @usual()
     def exported(self) -> BlindGraph:
         """A graph made anew, whatever is kept: what certificates and audits use."""

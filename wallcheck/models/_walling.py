@@ -30,6 +30,7 @@ from wallcheck.graph import (
     with_head_wall,
 )
 from wallcheck.graph.quick import Quick, quick_of
+from wallcheck.keeping import alone
 from wallcheck.models._blind import BlindNet, colours_of, sides_of, tensor_of
 from wallcheck.models._opening import origin_of
 from wallcheck.models._wrappers import unwrapped
@@ -88,6 +89,7 @@ class WalledModel(BlindNet):
                 _QUICK[self] = kept = state, quick_of(self._walled())
         return kept[1]
 
+    @alone()
     @usual()
     def exported(self) -> BlindGraph:
         self._refuse_own_doors()
@@ -136,6 +138,7 @@ class WalledModel(BlindNet):
         return WalledModel
 
 
+@alone()
 @usual()
 def blind(
     model: nn.Module,
@@ -265,6 +268,7 @@ class WhereToCut:
     pixels: int
 
 
+@alone()
 @usual()
 def layers(
     model: nn.Module, image_size: int | tuple[int, int], wall: str = "bottom:1/2", colours: int | None = None
