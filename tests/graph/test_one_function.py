@@ -165,6 +165,10 @@ def by_chance_of_python(net, x):
     return net.fc(x.mean((2, 3)) * random.random())
 
 
+def by_its_own_slope(net, x):
+    return net.fc((x.sin() + torch.func.grad(lambda y: y.square().mean())(x)).mean((2, 3)))
+
+
 def noisy(net, x):
     return net.fc((x + torch.randn_like(x)).mean((2, 3)))
 
@@ -204,6 +208,7 @@ REFUSED = {
     backwards: r"another gradient than the function it computes .* a backward of its own",
     by_chance_of_numpy: r"draws random numbers of numpy in eval mode",
     by_chance_of_python: r"draws random numbers of python in eval mode",
+    by_its_own_slope: r"does not run .* \(torch\.func\.grad inside|holds operations|does not get through",
     noisy: r"randn_like draws random numbers in eval mode",
     dropping: r"dropout draws random numbers in eval mode",
     dropping_attention: r"scaled_dot_product_attention draws random numbers in eval mode",

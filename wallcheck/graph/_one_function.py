@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import Graph as FxGraph
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
@@ -151,7 +152,7 @@ def refuse_another(name: str, run: GraphModule, own: Own, exact: bool) -> None:
     half precision. A network that lets no gradient through (it returns logits.detach()) is explained by that of what it computes:
     run is changed then."""
     slope = own.given[True].gradient
-    wanted = _with_gradient(run, own.noise)
+    wanted = _of_graph(name, run, own.noise)
     if slope is None or not _same_slope(slope, wanted.gradient):
         undetached(run)  # torch itself may have spelt an operation out with it
         wanted = _with_gradient(run, own.noise)
@@ -170,6 +171,22 @@ def refuse_another(name: str, run: GraphModule, own: Own, exact: bool) -> None:
         )
     with torch.no_grad():
         _refuse_places(name, run, own.noise, wanted.logits, exact)
+
+
+def _of_graph(name: str, run: GraphModule, images: Tensor) -> Ran:
+    """What the graph gives; raises NotOneGraph where torch has traced what does not run, or left in it a tensor that stands for
+    values and has none."""
+    try:
+        found = _with_gradient(run, images)
+        if not isinstance(found.logits, FakeTensor):
+            return found
+        reason = "it holds no values in places"
+    except Exception as error:
+        reason = brief(error)
+    raise NotOneGraph(
+        f"the graph that was traced of {name} does not run ({reason}); write with torch's own operations what torch cannot trace "
+        f"(torch.func.grad inside of a network)"
+    )
 
 
 def _refuse_other(name: str, own: Tensor, graphs: Tensor, exact: bool, given: str) -> None:
