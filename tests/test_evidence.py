@@ -208,3 +208,16 @@ def test_images_that_are_not_finite_are_refused(value):
     images[1, 2, 3, 4] = value
     with pytest.raises(ValueError, match="images hold NaN or infinity; check how they were read"):
         Evidence(tiny(), images)
+
+
+@pytest.mark.parametrize("asked", ["class", "function"])
+def test_copies_of_a_batch_are_asked_one_after_the_other(exact, asked):
+    ev = exact
+    if asked == "function":
+        ev = exact.explaining(
+            lambda logits: logits[:, 0] - logits[:, 1:].logsumexp(1) * torch.arange(1, len(logits) + 1)
+        )
+    others = [0.5 * ev.images, ev.images.flip(3)]
+    together, alone = ev.at(torch.cat(others)), [ev.at(images) for images in others]
+    torch.testing.assert_close(together.score, torch.cat([one.score for one in alone]), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(together.gradient, torch.cat([one.gradient for one in alone]), rtol=1e-10, atol=1e-14)

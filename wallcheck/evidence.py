@@ -236,10 +236,17 @@ class Evidence(Budgeted):
         return self.explained(logits)
 
     def at(self, images: Tensor) -> "Evidence":
-        """The same question asked of other images (B, 3, H, W), in these ones' precision: net, targets and seed are kept."""
+        """The same question asked of other images (B, 3, H, W), or of several such batches one after the other, in these ones'
+        precision: net, targets and seed are kept."""
         self.net.check(images)
         other = self._asking(self._own(images.to(self.images.dtype)))
-        other._given, other._target = None if self._target else self.targets, self._target
+        copies = len(images) // max(1, len(self.images))
+        if self._target is None:
+            other._given = self.targets.repeat(copies)
+        else:
+            other._target = (
+                self._target if copies == 1 else lambda logits: self.explained_of(logits, slice(None), False)
+            )
         return other
 
     def explained_of(self, logits: Tensor, which: slice, own: bool) -> Tensor:

@@ -16,6 +16,7 @@ from wallcheck.cams.pooled.gradients import gradcam
 from wallcheck.cams.rescoring.masks import bilinear, upsample
 from wallcheck.evidence import Evidence
 from wallcheck.maps import displayed
+from wallcheck.memory import slices
 from wallcheck.models import BlindNet
 from wallcheck.numerics import probabilities, ratio
 
@@ -42,27 +43,38 @@ def sess(base: Method) -> Callable[[Evidence], Tensor]:
         """
         side = ev.net.image_size[0]
         total, count, largest = (torch.zeros_like(ev.images[:, 0], dtype=torch.float64) for _ in range(3))
-        for placed, windows in windows_of(ev, side):
-            point = ev.at(windows)
-            chance = ev.of_target(probabilities(point.logits.double()))[:, None, None]
-            weighed = chance * placed(displayed(base(point), (side, side)))
-            total, count, largest = total + weighed, count + (weighed > 0), torch.maximum(largest, chance)
+        for places_of, windows in windows_of(ev, side):
+            point = ev.at(windows.flatten(0, 1))
+            chances = point.of_target(probabilities(point.logits.double())).unflatten(0, windows.shape[:2])
+            maps = displayed(base(point), (side, side)).unflatten(0, windows.shape[:2])
+            for placed, chance, shown in zip(places_of, chances[..., None, None], maps, strict=True):
+                weighed = chance * placed(shown)
+                total, count, largest = total + weighed, count + (weighed > 0), torch.maximum(largest, chance)
         blur = reflected(side, REACH, SIGMA).to(total)
         return (blur @ ratio(ratio(total, count), largest) @ blur.T).to(ev.images)
 
     return enhanced
 
 
-def windows_of(ev: Evidence, side: int) -> Iterator[tuple[Callable[[Tensor], Tensor], Tensor]]:
-    """(what puts maps (B, side, side) of the window back on the image, the window (B, 3, side, side) of every image)."""
+Placed = Callable[[Tensor], Tensor]
+
+
+def windows_of(ev: Evidence, side: int) -> Iterator[tuple[list[Placed], Tensor]]:
+    """(of each window, what puts maps (B, side, side) of it back on the image; the windows (n, B, 3, side, side) of every image), as
+    many windows at a time as fit the budget."""
+    many = max(1, ev.chunk(ev.graph.widest_whole) // max(1, len(ev.images)))
     for size, starts in places(side):
         wide = upsample(ev.images, (size, size))
         back = bilinear(size, side, False).to(ev.images)
-        for top in starts:
-            for left in starts:
-                rows, columns = back[:, top : top + side], back[:, left : left + side]
-                window = wide[:, :, top : top + side, left : left + side].contiguous()
-                yield (lambda maps, rows=rows, columns=columns: rows @ maps @ columns.T), window
+        spans = [slice(start, start + side) for start in starts]
+        both = [(rows, columns) for rows in spans for columns in spans]
+        for some in slices(0, len(both), many):
+            windows = torch.stack([wide[:, :, rows, columns] for rows, columns in both[some]])
+            yield [_placed(back[:, rows], back[:, columns]) for rows, columns in both[some]], windows
+
+
+def _placed(rows: Tensor, columns: Tensor) -> Placed:
+    return lambda maps: rows @ maps @ columns.T
 
 
 def places(side: int) -> list[tuple[int, list[int]]]:
