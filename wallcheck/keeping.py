@@ -19,17 +19,17 @@ from torch import Tensor, nn
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 PARTS = ("_parameters", "_buffers", "_modules", *HOOKS)
 
-_lock = RLock()
+_lock, _weights = RLock(), RLock()  # taken in this order
 
 
-def _let_go_of_lock() -> None:
-    """A child of the process has one thread: whichever other held the lock is not there to give it back."""
-    global _lock
-    _lock = RLock()
+def _let_go_of_locks() -> None:
+    """A child of the process has one thread: whichever other held a lock is not there to give it back."""
+    global _lock, _weights
+    _lock, _weights = RLock(), RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_of_lock)
+    os.register_at_fork(after_in_child=_let_go_of_locks)
 
 
 @contextmanager
@@ -37,6 +37,20 @@ def alone() -> Iterator[None]:
     """One thread at a time: what the block changes for a while (torch's classes while it traces, global generators, what is
     printed) all threads share, and two that put it back in turn would leave it as neither found it."""
     with _lock:
+        yield
+
+
+@contextmanager
+def tracing() -> Iterator[None]:
+    """`alone`, and what a network holds is for this thread only: while torch traces it, its weights are none."""
+    with _lock, _weights:
+        yield
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """While no other thread traces. Nothing that has to be `alone` may begin in the block."""
+    with _weights:
         yield
 
 
@@ -50,7 +64,7 @@ def untouched(net: nn.Module) -> Iterator[list[str]]:
 
     Modes, gradients and requires_grad are put back without a word, since asking for a gradient may leave them.
     """
-    with alone():
+    with untraced():
         modules = {
             name: (module, module.training, _parts(module), _forward(module)) for name, module in net.named_modules()
         }
@@ -60,7 +74,7 @@ def untouched(net: nn.Module) -> Iterator[list[str]]:
     try:
         yield changes
     finally:
-        with alone():
+        with untraced():
             changes += [told for name, kept in modules.items() for told in _put_back_module(name, *kept)]
             for name, value in tensors.items():
                 held, hooks = values[name]

@@ -26,7 +26,7 @@ from wallcheck.cams import METHODS, Method
 from wallcheck.data import ImageSet, PhotoFolder, normalise, to_display
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import maps_of
-from wallcheck.keeping import UncleanHands
+from wallcheck.keeping import UncleanHands, alone
 from wallcheck.models import BlindNet
 from wallcheck.plots import Examples, main_figure
 from wallcheck.reading import Reading, leakage
@@ -191,7 +191,7 @@ def deterministic(explain: object, wall: Wall) -> None:
 def model_unchanged(explain: object, wall: Wall) -> None:
     """Weights, buffers, layers and images are as they were."""
     try:
-        with warnings.catch_warnings():
+        with alone(), warnings.catch_warnings():
             warnings.simplefilter("ignore", LeftBehind)
             wall.maps(explain, wall.pixels[:FEW])
     except UncleanHands as error:
@@ -201,7 +201,7 @@ def model_unchanged(explain: object, wall: Wall) -> None:
 @_check
 def nothing_left_behind(explain: object, wall: Wall) -> None:
     """No hook, no other mode, no gradient, no switch of torch's outlives the call."""
-    with warnings.catch_warnings(record=True) as told:
+    with alone(), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", LeftBehind)
         wall.maps(explain, wall.pixels[:FEW])
     if left := [str(one.message) for one in told if issubclass(one.category, LeftBehind)]:

@@ -22,6 +22,7 @@ from wallcheck.adapters._stand_in import version
 from wallcheck.cams import METHODS, Method
 from wallcheck.evidence import Evidence
 from wallcheck.handed import grid_of
+from wallcheck.keeping import alone
 from wallcheck.models import BlindNet
 from wallcheck.registry import Registry
 from wallcheck.results import digest
@@ -99,7 +100,7 @@ def _refuse_what_explains_nothing(explain: object, library: Library | None) -> N
 def _grid(door: Door, net: BlindNet, images: Tensor) -> str | None:
     """Of maps of the first images; None where there are none: that is told, image by image, where they are missing."""
     for count in dict.fromkeys((min(FIRST, len(images)), 1)):  # some take one image at a time
-        with warnings.catch_warnings(), suppress(Exception):
+        with alone(), warnings.catch_warnings(), suppress(Exception):
             warnings.simplefilter("ignore")  # it is asked again, and what it leaves is told then
             maps, _ = door.maps(Evidence(net, images[:count]))
             return grid_of(maps, net)

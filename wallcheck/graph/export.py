@@ -35,7 +35,7 @@ from wallcheck.graph._precision import multiplied
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
 from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, no_logits, refuse_unreadable, traced
-from wallcheck.keeping import alone
+from wallcheck.keeping import tracing
 from wallcheck.memory import without_garbage
 
 
@@ -79,7 +79,7 @@ def exported(
     user's code is in the way. prefix: taken off the names of modules and tensors. logits: whether the output must be logits.
     """
     tensor = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.empty(0))
-    with alone(), plainly(tensor.device):
+    with tracing(), plainly(tensor.device):
         images = torch.zeros(BATCH, colours, *image_size, dtype=tensor.dtype, device=tensor.device)
         return _graph_of(module, images, prefix, logits)
 

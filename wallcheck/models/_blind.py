@@ -15,7 +15,7 @@ from wallcheck.graph import BlindGraph, Form, Graph, Layer, NotOneGraph, Walled,
 from wallcheck.graph._nodes import op_of, paths_of
 from wallcheck.graph._tidy import COMPUTED
 from wallcheck.graph.quick import close
-from wallcheck.keeping import alone
+from wallcheck.keeping import tracing, untraced
 from wallcheck.models._state import state_of, values_of
 from wallcheck.models._wrappers import unwrapped
 
@@ -178,13 +178,14 @@ class BlindNet(nn.Module):
     # -- its graph --------------------------------------------------------------------------------
 
     @property
-    @alone()  # while another thread traces this net, its weights are none
     def graph(self) -> BlindGraph:
         """The proved graph of what runs now. Raises NotOneGraph where flow depends on values."""
-        kept = _GRAPHS.get(self)
-        return kept[1] if kept is not None and kept[0] == self._state() else self.exported()
+        with untraced():
+            kept = _GRAPHS.get(self)
+            now = kept is not None and kept[0] == self._state()
+        return kept[1] if kept is not None and now else self.exported()
 
-    @alone()
+    @tracing()
     @usual()
     def exported(self) -> BlindGraph:
         """A graph made anew, whatever is kept: what certificates and audits use."""

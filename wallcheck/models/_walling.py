@@ -30,7 +30,7 @@ from wallcheck.graph import (
     with_head_wall,
 )
 from wallcheck.graph.quick import Quick, quick_of
-from wallcheck.keeping import alone
+from wallcheck.keeping import alone, tracing
 from wallcheck.models._blind import BlindNet, colours_of, sides_of, tensor_of
 from wallcheck.models._opening import origin_of
 from wallcheck.models._wrappers import unwrapped
@@ -89,7 +89,7 @@ class WalledModel(BlindNet):
                 _QUICK[self] = kept = state, quick_of(self._walled())
         return kept[1]
 
-    @alone()
+    @tracing()
     @usual()
     def exported(self) -> BlindGraph:
         self._refuse_own_doors()

@@ -12,6 +12,7 @@ from wallcheck.cams import Method
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import each
 from wallcheck.handed import Handed, seen
+from wallcheck.keeping import alone
 from wallcheck.metrics import TRUTH, Metric
 from wallcheck.models import BlindNet
 from wallcheck.reading._record import Reading, Unreadable, nothing_said
@@ -34,7 +35,7 @@ class Taken:
         self.on: On | None = None
 
     def take(self, ev: Evidence, start: int) -> None:
-        with warnings.catch_warnings(record=True) as caught:
+        with alone(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             _, _, wrong = each(self.method, ev, lambda raw, places: self._use(raw, places, ev, start))
         self.failures |= {start + place: error for place, error in wrong.items()}
