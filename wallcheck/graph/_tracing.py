@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config as symbols
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_is_leaf
+from torch.utils._pytree import tree_flatten
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, operations, questions, told
@@ -162,7 +162,7 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
             f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {brief(own)}); "
             f"check image size and colours"
         )
-    if tree_is_leaf(given) and not isinstance(
+    if tree_flatten(given)[1].is_leaf() and not isinstance(
         given, Tensor
     ):  # a class of the user's own, of which torch sees no values
         return no_logits(f"{type(given).__name__}")
