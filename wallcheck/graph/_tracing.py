@@ -162,9 +162,8 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
             f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {brief(own)}); "
             f"check image size and colours"
         )
-    if tree_flatten(given)[1].is_leaf() and not isinstance(
-        given, Tensor
-    ):  # a class of the user's own, of which torch sees no values
+    alone = tree_flatten(given)[1].is_leaf()
+    if alone and not isinstance(given, Tensor):  # a class of the user's own, of which torch sees no values
         return no_logits(f"{type(given).__name__}")
     line = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if _is_users(f.filename)), None)
     at = f" at {line.filename}:{line.lineno}: {line.line}" if line else ""
