@@ -41,9 +41,10 @@ def test_there_are_so_many_windows(side, count):
 
 
 def test_the_first_window_is_the_image(ev):
-    (place, first), *others = windows_of(ev, 24)
+    ((place,), (first,)), *others = windows_of(ev, 24)
     assert torch.equal(first, ev.images) and torch.equal(place(first[:, 0]), ev.images[:, 0])
-    assert all(window.shape == ev.images.shape for _, window in others)
+    assert all(windows.shape == (len(placed), *ev.images.shape) for placed, windows in others)
+    assert max(len(placed) for placed, _ in others) > 1
 
 
 def test_windows_tell_a_blind_method_what_is_behind_the_wall(ev):
