@@ -182,8 +182,9 @@ class BlindNet(nn.Module):
         """The proved graph of what runs now. Raises NotOneGraph where flow depends on values."""
         with untraced():
             kept = _GRAPHS.get(self)
-            now = kept is not None and kept[0] == self._state()
-        return kept[1] if kept is not None and now else self.exported()
+            if kept is not None and kept[0] == self._state():
+                return kept[1]
+        return self.exported()
 
     @tracing()
     @usual()
