@@ -89,6 +89,18 @@ def test_one_forward_to_the_layer_and_one_backward_serve_all(evidence):
     assert calls.by_name["addmm"] == 2 * 2  # and two linear layers: once for the logits, once for the gradient
 
 
+def test_a_contrast_takes_its_rivals_from_the_logits_that_its_gradient_needs(evidence):
+    fresh, known = (Evidence(evidence.net, evidence.images) for _ in range(2))
+    with Calls() as calls:
+        lazy = METHODS["finercam"](fresh)
+    assert (calls.by_name["convolution"], calls.by_name["addmm"]) == (2, 2)  # two of each in the net, each once
+    _ = known.logits, known.activations
+    with Calls() as calls:
+        assert torch.equal(METHODS["finercam"](known), lazy)
+    assert (calls.by_name["convolution"], calls.by_name["addmm"]) == (0, 2)
+    assert torch.equal(fresh.logits, known.logits) and torch.equal(fresh.activations, known.activations)
+
+
 @pytest.mark.parametrize("name", ["gradient", "inputxgradient", "guidedbp", "deeplift", "fullgrad"])
 def test_a_method_that_runs_the_whole_net_finds_the_predicted_class_on_its_way(name):
     evidence = Evidence(trained_tiny(), photos(3, seed=1)[0])

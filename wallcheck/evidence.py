@@ -59,6 +59,7 @@ class Evidence(Budgeted):
         super().__init__(net.graph if graph is None else graph, budget_mb, precision)
         self.net, self.images, self.seed = net, self._own(images), seed
         self._target: Callable[[Tensor], Tensor] | None = None
+        self._source: Evidence | None = None  # of the same images, explaining something else
         self._kept: dict[object, Any] = {}
         self._given = None if targets is None else self._checked_targets(targets)
 
@@ -94,6 +95,8 @@ class Evidence(Budgeted):
 
     @cached_property
     def _parted(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if self._source is not None:
+            return self._source._parted
         size = self.chunk(self.graph.widest_whole, self.near_mb)
         with self.plainly(), torch.no_grad():
             parts = [self.graph.activations_lean(images) for images in self.images.split(size)]
@@ -104,7 +107,15 @@ class Evidence(Budgeted):
     @cached_property
     def logits(self) -> Tensor:
         """(B, D)."""
+        if self._source is not None:
+            return self._source.logits
         return self.rescore(self.activations, torch.arange(len(self.images)))
+
+    def _know(self, logits: Tensor) -> None:
+        """Logits that came along with something else: the head need not be asked again, here and where these images come from."""
+        self.__dict__.setdefault("logits", logits)
+        if self._source is not None:
+            self._source._know(logits)
 
     @cached_property
     def targets(self) -> Tensor:
@@ -182,7 +193,7 @@ class Evidence(Budgeted):
         other = copy.copy(self)
         for name in set(vars(self)) - {"net", "graph", "seed", "precision", "budget_mb", *vars(Budgeted)}:
             del other.__dict__[name]
-        other.images, other._kept, other._given, other._target = images, {}, None, None
+        other.images, other._kept, other._given, other._target, other._source = images, {}, None, None, None
         return other
 
     def gradient_of(self, target: Callable[[Tensor], Tensor]) -> Tensor:
@@ -190,7 +201,7 @@ class Evidence(Budgeted):
         with self.plainly(), torch.enable_grad():
             leaf = self.activations.detach().requires_grad_()
             logits = self.graph.logits(leaf, self.beside)
-            self.__dict__.setdefault("logits", logits.detach())  # cached: the head need not be asked again
+            self._know(logits.detach())
             (gradient,) = torch.autograd.grad(target(logits).sum(), leaf)
         return gradient
 
@@ -225,7 +236,7 @@ class Evidence(Budgeted):
         other = copy.copy(self)
         for name in ("score", "gradient", "truth", "attention", "targets"):
             other.__dict__.pop(name, None)
-        other._target, other._kept = target, {}
+        other._target, other._kept, other._source = target, {}, self
         return other
 
     def explained_here(self, logits: Tensor) -> Tensor:

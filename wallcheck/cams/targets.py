@@ -26,7 +26,8 @@ SHAPLEY = "Cai 2025 (Shapley-CAM), W = G - Hess A / 2, {} form, {} target"
 
 
 def rivals(ev: Evidence) -> Tensor:
-    """(B, min(3, D - 1)): the classes whose logits are nearest to the explained one's, nearest first."""
+    """(B, min(3, D - 1)): the classes whose logits are nearest to the explained one's, nearest first. Targets ask for them only
+    when they are handed logits: those that the gradient needs anyway tell them."""
     distance = (ev.logits - ev.of_target(ev.logits)[:, None]).abs()
     distance = distance.scatter(1, ev.targets[:, None], torch.inf)
     return distance.topk(min(RIVALS, distance.shape[1] - 1), largest=False).indices
@@ -37,10 +38,9 @@ def against_rivals(ev: Evidence) -> Callable[[Tensor], Tensor]:
 
     Only the rivals' shares among themselves count, so it does not matter how small their probability is.
     """
-    others = rivals(ev)
 
     def target(logits: Tensor) -> Tensor:
-        near = logits.gather(1, others)
+        near = logits.gather(1, ev.once(rivals))
         return ev.of_target(logits) - (near.softmax(1) * near).sum(1)  # p_j / sum p = softmax of these logits alone
 
     return target
@@ -52,9 +52,9 @@ def against_rivals_released(ev: Evidence) -> Callable[[Tensor], Tensor]:
     Where the rivals' whole probability is near 1e-9 or below, as in a sure net, the contrast fades and its gradient
     turns towards what raises that probability.
     """
-    others = rivals(ev)
 
     def target(logits: Tensor) -> Tensor:
+        others = ev.once(rivals)
         mass, near = logits.softmax(1).gather(1, others), logits.gather(1, others)
         return (mass * (ev.of_target(logits)[:, None] - near)).sum(1) / (mass.sum(1) + FLOOR)
 
@@ -97,8 +97,11 @@ for name, base in {"finercam": gradcam, "finer_layercam": layercam, "finer_hires
 )
 def finercam_mean(ev: Evidence) -> Tensor:
     """Grad-CAM of y_c - 0.6 mean_j y_j over the three nearest classes, equal weights."""
-    others = rivals(ev)
-    return gradcam(ev.explaining(lambda logits: ev.of_target(logits) - 0.6 * logits.gather(1, others).mean(1)))
+
+    def target(logits: Tensor) -> Tensor:
+        return ev.of_target(logits) - 0.6 * logits.gather(1, ev.once(rivals)).mean(1)
+
+    return gradcam(ev.explaining(target))
 
 
 def shapley_weights(ev: Evidence, target: Callable[[Tensor], Tensor]) -> Tensor:
