@@ -144,16 +144,17 @@ def images_for(
     Their names are those given (see `wallcheck.data.class_names`), else those that training left in the net's
     description. Where neither is known and labels are asked for, the folders' names have to do (see PhotoFolder).
     """
-    logits, shipped = net.graph.classes, str(folder).removeprefix(PREFIX)
+    shipped = str(folder).removeprefix(PREFIX)
     if net.image_size[0] != net.image_size[1]:
         raise ValueError(
             f"photographs are read as squares, this net takes {net.image_size}; pass tensors of that size to wallcheck.audit"
         )
     names = class_names(classes) if classes else tuple((net.description or {}).get("classes", ()))
-    if classes and len(names) != logits:
+    # The graph is asked only where its classes count: the audit makes it anew, and two take twice the time.
+    if classes and len(names) != (logits := net.graph.classes):
         raise ValueError(
             f"{classes} names {len(names)} classes, the net has {logits}; give what the net was trained on"
         )
     if str(folder) != shipped:
         return sized(assets.images(shipped, names), net.image_size[0])
-    return open_images(folder, net.image_size[0], names or (logits if targets == "label" else ()))
+    return open_images(folder, net.image_size[0], names or (net.graph.classes if targets == "label" else ()))
