@@ -88,6 +88,12 @@ def test_the_slope_stops_at_the_first_layer_asked_for():
     assert evidence.traced(chosen)[0].output is few[0].output  # kept
 
 
+@pytest.mark.parametrize("mb, budget, expected", [(1, 100, 8), (8, 100, 4), (8, 20, 2), (8, 1, 1)])
+def test_what_fits_the_cache_goes_together_and_a_few_that_do_not_within_the_budget(mb, budget, expected):
+    values = mb * 2**20 // (3 * 4)  # input, output and workspace in float32; the cache is 8 MiB
+    assert Evidence(tiny(), photos(1)[0], budget_mb=budget).near(values, least=4) == expected
+
+
 def test_the_budget_is_that_of_the_device_unless_given():
     assert budget_of(torch.device("cpu")) == BUDGET_MB == Evidence(tiny(), photos(1)[0]).budget_mb
     assert Evidence(tiny(), photos(1)[0], budget_mb=3).budget_mb == 3

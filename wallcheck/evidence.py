@@ -97,7 +97,7 @@ class Evidence(Budgeted):
     def _parted(self) -> tuple[Tensor, tuple[Tensor, ...]]:
         if self._source is not None:
             return self._source._parted
-        size = self.chunk(self.graph.widest_whole, self.near_mb)
+        size = self.near(self.graph.widest_whole, 4)
         with self.plainly(), torch.no_grad():
             parts = [self.graph.activations_lean(images) for images in self.images.split(size)]
             return torch.cat([cells for cells, _ in parts]), tuple(
