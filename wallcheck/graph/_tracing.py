@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, operations, questions, told
-from wallcheck.graph._meanwhile import measured, quiet, unannounced, unwatched_elsewhere
+from wallcheck.graph._meanwhile import assignable, measured, quiet, unannounced, unwatched_elsewhere
 from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
@@ -111,7 +111,7 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
     asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
-    with quiet(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+    with quiet(), assignable(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
         try:
             with unannounced():
                 return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
@@ -220,7 +220,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
     """What running it leaves behind in the process or in the module's buffers is put back."""
     state, drawn, chance = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
     counted = [
-        (each, name, buffer, buffer.clone())
+        (each, name, buffer, buffer.detach().clone(), buffer.requires_grad)
         for each in module.modules()
         for name, buffer in each._buffers.items()
         if buffer is not None
@@ -232,7 +232,9 @@ def untouched(module: nn.Module) -> Iterator[None]:
         np.random.set_state(drawn)
         random.setstate(chance)
         with suppress(RuntimeError), torch.no_grad():
-            for each, name, buffer, before in counted:
+            for each, name, buffer, before, follows in counted:
                 each._buffers[name] = buffer  # another may have been put in its place
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
+                if buffer.requires_grad and not follows:
+                    buffer.detach_()  # of the images that a call wrote into it
