@@ -48,13 +48,15 @@ def traced(module: nn.Module, images: Tensor):
         warnings.simplefilter("ignore")
         try:
             program = _program(module, images, oblivious=True)
-            of_one, of_more = questions(program, 1), questions(program, 2)
+            of_one, of_more = questions(program, 1), questions(program, BATCH)
             if of_more:
                 _let_go(program)
                 program = _program(module, images, oblivious=False)
-                of_more = questions(program, 2)
-            # torch's own code asks about batches of one too, and does the same for them
-            alike = bool(of_more) or not of_one or _same_for_one(program, module, images[:1])
+                of_more = questions(program, BATCH)
+            # torch's own code asks about batches of one too, and torch 2.6 about parts of one image; it does the same for them
+            if of_more and not questions(program, BATCH + 1) and _same_for(program, module, images, BATCH):
+                of_more = []
+            alike = bool(of_more) or not of_one or _same_for(program, module, images, 1)
         except Exception as error:
             raise _refusal(module, images, error) from error
     _let_go(program)
@@ -98,7 +100,8 @@ def _check_tensors(module: nn.Module, images: Tensor) -> None:
 
 
 def _program(module: nn.Module, images: Tensor, oblivious: bool):
-    """len(x) is a number to torch, and fixes the batch: where that is in the way, once more with len asked as x.shape[0] is."""
+    """len(x) is a number to torch, and fixes the batch: where that is in the way, once more with len asked as x.shape[0] is. So is to
+    torch 2.6 what one image is left of, x[1:] of two: once more with three."""
     any_size = ({0: torch.export.Dim.DYNAMIC},)
     try:
         return _exported(module, images, any_size, oblivious)
@@ -106,7 +109,12 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
         if not _is_of_the_batch(error):
             raise
     with measured():
-        return _exported(module, images, any_size, oblivious)
+        try:
+            return _exported(module, images, any_size, oblivious)
+        except Exception as error:
+            if hasattr(symbols, OBLIVIOUS) or not _is_of_the_batch(error):
+                raise
+        return _exported(module, images.new_zeros(BATCH + 1, *images.shape[1:]), any_size, oblivious)
 
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
@@ -122,13 +130,14 @@ def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious:
         return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
 
 
-def _same_for_one(program, module: nn.Module, image: Tensor) -> bool:
-    """Does the module compute the same of one image, or not run on one at all?"""
+def _same_for(program, module: nn.Module, images: Tensor, count: int) -> bool:
+    """Does the module compute the same of so few of the images, or not run on them at all?"""
+    images = images[:count]  # another tensor: torch remembers of which it was asked that their number be free
     try:
-        alone = _exported(module, image, None, oblivious=False)
+        alone = _exported(module, images, None, oblivious=False)
     except Exception:
-        return not _runs(module, image)
-    same = operations(program) == operations(alone)
+        return not _runs(module, images)
+    same = operations(program, moves=count > 1) == operations(alone, moves=count > 1)
     _let_go(alone)
     return same
 
