@@ -71,6 +71,15 @@ def test_the_page_tells_what_ran_beside_what_ran_before_and_what_did_not(tmp_pat
     assert sorted(path.name for path in page.parent.iterdir()) == ["matrix.json", "matrix.md"]
 
 
+def test_what_ran_a_selection_of_other_tests_is_said_to_have(tmp_path, monkeypatch):
+    page, (newest, second, *_) = tmp_path / "matrix.md", matrix.covering(matrix.AXES)
+    matrix.keep(matrix.Outcome(newest, matrix.PASSED, 7.0, "8 passed"), matrix.FAST, page)
+    monkeypatch.setattr(matrix, "FAST", (*matrix.FAST, "tests/more.py"))
+    matrix.keep(matrix.Outcome(second, matrix.PASSED, 7.0, "9 passed"), matrix.FAST, page)
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| python")]
+    assert "| passed | an earlier selection |" in rows[0] and "| passed | the selection |" in rows[1]
+
+
 def test_pythons_that_pyenv_keeps_are_found(tmp_path, monkeypatch):
     (tmp_path / "versions/3.13.0/bin").mkdir(parents=True)
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))

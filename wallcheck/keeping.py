@@ -18,6 +18,7 @@ from torch import Tensor, nn
 # What hangs on a module: a stranger's litter, which changes no weight.
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 PARTS = ("_parameters", "_buffers", "_modules", *HOOKS)
+TORCHS = frozenset(vars(nn.Module()))  # what every module holds: parts and its mode; the rest are settings of its own
 
 _lock, _weights = RLock(), RLock()  # taken in this order
 

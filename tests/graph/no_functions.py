@@ -50,6 +50,10 @@ def even(net, x):
     return net.fc(x.mean((2, 3))) * (1 if x.shape[0] % 2 else 2)
 
 
+def of_two(net, x):
+    return net.fc((x[:1].expand_as(x) if x.shape[0] == 2 else x).mean((2, 3)))
+
+
 def plain_number(net, x):
     return net.fc(x.mean((2, 3))) * x.mean().item()
 
@@ -183,6 +187,7 @@ REFUSED = {
     one_by_one: r"the size of the batch \(a loop over images.*at once",
     alone: r"something else for batches of some sizes \(of B images it asks B == 1\)|gives other logits",  # torch 2.6
     even: r"something else for batches of some sizes .*Mod\(B, 2\)",
+    of_two: r"the size of the batch|something else for batches of some sizes \(of B images it asks Ne\(B, 2\)",  # torch 2.6
     plain_number: r"item makes a plain number",
     counting: r"index gives as many values as the images decide",
     numbered: r"other logits in a larger batch: the number of images",

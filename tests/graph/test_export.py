@@ -154,6 +154,28 @@ def test_the_model_and_the_process_are_as_they_were():
     assert (random.getstate(), np.random.get_state()[1].tolist()) == others
 
 
+class Keeping(nn.Module):
+    """Keeps what it was handed, as an attention that can be looked at does."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.last = [], {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        self.given = self.last["x"] = x
+        return x
+
+
+@pytest.mark.parametrize("logits", [True, False], ids=["run", "traced alone"])
+def test_attributes_of_modules_hold_nothing_that_torch_traced_with(logits):
+    keeping = Keeping()
+    graph = exported(drawn(Classifier(keeping, conv(3, 6))), 3, SIZE, logits=logits)
+    kept = [*keeping.seen, *keeping.last.values(), *([keeping.given] if hasattr(keeping, "given") else [])]
+    assert bool(kept) == logits and {type(each) for each in kept} <= {Tensor}
+    assert graph.run(images()).shape == (len(images()), CLASSES)
+
+
 def thrice_traced() -> nn.Module:
     """torch asks of its own whether there is more than one image, so it is traced again, and once for one image."""
     return vgg((8, 16, "M", 24, "M", 32, "M", 64), 32, CLASSES, hidden=(16,)).eval()

@@ -95,6 +95,7 @@ def test_idioms_of_users_are_one_graph_for_any_batch(does):
             kept = net.level.clone()
             graph.run(images(count + 1))
         assert torch.equal(net.level, kept), "the graph writes into the network"
+    assert not net.level.requires_grad, "a gradient of the images that it was run on is kept in the network"
     torch.testing.assert_close(slope(graph.run), slope(net))
 
 

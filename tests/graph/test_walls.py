@@ -50,6 +50,23 @@ def test_a_head_that_reads_places_is_handed_zeros_for_unseen_cells(wall):
     torch.testing.assert_close(net(images()), model.fc(kept.flatten(1)))
 
 
+class Viewed(Classifier):
+    """A head that pools by a view, which torch makes of a whole map and of no part of its columns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = self.features(x)
+        return self.fc(cells.view(len(x), 6, -1).mean(2))
+
+
+@pytest.mark.parametrize("wall", ["bottom:1/2", "right:1/4", corners()], ids=str)
+def test_a_head_that_views_its_map_reads_the_part_that_it_is_handed(wall):
+    model = drawn(Viewed(conv(3, 6, stride=4)))
+    net = blind(model, SIZE, "features", wall)
+    cells = model.features(images())[:, :, torch.from_numpy(net.wall.seen.copy())]  # (B, K, n)
+    for found in (net(images()), net.shortcut(images())):
+        torch.testing.assert_close(found, model.fc(cells.mean(2)))
+
+
 @pytest.mark.parametrize("make", [lambda: Classifier(conv(3, 6, stride=4)), Flat], ids=["smaller", "emptied"])
 @pytest.mark.parametrize("wall", ["bottom:1/2", corners()], ids=str)
 def test_not_even_nan_passes_from_an_unseen_cell(make, wall):

@@ -23,7 +23,7 @@ def needs_pooled_linear(net: BlindNet) -> str | None:
     )
 
 
-SILENT = ("flatten", "view", "reshape", "clone", "contiguous", "_unsafe_view", "sym_size")
+SILENT = ("flatten", "reshape", "clone", "contiguous", "sym_size")
 
 
 @cam_method(

@@ -1,11 +1,12 @@
 """What a traced network asked about the number of images, and whether it computes the same of another number."""
 
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbols
 from torch.fx.node import map_arg
 from torch.utils._sympy.value_ranges import ValueRanges, bound_sympy
 
-from wallcheck.graph._nodes import is_shape, op_of
+from wallcheck.graph._nodes import is_shape, named, op_of
 from wallcheck.graph._tidy import is_whole
 
 MOST = 2**31 - 1  # images of a batch; torch asks whether they are as many as there are whole numbers
@@ -41,15 +42,21 @@ def told(asked: list) -> str:
     return text
 
 
-def operations(program) -> list[tuple]:
-    """What is computed, in order, with the constants told; moves aside, for which noise is enough: they decide nothing."""
+def operations(program, moves: bool) -> list[tuple]:
+    """What is computed, in order, with the constants told. moves: whether these too, for which noise is enough of one image: there
+    they decide nothing, but among several one may come to another's place."""
     computed = []
     for node in program.graph.nodes:
-        shaping = op_of(node) in RESHAPING or is_shape(node) or (op_of(node) == "slice" and is_whole(node))
-        if node.op == "call_function" and not shaping:
-            sized = any(is_shape(each) for each in node.all_input_nodes) or op_of(node) in MADE_OF_SIZES
+        shaping = op_of(node) in RESHAPING or is_shape(node) or (op_of(node) == "slice" and _keeps_images(node))
+        if node.op == "call_function" and not (is_shape(node) if moves else shaping):
+            sized = any(is_shape(each) for each in node.all_input_nodes) or op_of(node) in MADE_OF_SIZES + RESHAPING
             computed.append((op_of(node), "" if sized else str(map_arg((node.args, node.kwargs), lambda each: None))))
     return computed
+
+
+def _keeps_images(node: Node) -> bool:
+    """A slice of all that there is, or of images, which torch leaves out where it is of all that there are."""
+    return is_whole(node) or named(node)["dim"] == 0
 
 
 def environments(program) -> list[ShapeEnv]:

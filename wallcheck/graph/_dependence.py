@@ -12,14 +12,13 @@ from wallcheck.graph._masks import RULES, Mask, Rule, depends, everything, masks
 from wallcheck.graph._nodes import GETITEM, named, op_of
 
 MOVES = [
-    "view", "reshape", "_unsafe_view", "permute", "transpose", "t", "expand", "expand_as", "slice", "select",
+    "reshape", "permute", "transpose", "t", "expand", "expand_as", "slice", "select",
     "cat", "concat", "stack", "hstack", "vstack", "unbind", "split", "split_with_sizes", "chunk", "tensor_split", "flip",
     "fliplr", "flipud", "roll", "unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "squeeze", "unsqueeze",
     "flatten", "unflatten", "narrow", "index_select", "index", "repeat", "tile", "repeat_interleave", "movedim",
     "moveaxis", "swapaxes", "swapdims", "diagonal", "tril", "triu", "numpy_T", "mT", "im2col", "slice_scatter",
     "select_scatter", "col2im", "fft_fftshift", "fft_ifftshift", "view_as", "reshape_as", "take_along_dim", "rot90", "broadcast_to", "alias",
 ]  # fmt: skip
-VIEWS = ("view", "_unsafe_view")  # of values that lie in another order than their masks
 SELECTING = ("index", "indices", "repeats", "start", "tensor_indices_or_sections")  # what is taken from where
 
 
@@ -28,9 +27,6 @@ def moved(node: Node, arguments: dict) -> Tensor | tuple:
     """The operation itself, done to the mask; constants moved beside it carry nothing."""
     if masks_in([arguments.get(name) for name in SELECTING]):
         return everything(node, arguments)
-    if op_of(node) in VIEWS:
-        x = plain(arguments["self"])
-        return x.reshape(arguments["size"]) if "size" in arguments else everything(node, arguments)
     left = {name: value if name in SELECTING else _bare(value) for name, value in arguments.items()}
     order = [left.pop(a.name) for a in node.target._schema.arguments if not a.kwarg_only and a.name in left]
     return node.target(*order, **left)

@@ -1,5 +1,5 @@
-"""What the user's code meets while torch traces it, made what it meets where it runs: len, torch.compiler's answers, silence; and
-for code that other threads run meanwhile, torch's modules as they are."""
+"""What the user's code meets while torch traces it, made what it meets where it runs: len, torch.compiler's answers, attributes that
+it may write into, silence; and for code that other threads run meanwhile, torch's modules as they are."""
 
 import builtins
 import io
@@ -10,10 +10,16 @@ from contextlib import contextmanager, redirect_stderr
 from threading import get_ident
 
 import torch
+from torch import nn
+from torch._functorch import aot_autograd
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.export import _trace
 from torch.fx.experimental import proxy_tensor
 
+from wallcheck.keeping import TORCHS
+
 ANNOUNCED = ("is_compiling", "is_exporting", "is_dynamo_compiling")  # what torch.compiler is asked
+ASSIGNED = "_detect_attribute_assignment"  # torch's own check, called around each of its readings of a module
 LOGS = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export._trace")]
 
 
@@ -73,6 +79,37 @@ def unwatched_elsewhere() -> Iterator[None]:
     finally:
         for name, watch in watching.items():
             setattr(tracer, name, watch)
+
+
+@contextmanager
+def assignable() -> Iterator[None]:
+    """Modules may keep tensors in attributes. torch 2.6 raises for those of the network itself and leaves in modules within it what
+    it traced with, which its next reading would find; later versions put all back."""
+    checks = {holder: getattr(holder, ASSIGNED) for holder in (aot_autograd, _trace) if hasattr(holder, ASSIGNED)}
+    for holder in checks:
+        setattr(holder, ASSIGNED, put_back)
+    try:
+        yield
+    finally:
+        for holder, check in checks.items():
+            setattr(holder, ASSIGNED, check)
+
+
+@contextmanager
+def put_back(module: nn.Module) -> Iterator[None]:
+    """Attributes that a block sets in the network's modules, and lists and dictionaries in them, are as they were after it."""
+    kept = [(vars(each), {k: v for k, v in vars(each).items() if k not in TORCHS}) for each in module.modules()]
+    held = [(each, each.copy()) for _, before in kept for each in before.values() if type(each) in (list, dict)]
+    try:
+        yield
+    finally:
+        for now, before in kept:
+            for name in now.keys() - before.keys() - TORCHS:
+                del now[name]
+            now.update(before)
+        for each, before in held:
+            each.clear()
+            (each.extend if isinstance(each, list) else each.update)(before)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ tracing's that the network catches) shows where the network is run beside its gr
 decides (their number taken for a value) where the graph is run on one image and on several.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from wallcheck.graph._tracing import NotOneGraph, brief, in_eval, untouched
 from wallcheck.keeping import draws
 
 SIZES = ("sym_size", "sym_numel", "sym_stride", "sym_storage_offset")
+HOLLOW = "it holds no values in places"
 MODES = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
@@ -180,10 +181,20 @@ def _of_graph(name: str, run: GraphModule, images: Tensor) -> Ran:
         found = _with_gradient(run, images)
         if not isinstance(found.logits, FakeTensor):
             return found
-        reason = "it holds no values in places"
+        reason = HOLLOW
     except Exception as error:
         reason = brief(error)
-    raise NotOneGraph(
+    raise _not_running(name, reason)
+
+
+def refuse_hollow(name: str, constants: Iterable[object]) -> None:
+    """Raise NotOneGraph where torch has kept, for a constant, a tensor that stands for values and has none."""
+    if any(isinstance(each, FakeTensor) for each in constants):
+        raise _not_running(name, HOLLOW)
+
+
+def _not_running(name: str, reason: str) -> NotOneGraph:
+    return NotOneGraph(
         f"the graph that was traced of {name} does not run ({reason}); write with torch's own operations what torch cannot trace "
         f"(torch.func.grad inside of a network)"
     )

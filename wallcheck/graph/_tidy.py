@@ -1,4 +1,5 @@
-"""A traced graph in its plainest form: identities left out, batch norms in one form, half precision as float32, constants folded."""
+"""A traced graph in its plainest form: identities left out, batch norms in one form, half precision as float32, constants folded,
+and no view, which would be true of one order in memory alone."""
 
 import torch
 from torch import Tensor
@@ -12,6 +13,11 @@ HALF = (torch.float16, torch.bfloat16)
 NOTHING = ("dropout", "alias", "lift_fresh_copy", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 DETACHED = ("detach", "detach_")
 COMPUTED = ("folded_", "places_")  # how names of tensors begin that are computed of others, once
+VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+TAKEN_AT = {  # a constant tensor's places -> the same at a number, at several
+    torch.ops.aten.narrow.Tensor: ("default", "default"),
+    torch.ops.aten.tensor_split.tensor_indices_or_sections: ("sections", "indices"),
+}
 ASSERTIONS = ("_assert", "sym_constrain")  # of what the tracing knows already
 
 
@@ -19,6 +25,8 @@ def tidied(run: GraphModule) -> None:
     """Identities left out, batch norms in one form, what depends on no image computed once."""
     for node in list(run.graph.nodes):
         _in_full_precision(node)
+        if node.target in VIEWS:  # a wall, a part of a map, an attention written out lie in another order
+            node.target = torch.ops.aten.reshape.default
         if op_of(node).startswith(ASSERTIONS):
             run.graph.erase_node(node)
         elif (op_of(node) in NOTHING and not named(node).get("train")) or (op_of(node) == "slice" and is_whole(node)):
@@ -120,8 +128,11 @@ def parted_by_images(graph: FxGraph) -> tuple[list[Node], set[Node]]:
 
 
 def _by_numbers(run: GraphModule) -> None:
-    """x[:, :, mask] by the numbers of the places where a constant mask is true: how many they are is then no question."""
+    """x[:, :, mask] by the numbers of the places where a constant mask is true: how many they are is then no question. narrow and
+    tensor_split at constant places by these."""
     for node in list(run.graph.nodes):
+        if node.target in TAKEN_AT:
+            _taken_at(run, node)
         if op_of(node) not in ("index", "index_put"):
             continue
         places = []
@@ -135,6 +146,16 @@ def _by_numbers(run: GraphModule) -> None:
                 _held(run, f"{COMPUTED[1]}{node.name}_{i}", each, node) for i, each in enumerate(numbers, len(places))
             ]
         node.args = (node.args[0], places, *node.args[2:])
+
+
+def _taken_at(run: GraphModule, node: Node) -> None:
+    """narrow and tensor_split at places that a constant tensor holds, with these written in: they are no values to ask for."""
+    tensors = [each for each in node.args[1:] if isinstance(each, Node) and each.op == "get_attr"]
+    for tensor in tensors:
+        places = getattr(run, tensor.target).tolist()
+        node.args = tuple(places if each is tensor else each for each in node.args)
+        packet = node.target.overloadpacket
+        node.target = getattr(packet, TAKEN_AT[node.target][isinstance(places, list)])
 
 
 def _held(run: GraphModule, name: str, value: Tensor, before: Node) -> Node:

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, operations, questions, told
-from wallcheck.graph._meanwhile import measured, quiet, unannounced, unwatched_elsewhere
+from wallcheck.graph._meanwhile import assignable, measured, quiet, unannounced, unwatched_elsewhere
 from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
@@ -48,13 +48,15 @@ def traced(module: nn.Module, images: Tensor):
         warnings.simplefilter("ignore")
         try:
             program = _program(module, images, oblivious=True)
-            of_one, of_more = questions(program, 1), questions(program, 2)
+            of_one, of_more = questions(program, 1), questions(program, BATCH)
             if of_more:
                 _let_go(program)
                 program = _program(module, images, oblivious=False)
-                of_more = questions(program, 2)
-            # torch's own code asks about batches of one too, and does the same for them
-            alike = bool(of_more) or not of_one or _same_for_one(program, module, images[:1])
+                of_more = questions(program, BATCH)
+            # torch's own code asks about batches of one too, and torch 2.6 about parts of one image; it does the same for them
+            if of_more and not questions(program, BATCH + 1) and _same_for(program, module, images, BATCH):
+                of_more = []
+            alike = bool(of_more) or not of_one or _same_for(program, module, images, 1)
         except Exception as error:
             raise _refusal(module, images, error) from error
     _let_go(program)
@@ -98,7 +100,8 @@ def _check_tensors(module: nn.Module, images: Tensor) -> None:
 
 
 def _program(module: nn.Module, images: Tensor, oblivious: bool):
-    """len(x) is a number to torch, and fixes the batch: where that is in the way, once more with len asked as x.shape[0] is."""
+    """len(x) is a number to torch, and fixes the batch: where that is in the way, once more with len asked as x.shape[0] is. So is to
+    torch 2.6 what one image is left of, x[1:] of two: once more with three."""
     any_size = ({0: torch.export.Dim.DYNAMIC},)
     try:
         return _exported(module, images, any_size, oblivious)
@@ -106,12 +109,17 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
         if not _is_of_the_batch(error):
             raise
     with measured():
-        return _exported(module, images, any_size, oblivious)
+        try:
+            return _exported(module, images, any_size, oblivious)
+        except Exception as error:
+            if hasattr(symbols, OBLIVIOUS) or not _is_of_the_batch(error):
+                raise
+        return _exported(module, images.new_zeros(BATCH + 1, *images.shape[1:]), any_size, oblivious)
 
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
     asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
-    with quiet(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+    with quiet(), assignable(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
         try:
             with unannounced():
                 return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
@@ -122,13 +130,14 @@ def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious:
         return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
 
 
-def _same_for_one(program, module: nn.Module, image: Tensor) -> bool:
-    """Does the module compute the same of one image, or not run on one at all?"""
+def _same_for(program, module: nn.Module, images: Tensor, count: int) -> bool:
+    """Does the module compute the same of so few of the images, or not run on them at all?"""
+    images = images[:count]  # another tensor: torch remembers of which it was asked that their number be free
     try:
-        alone = _exported(module, image, None, oblivious=False)
+        alone = _exported(module, images, None, oblivious=False)
     except Exception:
-        return not _runs(module, image)
-    same = operations(program) == operations(alone)
+        return not _runs(module, images)
+    same = operations(program, moves=count > 1) == operations(alone, moves=count > 1)
     _let_go(alone)
     return same
 
@@ -220,7 +229,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
     """What running it leaves behind in the process or in the module's buffers is put back."""
     state, drawn, chance = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
     counted = [
-        (each, name, buffer, buffer.clone())
+        (each, name, buffer, buffer.detach().clone(), buffer.requires_grad)
         for each in module.modules()
         for name, buffer in each._buffers.items()
         if buffer is not None
@@ -232,7 +241,9 @@ def untouched(module: nn.Module) -> Iterator[None]:
         np.random.set_state(drawn)
         random.setstate(chance)
         with suppress(RuntimeError), torch.no_grad():
-            for each, name, buffer, before in counted:
+            for each, name, buffer, before, follows in counted:
                 each._buffers[name] = buffer  # another may have been put in its place
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
+                if buffer.requires_grad and not follows:
+                    buffer.detach_()  # of the images that a call wrote into it

@@ -16,7 +16,7 @@ from wallcheck.graph._nodes import data_nodes, logits_node, named, op_of, part, 
 
 # Linear, and deaf to what other channels do.
 POOLS = ("avg_pool2d", "adaptive_avg_pool2d")
-SHAPES = ("clone", "contiguous", "flatten", "view", "reshape", "_unsafe_view")
+SHAPES = ("clone", "contiguous", "flatten", "reshape")
 
 
 class Split(NamedTuple):
@@ -95,7 +95,7 @@ def _is_channelwise(node: Node) -> bool:
         return told["start_dim"] == 1 and told["end_dim"] in (-1, 3)
     if op == "mean":
         return sorted(d % 4 for d in told["dim"] or ()) == [2, 3]
-    if op in ("view", "reshape", "_unsafe_view"):
+    if op == "reshape":
         return len(node.meta["val"].shape) == 2
     return op in POOLS or op in SHAPES
 

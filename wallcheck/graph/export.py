@@ -29,6 +29,7 @@ from wallcheck.graph._one_function import (
     ran,
     refuse_another,
     refuse_branches,
+    refuse_hollow,
     refuse_no_function,
 )
 from wallcheck.graph._precision import multiplied
@@ -88,6 +89,7 @@ def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> G
     refuse_unreadable(module, images)
     own = ran(module, images) if logits and not images.is_meta else None
     program = traced(module, images)
+    refuse_hollow(type(module).__name__, program.constants.values())
     plain = is_plain(program.graph)
     run, stored = _unlifted(program, prefix) if plain else (None, ())
     if run is None or not functional(run):  # a view of something changed in place, graphs within: torch's own way

@@ -24,7 +24,6 @@ from wallcheck.graph.export import BATCH, plainly
 Reached = dict[Node, Tensor]  # node -> Boolean, shaped as its value; nodes of several values are left out
 
 FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
-RESHAPED = {torch.ops.aten.view.default: torch.ops.aten.reshape.default}
 
 
 def shaped(run: GraphModule, colours: int, image_size: tuple[int, ...]) -> GraphModule:
@@ -62,10 +61,6 @@ class _Shapes(Interpreter):
         value = tree_map_only(Tensor, lambda each: each.to("meta"), super().run_node(n))
         n.meta["val"] = value
         return value
-
-    def call_function(self, target, args, kwargs):
-        # attention has other strides on the device meta than on a CPU, of which torch 2.6 can make no view; the shape is the same
-        return super().call_function(RESHAPED.get(target, target), args, kwargs)
 
 
 def forward(run: GraphModule, pixels: Tensor) -> Reached:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from wallcheck.keeping import TORCHS
+
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # exact types first: this is asked of every setting of every module, several times in an explanation
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 PLAIN_TYPES = frozenset(PLAIN)
-TORCHS = frozenset(vars(nn.Module()))  # held by every module: hooks and tensors, told by themselves, and its mode
 LIBRARIES = ("torch.", "wallcheck.")  # whose classes nobody changes but for a forward put in the place of theirs
 COUNTER = "num_batches_tracked"  # of batch norm, on which nothing in eval mode depends
 
