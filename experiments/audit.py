@@ -3,7 +3,7 @@
     python -m experiments.audit                      the net that python -m experiments.reproduce or .train left
     python -m experiments.audit --unwalled runs/reproduce/unwalled/model.safetensors --out runs/with_twin
     python -m experiments.audit --walled my/model.safetensors --images ~/photographs --out runs/photographs
-    several GPUs:  add --devices 8;  nodes: --num_nodes 2, started by srun or torchrun (docs/clusters.md)
+    GPUs:  add --accelerator gpu, and --devices 8 for several;  nodes: --num_nodes 2, started by srun or torchrun (docs/clusters.md)
 
 The walled net is audited in the region it cannot see; the untrained net is the same network before training; the
 twin without a wall is a contrast, measured in the walled net's unseen region, which it does see. By default the
@@ -58,7 +58,7 @@ class AuditRun:
         out: run folder.
         devices: for lightning.Trainer.
         num_nodes: for lightning.Trainer.
-        accelerator: for lightning.Trainer.
+        accelerator: for lightning.Trainer: cpu, gpu, or auto for what there is.
     """
 
     walled: str = "runs/reproduce/walled/model.safetensors"
@@ -82,7 +82,7 @@ class AuditRun:
     out: str = "runs/audit"
     devices: str | int = "auto"
     num_nodes: int = 1
-    accelerator: str = "auto"
+    accelerator: str = "cpu"
 
 
 def study_of(options: AuditRun) -> Study:

@@ -88,12 +88,12 @@ def trained(recipe: Recipe, folder: Path, snapshots: Sequence[int] = ()) -> Blin
         folder.mkdir(parents=True, exist_ok=True)
         net = learn(recipe, folder, set(snapshots))
         models.save(net, path)
-    return on_device(models.load(path))
+    return models.load(path).eval()
 
 
 def snapshot(recipe: Recipe, folder: Path, step: int) -> BlindNet:
     """The net after so many steps of its training, kept by `trained`."""
-    return on_device(models.load(snapshot_path(recipe, folder, step)))
+    return models.load(snapshot_path(recipe, folder, step)).eval()
 
 
 def snapshot_path(recipe: Recipe, folder: Path, step: int) -> Path:
@@ -110,7 +110,7 @@ def accuracy(recipe: Recipe, folder: Path) -> float:
 
 def learn(recipe: Recipe, folder: Path, snapshots: set[int]) -> BlindNet:
     """One training, in eval mode when done."""
-    net, images = on_device(recipe.built()), image_set("train", recipe.train_count, recipe, folder)
+    net, images = recipe.built().eval(), image_set("train", recipe.train_count, recipe, folder)
     pixels, labels = images.images(), torch.from_numpy(np.array(images.labels, dtype=np.int64))
     steps = recipe.epochs * (len(images) // BATCH)
     draw, extra = torch.Generator().manual_seed(recipe.seed), interpretable_gradients(recipe.regulariser)
@@ -156,8 +156,3 @@ def tested(net: BlindNet, recipe: Recipe, folder: Path) -> float:
     with torch.no_grad():
         found = torch.cat([net(part.to(device)).argmax(1).cpu() for part in images.images().split(250)])
     return float((found.numpy() == np.array(images.labels)).mean())
-
-
-def on_device(net: BlindNet) -> BlindNet:
-    """On the accelerator where there is one."""
-    return net.to("cuda" if torch.cuda.is_available() else "cpu").eval()

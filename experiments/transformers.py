@@ -42,8 +42,8 @@ class TransformersRun:
         epochs: of each training.
         count: images of each set that are audited.
         methods: names of methods; every one that is defined on the walled net, if none is given.
-        accelerator: of the audit, for lightning.Trainer.
-        devices: of the audit, for lightning.Trainer: with --accelerator cpu, how many processes share it.
+        accelerator: of the audit, for lightning.Trainer: cpu, gpu, or auto for what there is.
+        devices: of the audit, for lightning.Trainer: on a CPU, how many processes share it.
         seed: of data, weights, order and every draw of the audit.
         full: more images and a longer training.
         out: the run folder.
@@ -56,7 +56,7 @@ class TransformersRun:
     epochs: int = 15
     count: int = 100
     methods: list[str] = field(default_factory=list)
-    accelerator: str = "auto"
+    accelerator: str = "cpu"
     devices: str = "auto"
     seed: int = 0
     full: bool = False

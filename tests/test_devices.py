@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.graph import plainly
 from wallcheck.graph._precision import NAMES, holder
+from wallcheck.lit.auditing import device_of, flags_of
 
 DRAWS = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli"}
 
@@ -75,3 +77,35 @@ def test_maps_do_not_depend_on_the_choice(name, coarse):
     found = METHODS[name](Evidence(trained_tiny(), photos(2)[0]))
     torch.set_float32_matmul_precision("highest")
     assert torch.equal(METHODS[name](Evidence(trained_tiny(), photos(2)[0])), found)
+
+
+# -- a GPU is used where it is asked for ----------------------------------------------------------
+
+
+def lying(*places: str) -> SimpleNamespace:
+    """What has its weights there: a machine without a GPU can hold none on one."""
+    return SimpleNamespace(
+        parameters=lambda: (SimpleNamespace(device=torch.device(place)) for place in places), buffers=lambda: iter(())
+    )
+
+
+def test_a_gpu_is_not_taken_because_it_is_there(monkeypatch):
+    net = trained_tiny()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_of(flags_of({}, [net])) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "nets, given, expected",
+    [
+        ([lying("cuda:1", "cuda:1")], {}, dict(accelerator="gpu", devices=[1])),
+        ([lying("cuda")], dict(devices=2), dict(accelerator="gpu", devices=2)),
+        ([lying("mps")], {}, dict(accelerator="mps", devices=1)),
+        ([lying("cuda:0"), lying("cpu")], {}, dict(accelerator="cpu")),
+        ([lying()], {}, dict(accelerator="cpu")),
+        ([lying("cpu")], dict(accelerator="gpu", devices=8), dict(accelerator="gpu", devices=8)),
+    ],
+)
+def test_a_run_goes_where_its_flags_say_and_else_where_its_nets_lie(nets, given, expected):
+    assert flags_of(given, nets) == expected

@@ -14,8 +14,8 @@ from theory.runs import Run
 
 
 def default_workers() -> int:
-    """A process per core, up to four; one where a GPU does the work."""
-    return 1 if torch.cuda.is_available() else min(4, os.cpu_count() or 1)
+    """A process per core, up to four."""
+    return min(4, os.cpu_count() or 1)
 
 
 def one_thread() -> None:

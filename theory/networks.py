@@ -15,11 +15,6 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 
-def best_device() -> torch.device:
-    """CUDA when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @dataclass(frozen=True, eq=False)
 class Stem:
     """One convolution without bias: B_v(u) = F_v . xi_u with V filters of i.i.d. N(0, tau^2) entries."""

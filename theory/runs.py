@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from theory.geometries import Geometry, nearly_blind_geometry, random_geometry
-from theory.networks import best_device
 from theory.proofs import Check
 from theory.statistics import ZScores
+
+CPU = torch.device("cpu")
 
 
 def _silent() -> None:
@@ -23,7 +24,7 @@ class Run:
     seed: int = 0
     geometries: int = 60
     draws: int = 20_000  # per z-score
-    device: torch.device = field(default_factory=best_device)
+    device: torch.device = CPU
     tick: Callable[[], None] = _silent  # called once per geometry or curve point
 
     def generator(self, *label, device: str | torch.device | None = None) -> torch.Generator:

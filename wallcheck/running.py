@@ -17,7 +17,17 @@ from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.examples import keep_examples
 from wallcheck.identity import Pictures, claim, identity
-from wallcheck.lit.auditing import BARE, Auditor, Numbered, ShardWriter, device_of, interruptible, on_device, quiet
+from wallcheck.lit.auditing import (
+    BARE,
+    Auditor,
+    Numbered,
+    ShardWriter,
+    device_of,
+    flags_of,
+    interruptible,
+    on_device,
+    quiet,
+)
 from wallcheck.lit.ranks import Ranks, is_first_rank, wait_for_ranks
 from wallcheck.memory import told_of
 from wallcheck.metrics import TRUTH, Metric
@@ -53,7 +63,8 @@ def run_folder(
     """Audit into the folder `out`, or go on where an audit of the same study stopped or ended; the rows of the folder, unread.
 
     What the folder holds is not measured again; more methods, images or metrics are added to it. Several processes may
-    work on one folder. trainer: flags of lightning.Trainer (devices, num_nodes, accelerator). progress: told
+    work on one folder. trainer: flags of lightning.Trainer (devices, num_nodes, accelerator); without an accelerator the nets'
+    own device is used. progress: told
     (images done, images in all, what is running). A method that fails has no rows for those images and is
     tried again next time; `failures` of the rows lists what this study misses, and an `Incomplete` warning
     tells. Raises BrokenWall for a net that is not blind, FileExistsError if out holds another study, PermissionError if
@@ -63,10 +74,11 @@ def run_folder(
     for images in study.image_sets:
         pictures[images.name].first(study.size(images))
         _check_labels(study, images)
-    device = device_of(trainer or {})
+    flags = flags_of(trainer or {}, study.nets.values())
+    device = device_of(flags)
     with on_device(study.nets.values(), device):
         out = writable(out).absolute()  # the process may go elsewhere meanwhile
-        return _run(study, out, trainer or {}, progress, pictures, device)
+        return _run(study, out, flags, progress, pictures, device)
 
 
 def _run(

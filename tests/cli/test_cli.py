@@ -262,6 +262,17 @@ def test_errors_are_one_line_and_status_2(wallcheck, arguments):
     assert errors.startswith("wallcheck certify: ")
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta"])
+def test_a_device_that_is_not_there_is_told_before_anything_is_written(wallcheck, model, tmp_path, device):
+    images = write_photographs(tmp_path / "photographs", 2)
+    status, printed, errors = wallcheck(
+        "audit", str(model), "--images", str(images), "--out", str(tmp_path / "run"), "--device", device
+    )
+    assert (status, printed, errors.count("\n")) == (2, "", 1)
+    assert f"--device {device} cannot be used" in errors and "one of cpu, cuda, mps" in errors
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_installed_command_and_the_module_are_one():
     for module in ("wallcheck", "wallcheck.cli"):
         done = subprocess.run([sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True)

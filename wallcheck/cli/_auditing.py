@@ -5,18 +5,22 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jsonargparse import Namespace
 
 from wallcheck.cams import METHODS
 from wallcheck.certificate import Certificate
 from wallcheck.cli._nets import called, net_of, own_modules_first
 from wallcheck.cli._status import BROKEN, INCOMPLETE
+from wallcheck.models import BlindNet
 from wallcheck.results import Rows
 from wallcheck.running import leakage_table, run_folder
 from wallcheck.study import Study, images_for
 from wallcheck.tables import leakage_markdown, masses, print_leakage
 from wallcheck.terminal import progress_bar
 from wallcheck.writing import at_home, say
+
+DEVICES = ("cpu", "cuda", "mps")
 
 
 def audit(options: Namespace) -> int:
@@ -26,6 +30,7 @@ def audit(options: Namespace) -> int:
     net = net_of(options)
     if options.certificate:
         Certificate.load(at_home(options.certificate)).raise_if_broken().raise_if_other(net)
+    net = placed(net, options.device)
     images = images_for(net, at_home(options.images), options.classes, options.targets)
     study = Study(
         {called(options.model): net},
@@ -47,6 +52,20 @@ def audit(options: Namespace) -> int:
     for line in broken:
         print(f"wallcheck audit: {line}", file=sys.stderr)
     return BROKEN if broken else INCOMPLETE if rows.failures else 0
+
+
+def placed(net: BlindNet, device: str) -> BlindNet:
+    """The net on the device of this name; ValueError where there is none here."""
+    try:
+        place = torch.device(device)
+        if place.type not in DEVICES:
+            raise RuntimeError("no device that is known here")
+        return net.to(place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"--device {device} cannot be used: {reason}; leave it out for the CPU, or give one of {', '.join(DEVICES)}"
+        ) from None
 
 
 def answer(rows: Rows, options: Namespace, broken: Sequence[str] = ()) -> None:

@@ -167,6 +167,7 @@ def _add_study(flags: Flags) -> None:
     )
     flags.add_argument("--seed", type=int, default=0, help="of every draw by chance")
     flags.add_argument("--batch_size", type=int, default=20, help="images at once")
+    flags.add_argument("--device", type=str, default="cpu", help="cpu; cuda, cuda:1 or mps for a GPU")
     flags.add_argument(
         "--precision", type=str, default="exact", help="exact, or fast: TF32 on a GPU, bfloat16 for rescored images"
     )

@@ -60,7 +60,18 @@ BARE: dict[str, Any] = dict(
 )
 
 
-def device_of(trainer: dict) -> torch.device:
+def flags_of(trainer: dict[str, Any], nets: Iterable[nn.Module]) -> dict[str, Any]:
+    """Flags of lightning.Trainer: those given and, where they name no accelerator, the one that the nets are on; the CPU if they
+    are not all on one. A GPU is used where it is asked for, by a flag or by a net that lies on it; never because it is there."""
+    if "accelerator" in trainer:
+        return trainer
+    places = {tensor.device for net in nets for tensor in (*net.parameters(), *net.buffers())}
+    place = places.pop() if len(places) == 1 else torch.device("cpu")
+    where = {"cuda": dict(accelerator="gpu", devices=[place.index or 0]), "mps": dict(accelerator="mps", devices=1)}
+    return where.get(place.type, dict(accelerator="cpu")) | trainer
+
+
+def device_of(trainer: dict[str, Any]) -> torch.device:
     """Where this process works under these flags of lightning.Trainer."""
     with quiet():
         return L.Trainer(**BARE, **trainer).strategy.root_device
