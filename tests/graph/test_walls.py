@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.graph.dependence import Does
 from tests.graph.nets import CLASSES, FAMILIES, Block, Classifier, Transformer, conv, drawn
 from wallcheck.geometry import Wall
 from wallcheck.models import blind
@@ -117,6 +118,31 @@ def test_a_number_of_cells_is_exact_or_refused():
         blind(model, SIZE, "features", "bottom:9", "trunk")
     with pytest.raises(ValueError, match=r"cannot hide 4 of 4 cells at the bottom; use 1 \.\. 3"):
         blind(model, SIZE, "features", "bottom:4", "head")
+
+
+class Twice(nn.Module):
+    """One layer, run twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.fc = conv(3, 6), conv(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.again(self.again(self.first(x))).mean((2, 3)))
+
+
+def test_a_layer_that_is_run_twice_is_parted_after_its_last_call():
+    model = drawn(Twice())
+    net = blind(model, SIZE, "again", "bottom:1/2", "trunk")
+    above, below = (model.again(model.again(model.first(part))) for part in images().split(8, 2))
+    torch.testing.assert_close(net.activations(images()), torch.cat([above, below], 2))
+
+
+def test_features_that_turn_rows_into_columns_have_no_sides():
+    turned = nn.Sequential(conv(3, 6), Does(lambda x: x.transpose(2, 3)), conv(6, 6))
+    model = drawn(nn.Sequential(turned, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)))
+    with pytest.raises(ValueError, match=r"16 x 16 cells of the whole image, 16 x 8 of a part of it.*a head wall"):
+        blind(model, SIZE, "0", "bottom:1/2", "trunk")
 
 
 class Explicit(Block):

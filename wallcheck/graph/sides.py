@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.fx import GraphModule
 
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach, walls
-from wallcheck.graph._nodes import copied, op_of
+from wallcheck.graph._nodes import call_of, copied, op_of
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import DETACHED, HALF, undetached
 from wallcheck.graph._tracing import in_eval
@@ -24,11 +25,12 @@ AXIS = {"bottom": 2, "top": 2, "left": 3, "right": 3}
 
 
 class Captured(nn.Module):
-    """A model that gives a layer's output instead of its own. The hook is the last of the layer's and goes with the call."""
+    """A model that gives a layer's output instead of its own, of its first call or another. The hook is the last of the layer's and
+    goes with the call."""
 
-    def __init__(self, model: nn.Module, layer: str):
+    def __init__(self, model: nn.Module, layer: str, call: int = 0):
         super().__init__()
-        self.model, self.layer = model, layer
+        self.model, self.layer, self.call = model, layer, call
 
     def forward(self, images: Tensor) -> Tensor:
         kept: list[Tensor] = []
@@ -37,7 +39,7 @@ class Captured(nn.Module):
             self.model(images)
         finally:
             handle.remove()
-        return kept[-1]
+        return kept[self.call]
 
 
 class _Reached(Exception):
@@ -45,11 +47,13 @@ class _Reached(Exception):
         self.value = value
 
 
-def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
-    """A layer's output, by running the model itself no further than it."""
+def up_to(model: nn.Module, layer: str, images: Tensor, call: int = 0) -> Tensor:
+    """A layer's output, of its first call or another, by running the model itself no further than it."""
+    calls = count()
 
     def stop(module: nn.Module, inputs: object, value: Tensor) -> None:
-        raise _Reached(value)
+        if next(calls) == call:
+            raise _Reached(value)
 
     handle = model.get_submodule(layer).register_forward_hook(stop)
     try:
@@ -120,8 +124,17 @@ def _spans(side: str, length: int, hidden: int) -> tuple[list[tuple[int, int]], 
 
 def _cells(model: nn.Module, layer: Layer, graph: Graph, axis: int, pixels: int) -> int:
     """Rows or columns of cells that a part of the image makes; ValueError where the features do not run on it."""
-    value = up_to(model, layer.name, _noise(model, graph, _size(graph, axis, pixels), 1))
-    return int(value.shape[(2 if layer.form.axes == "map" else 1) + axis - 2])
+    value = up_to(model, layer.name, _noise(model, graph, _size(graph, axis, pixels), 1), _call(layer))
+    first = 2 if layer.form.axes == "map" else 1
+    grid = tuple(value.shape[first : first + 2])
+    if len(grid) < 2 or grid[3 - axis] != layer.form.grid[3 - axis]:
+        told = f"{layer.form.grid[0]} x {layer.form.grid[1]} cells of the whole image, {' x '.join(map(str, grid))} of a part of it"
+        raise ValueError(f"parts of an image cannot be put together: {told}, as where rows are turned into columns")
+    return int(grid[axis - 2])
+
+
+def _call(layer: Layer) -> int:
+    return call_of(layer.node, layer.name)
 
 
 def _size(graph: Graph, axis: int, pixels: int) -> tuple[int, int]:
@@ -150,7 +163,7 @@ def _side(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int]) -
     """The features on images of another size: the graph's own operations where these do what the network does on such
     images, else the network traced anew."""
     images = _noise(model, graph, size, 2)
-    wanted = up_to(model, layer.name, images)
+    wanted = up_to(model, layer.name, images, _call(layer))
     exact = images.dtype not in HALF  # a half network's graph runs in float32, the network itself as it is
     near, least = (1e-3, 1e-5) if exact else (0.1, 0.1)
     for made in (lambda: _resized(graph, layer, size), lambda: _traced(model, graph, layer, size)):
@@ -179,7 +192,7 @@ def _resized(graph: Graph, layer: Layer, size: tuple[int, int]) -> Graph:
 
 
 def _traced(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int]) -> Graph:
-    side = exported(Captured(model, layer.name), graph.colours, size, prefix="model.", logits=False)
+    side = exported(Captured(model, layer.name, _call(layer)), graph.colours, size, prefix="model.", logits=False)
     if not any(op_of(node) in DETACHED for node in graph.fx.nodes):  # the whole network lets no gradient through
         undetached(side.run)
     reach.shaped(side.run, graph.colours, size)
