@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.functional import normalize
 
 from tests.graph.dependence import RELEASE
 from tests.graph.nets import SIZE, images, model
@@ -76,12 +77,17 @@ def mapped(net, x):
     return net.fc(torch.vmap(torch.sin)(x).mean((2, 3)))  # exported since torch 2.7
 
 
+def normalised(net, x):
+    return net.fc(normalize(x, [0.5, 0.4, 0.3], [0.2, 0.2, 0.1]).mean((2, 3)))  # asks whether any deviation is 0
+
+
 KEPT = torch.arange(SIZE[0] * SIZE[1]).view(SIZE) % 3 == 0
 
 
 @pytest.mark.parametrize(
     "does",
     [selected, measured, in_a_mode, filled, of_a_weight, written_down, straight_through, less_when_exported]
+    + [normalised]
     + [mapped] * (RELEASE > (2, 6)),
     ids=lambda f: f.__name__,
 )
@@ -185,6 +191,18 @@ def test_the_line_that_is_told_is_none_of_pythons_own():
     with pytest.raises(NotOneGraph, match=r"test_one_function\.py:\d+: ") as error:
         exported(Wrong(by_numpy_at_the_end), 3, SIZE)
     assert "contextlib" not in str(error.value)
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x + y).mean((2, 3))
+
+
+def test_a_network_that_takes_more_than_images_is_told_what_to_do():
+    with pytest.raises(
+        ValueError, match=r"missing 1 required.*wrap it in a module whose forward takes the images alone"
+    ):
+        exported(Pair(), 3, SIZE)
 
 
 def test_images_that_do_not_fit_are_the_users_own_error():

@@ -5,6 +5,7 @@ torch takes a batch of two for a batch of any number, and for that of one and of
 is made of the answers for two images, so a question that has another answer for another number is refused.
 """
 
+import inspect
 import random
 import traceback
 import warnings
@@ -22,7 +23,7 @@ from torch.utils._pytree import tree_flatten
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, operations, questions, told
-from wallcheck.graph._meanwhile import measured, quiet, unannounced, unwatched_elsewhere
+from wallcheck.graph._meanwhile import listed, measured, quiet, unannounced, unwatched_elsewhere
 from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
@@ -111,7 +112,7 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
     asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
-    with quiet(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+    with quiet(), listed(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
         try:
             with unannounced():
                 return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
@@ -160,7 +161,7 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     except Exception as own:
         return ValueError(
             f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {brief(own)}); "
-            f"check image size and colours"
+            f"{_what_fits(module)}"
         )
     alone = tree_flatten(given)[1].is_leaf()
     if alone and not isinstance(given, Tensor):  # a class of the user's own, of which torch sees no values
@@ -170,6 +171,14 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     return NotOneGraph(
         f"{type(module).__name__} is not one graph: {_reason(error)}{at} ({brief(error)}); {_advice(error)}"
     )
+
+
+def _what_fits(module: nn.Module) -> str:
+    try:
+        inspect.signature(module.forward).bind(None)
+    except TypeError:
+        return "wrap it in a module whose forward takes the images alone, by position"
+    return "check image size and colours"
 
 
 def _reason(error: Exception) -> str:
