@@ -120,6 +120,25 @@ def test_a_number_of_cells_is_exact_or_refused():
         blind(model, SIZE, "features", "bottom:4", "head")
 
 
+class Squares(nn.Module):
+    """Tokens laid out as squares of 4 x 4: of half of them, two images would make one."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.fc = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.features(x).flatten(2).transpose(1, 2)
+        return self.fc(tokens.reshape(-1, 4, 4, 6).mean((1, 2)))
+
+
+def test_a_head_that_would_make_one_image_of_two_is_handed_zeros():
+    net = blind(drawn(Squares()), SIZE, "features", "bottom:1/2")
+    assert net.graph.problems == [] and net(images(4)).shape == (4, 3)
+    zeros = net.graph.walled.handed
+    assert zeros.target is torch.ops.aten.where.ScalarOther
+
+
 class Twice(nn.Module):
     """One layer, run twice."""
 
