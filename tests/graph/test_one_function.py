@@ -193,6 +193,43 @@ def test_the_line_that_is_told_is_none_of_pythons_own():
     assert "contextlib" not in str(error.value)
 
 
+class Wrapper(nn.Module):
+    """As torch.optim.swa_utils.AveragedModel and peft's are written."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+def test_a_wrapper_that_takes_anything_is_what_it_wraps():
+    net = model()
+    torch.testing.assert_close(exported(Wrapper(net), 3, SIZE).run(images(3)), net(images(3)))
+
+
+class Observing(nn.Module):
+    """A buffer that takes its shape from what it is given, as torch's observers have it, before another."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(1))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.scale.resize_(x.shape[1]).copy_(x.detach().amax((0, 2, 3)))
+        self.seen.add_(1)
+        return x.mean((2, 3)) * self.scale
+
+
+def test_buffers_are_given_back_in_the_shape_that_they_had():
+    net = Observing()
+    with pytest.raises(NotOneGraph):
+        exported(net, 3, SIZE)
+    assert torch.equal(net.scale, torch.ones(1)) and torch.equal(net.seen, torch.zeros(()))
+
+
 class Pair(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return (x + y).mean((2, 3))

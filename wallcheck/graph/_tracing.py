@@ -100,7 +100,8 @@ def _check_tensors(module: nn.Module, images: Tensor) -> None:
 
 def _program(module: nn.Module, images: Tensor, oblivious: bool):
     """len(x) is a number to torch, and fixes the batch: where that is in the way, once more with len asked as x.shape[0] is."""
-    any_size = ({0: torch.export.Dim.DYNAMIC},)
+    of_images = {0: torch.export.Dim.DYNAMIC}
+    any_size = ((of_images,),) if _takes_any(module) else (of_images,)
     try:
         return _exported(module, images, any_size, oblivious)
     except Exception as error:
@@ -108,6 +109,12 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
             raise
     with measured():
         return _exported(module, images, any_size, oblivious)
+
+
+def _takes_any(module: nn.Module) -> bool:
+    """forward(*args), as wrappers have it."""
+    first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    return first is not None and first.kind is first.VAR_POSITIONAL
 
 
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
@@ -240,8 +247,10 @@ def untouched(module: nn.Module) -> Iterator[None]:
         torch.random.set_rng_state(state)
         np.random.set_state(drawn)
         random.setstate(chance)
-        with suppress(RuntimeError), torch.no_grad():
-            for each, name, buffer, before in counted:
-                each._buffers[name] = buffer  # another may have been put in its place
-                if not torch.equal(buffer, before):
+        for each, name, buffer, before in counted:
+            each._buffers[name] = buffer  # another may have been put in its place
+            with suppress(RuntimeError), torch.no_grad():
+                if buffer.shape != before.shape:  # an observer's, which takes its shape from what it is given
+                    buffer.data = before
+                elif not torch.equal(buffer, before):
                     buffer.copy_(before)
