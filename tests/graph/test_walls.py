@@ -157,6 +157,25 @@ def test_a_layer_that_is_run_twice_is_parted_after_its_last_call():
     torch.testing.assert_close(net.activations(images()), torch.cat([above, below], 2))
 
 
+class Named(nn.Module):
+    """A backbone that gives a dictionary, as torchvision's for segmentation do."""
+
+    def __init__(self):
+        super().__init__()
+        self.deep = nn.Sequential(conv(3, 6), conv(6, 6))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"out": self.deep(x)}
+
+
+def test_a_backbone_that_gives_a_dictionary_is_parted():
+    backbone = Named()
+    head = Does(lambda found: found["out"].mean((2, 3)))
+    net = blind(drawn(nn.Sequential(backbone, head, nn.Linear(6, 3))), SIZE, "0.deep", "bottom:1/2", "trunk")
+    above, below = (backbone.deep(part) for part in images().split(8, 2))
+    torch.testing.assert_close(net.activations(images()), torch.cat([above, below], 2))
+
+
 def test_features_that_turn_rows_into_columns_have_no_sides():
     turned = nn.Sequential(conv(3, 6), Does(lambda x: x.transpose(2, 3)), conv(6, 6))
     model = drawn(nn.Sequential(turned, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)))
