@@ -116,7 +116,7 @@ def _refusal(layer: Layer, clean: list[Layer]) -> ValueError:
     what = ", ".join(sorted({(paths_of(node) or ["the network itself"])[-1] for node in layer.crossing}))
     return ValueError(
         f"{layer.names[-1]} alone does not decide the logits: the output of {what} passes it by; cut at a layer that everything "
-        f"goes through: {', '.join(each.name for each in clean[-5:])}"
+        f"goes through: {', '.join(each.name for each in clean[-5:]) or 'this network has none'}"
     )
 
 

@@ -81,7 +81,7 @@ def up_to(model: nn.Module, layer: Layer, images: Tensor) -> Tensor:
         raise ValueError(
             f"up to {layer.name} the network does not run on {tuple(images.shape[2:])} pixels ({reason})"
         ) from None
-    raise ValueError(f"{layer.name} is not run")
+    raise ValueError(f"no module gives what is cut at {layer.name} as a tensor")
 
 
 def parted(model: nn.Module, graph: Graph, layer: Layer, side: str, amount: Fraction | int) -> Walled:
