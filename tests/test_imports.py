@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -109,6 +110,13 @@ def test_photographs_can_be_read_without_torch():
 
 def test_lightning_waits_for_training_and_run_folders():
     assert "lightning" not in loaded("import wallcheck; wallcheck.audit, wallcheck.certify, wallcheck.METHODS")
+
+
+def test_the_door_draws_no_random_number():
+    """rich draws one when it is imported, at the first audit of a process."""
+    code = "import random, wallcheck; random.seed(0); wallcheck.audit, wallcheck.plots; print(random.random())"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert float(told) == Random(0).random()
 
 
 def test_every_name_of_the_door_resolves():

@@ -3,7 +3,9 @@
 The door: names resolve on first use, so `import wallcheck` loads neither torch nor lightning.
 """
 
+import random
 from importlib import import_module
+from types import ModuleType
 
 from wallcheck.version import __version__ as __version__
 
@@ -51,10 +53,19 @@ __all__ = sorted(["__version__", *_HOME, *_MODULES])
 
 def __getattr__(name: str):
     if name in _HOME:
-        return getattr(import_module(f"wallcheck.{_HOME[name]}"), name)
+        return getattr(_imported(_HOME[name]), name)
     if name in _MODULES:
-        return import_module(f"wallcheck.{name}")
+        return _imported(name)
     raise AttributeError(f"module 'wallcheck' has no attribute {name!r}")
+
+
+def _imported(name: str) -> ModuleType:
+    """A module of the package. Its user's random numbers are as they were: rich draws one when it is imported."""
+    state = random.getstate()
+    try:
+        return import_module(f"wallcheck.{name}")
+    finally:
+        random.setstate(state)
 
 
 def __dir__() -> list[str]:

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import resnet18
 
 from tests.graph.nets import FAMILIES, ChannelsLast, Classifier, Residual, Transformer, conv, drawn
 from wallcheck.graph import exported, layer_named, layers_of
-from wallcheck.graph._nodes import part
+from wallcheck.graph._nodes import call_of, part
 from wallcheck.graph.cut import Form
 
 SIZE = (16, 16)
@@ -42,6 +43,34 @@ def test_an_unknown_layer_is_answered_with_the_nearest_and_a_layer_without_a_map
         layer_named(graph, "featurs.1")
     with pytest.raises(ValueError, match=r"fc gives no map of cells.*cut at .*features"):
         layer_named(graph, "fc")
+
+
+class Again(nn.Module):
+    """One block run three times; its last output decides the logits, as torch's ResNets use one ReLU twice in a block."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.block, self.fc = conv(3, 6), Residual(6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for _ in range(3):
+            x = self.block(x)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_a_module_that_is_run_several_times_is_cut_at_its_last_call():
+    graph = graph_of(Again())
+    found = layers_of(graph)
+    assert [layer.name for layer in found][-2:] == ["first", "block"]
+    by_name, last = layer_named(graph, "block"), layer_named(graph, None)
+    assert found[-1].node is by_name.node is last.node
+    assert call_of(last.node, "block") == 2 and call_of(found[-2].node, "first") == 0
+
+
+def test_a_relu_that_a_block_uses_twice_is_cut_where_the_block_ends():
+    graph = exported(drawn(resnet18(num_classes=3)), 3, (32, 32))
+    assert layer_named(graph, "layer2.1.relu").node is layer_named(graph, "layer2").node
 
 
 def test_without_a_name_it_is_the_last_layer_with_a_map_that_is_heard():

@@ -14,6 +14,7 @@ from tests.graph.dependence import ATEN, BLOCKS, CASES, SHAPE, Case, Does, sdpa
 from wallcheck.graph import exported, reach
 from wallcheck.graph._dependence import RULES, rule_of
 from wallcheck.graph._masks import everything
+from wallcheck.graph._nodes import op_of
 
 VALUES = (1e3, -1e3, 0.37)
 SPECIAL = (float("nan"), float("inf"))
@@ -87,10 +88,18 @@ def test_a_mask_does_not_part_an_attention():
 
 
 def test_an_operation_without_a_rule_reaches_everything_of_every_image():
-    for name in ("no rule: cross product", "no rule: renorm"):
-        graph = graph_of(next(case for case in CASES if case.name == name))
-        assert rule_of(graph.logits) is everything
-        assert forward_masks(graph).any(0).all()
+    graph = graph_of(next(case for case in CASES if case.name == "no rule: inverse"))
+    assert everything in [rule_of(node) for node in graph.fx.nodes if node.op == "call_function"]
+    assert forward_masks(graph).any(0).all()
+
+
+@pytest.mark.parametrize("name", ["subtract_", "diff", "linalg_cross", "index_add"])
+def test_an_operation_without_a_rule_is_spelt_out_in_those_that_have_one(name):
+    """Two names of one function are one graph, and images meet in neither."""
+    does = {"subtract_": "other names", "linalg_cross": "cross product"}.get(name, name)
+    graph = graph_of(next(case for case in CASES if case.name == f"spelt out: {does}"))
+    called = [node for node in graph.fx.nodes if node.op == "call_function"]
+    assert everything not in map(rule_of, called) and name not in map(op_of, called)
 
 
 def test_a_librarys_own_operation_does_not_take_the_rule_of_torchs():

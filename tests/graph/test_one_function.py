@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.functional import normalize
 
 from tests.graph.dependence import RELEASE
 from tests.graph.nets import SIZE, images, model
@@ -76,12 +77,17 @@ def mapped(net, x):
     return net.fc(torch.vmap(torch.sin)(x).mean((2, 3)))  # exported since torch 2.7
 
 
+def normalised(net, x):
+    return net.fc(normalize(x, [0.5, 0.4, 0.3], [0.2, 0.2, 0.1]).mean((2, 3)))  # asks whether any deviation is 0
+
+
 KEPT = torch.arange(SIZE[0] * SIZE[1]).view(SIZE) % 3 == 0
 
 
 @pytest.mark.parametrize(
     "does",
     [selected, measured, in_a_mode, filled, of_a_weight, written_down, straight_through, less_when_exported]
+    + [normalised]
     + [mapped] * (RELEASE > (2, 6)),
     ids=lambda f: f.__name__,
 )
@@ -186,6 +192,55 @@ def test_the_line_that_is_told_is_none_of_pythons_own():
     with pytest.raises(NotOneGraph, match=r"test_one_function\.py:\d+: ") as error:
         exported(Wrong(by_numpy_at_the_end), 3, SIZE)
     assert "contextlib" not in str(error.value)
+
+
+class Wrapper(nn.Module):
+    """As torch.optim.swa_utils.AveragedModel and peft's are written."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+def test_a_wrapper_that_takes_anything_is_what_it_wraps():
+    net = model()
+    torch.testing.assert_close(exported(Wrapper(net), 3, SIZE).run(images(3)), net(images(3)))
+
+
+class Observing(nn.Module):
+    """A buffer that takes its shape from what it is given, as torch's observers have it, before another."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(1))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.scale.resize_(x.shape[1]).copy_(x.detach().amax((0, 2, 3)))
+        self.seen.add_(1)
+        return x.mean((2, 3)) * self.scale
+
+
+def test_buffers_are_given_back_in_the_shape_that_they_had():
+    net = Observing()
+    with pytest.raises(NotOneGraph):
+        exported(net, 3, SIZE)
+    assert torch.equal(net.scale, torch.ones(1)) and torch.equal(net.seen, torch.zeros(()))
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x + y).mean((2, 3))
+
+
+def test_a_network_that_takes_more_than_images_is_told_what_to_do():
+    with pytest.raises(
+        ValueError, match=r"missing 1 required.*wrap it in a module whose forward takes the images alone"
+    ):
+        exported(Pair(), 3, SIZE)
 
 
 def test_images_that_do_not_fit_are_the_users_own_error():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.graph.dependence import Does
 from tests.graph.nets import CLASSES, FAMILIES, Block, Classifier, Transformer, conv, drawn
 from wallcheck.geometry import Wall
 from wallcheck.models import blind
@@ -134,6 +135,69 @@ def test_a_number_of_cells_is_exact_or_refused():
         blind(model, SIZE, "features", "bottom:9", "trunk")
     with pytest.raises(ValueError, match=r"cannot hide 4 of 4 cells at the bottom; use 1 \.\. 3"):
         blind(model, SIZE, "features", "bottom:4", "head")
+
+
+class Squares(nn.Module):
+    """Tokens laid out as squares of 4 x 4: of half of them, two images would make one."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.fc = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.features(x).flatten(2).transpose(1, 2)
+        return self.fc(tokens.reshape(-1, 4, 4, 6).mean((1, 2)))
+
+
+def test_a_head_that_would_make_one_image_of_two_is_handed_zeros():
+    net = blind(drawn(Squares()), SIZE, "features", "bottom:1/2")
+    assert net.graph.problems == [] and net(images(4)).shape == (4, 3)
+    zeros = net.graph.walled.handed
+    assert zeros.target is torch.ops.aten.where.ScalarOther
+
+
+class Twice(nn.Module):
+    """One layer, run twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.again, self.fc = conv(3, 6), conv(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.again(self.again(self.first(x))).mean((2, 3)))
+
+
+def test_a_layer_that_is_run_twice_is_parted_after_its_last_call():
+    model = drawn(Twice())
+    net = blind(model, SIZE, "again", "bottom:1/2", "trunk")
+    above, below = (model.again(model.again(model.first(part))) for part in images().split(8, 2))
+    torch.testing.assert_close(net.activations(images()), torch.cat([above, below], 2))
+
+
+class Named(nn.Module):
+    """A backbone that gives a dictionary, as torchvision's for segmentation do."""
+
+    def __init__(self):
+        super().__init__()
+        self.deep = nn.Sequential(conv(3, 6), conv(6, 6))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"out": self.deep(x)}
+
+
+def test_a_backbone_that_gives_a_dictionary_is_parted():
+    backbone = Named()
+    head = Does(lambda found: found["out"].mean((2, 3)))
+    net = blind(drawn(nn.Sequential(backbone, head, nn.Linear(6, 3))), SIZE, "0.deep", "bottom:1/2", "trunk")
+    above, below = (backbone.deep(part) for part in images().split(8, 2))
+    torch.testing.assert_close(net.activations(images()), torch.cat([above, below], 2))
+
+
+def test_features_that_turn_rows_into_columns_have_no_sides():
+    turned = nn.Sequential(conv(3, 6), Does(lambda x: x.transpose(2, 3)), conv(6, 6))
+    model = drawn(nn.Sequential(turned, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)))
+    with pytest.raises(ValueError, match=r"16 x 16 cells of the whole image, 16 x 8 of a part of it.*a head wall"):
+        blind(model, SIZE, "0", "bottom:1/2", "trunk")
 
 
 class Explicit(Block):

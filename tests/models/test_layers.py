@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from tests.nets import photos
 from wallcheck.auditing import audit
@@ -93,6 +94,19 @@ def test_layers_whose_reach_the_graph_knows_are_certified(features):
 def test_layers_that_read_the_whole_map_are_refused_by_operation(features, operation):
     problems = certify(built(features), seeds=1, images=1).problems
     assert re.search(f"reaches logit 0; it first spreads at .*({operation})", problems[0])
+
+
+class Blurred(nn.Conv2d):
+    """A kernel that is one for all channels, as torchvision's gaussian_blur has it."""
+
+    def forward(self, x):
+        kernel = torch.full((3, 3), 1 / 9).expand(3, 1, 3, 3)
+        return super().forward(functional.conv2d(x, kernel, padding=1, groups=3))
+
+
+def test_constants_that_lie_in_one_place_for_all_channels_are_given_back_as_they_are():
+    certificate = certify(built(lambda: nn.Sequential(Blurred(3, 6, 3, padding=1), nn.MaxPool2d(2))), seeds=1)
+    assert certificate.raise_if_broken().unseen_pixels.any()
 
 
 @pytest.mark.parametrize("channels", [1, 4])

@@ -44,7 +44,8 @@ class Wall:
             raise ValueError(f"no side named {side!r}; choose one of {', '.join(SIDES)} or Wall.centre")
         across = shape[0] if side in ("bottom", "top") else shape[1]
         if not 0 < cells < across:
-            raise ValueError(f"cannot hide {cells} of {across} cells at the {side}; use 1 .. {across - 1}")
+            use = f"use 1 .. {across - 1}" if across > 1 else "there is but one: choose another side or layer"
+            raise ValueError(f"cannot hide {cells} of {across} cells at the {side}; {use}")
         seen = np.ones(shape, dtype=bool)
         hidden = {
             "bottom": np.s_[-cells:, :],

@@ -12,6 +12,7 @@ from threading import get_ident
 import torch
 from torch import nn
 from torch._functorch import aot_autograd
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import _trace
 from torch.fx.experimental import proxy_tensor
@@ -79,6 +80,21 @@ def unwatched_elsewhere() -> Iterator[None]:
     finally:
         for name, watch in watching.items():
             setattr(tracer, name, watch)
+
+
+LISTED = 4096  # numbers of a tensor that a network makes of numbers in each call
+
+
+@contextmanager
+def listed() -> Iterator[None]:
+    """A question about a tensor made of a list (is any standard deviation 0? torchvision's Normalize asks) has its answer; torch
+    itself knows the value of such a tensor while it traces, but only of one number."""
+    most = fake_tensor.CONSTANT_NUMEL_LIMIT
+    fake_tensor.CONSTANT_NUMEL_LIMIT = max(most, LISTED)
+    try:
+        yield
+    finally:
+        fake_tensor.CONSTANT_NUMEL_LIMIT = most
 
 
 @contextmanager

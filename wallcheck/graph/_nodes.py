@@ -42,6 +42,12 @@ def paths_of(node: Node) -> list[str]:
     return [path for path, _ in stack.values() if path]
 
 
+def call_of(node: Node, path: str) -> int:
+    """In which of the calls of a module, counted from 0, the node was traced: torch names the stack's second "features@1"."""
+    key = next(key for key, (each, _) in node.meta["nn_module_stack"].items() if each == path)
+    return int(key.rpartition("@")[2]) if "@" in key else 0
+
+
 def where(node: Node) -> str:
     """Module and operation, for people: "layer4.1.conv2: conv2d"."""
     return f"{path_of(node) or 'the network itself'}: {op_of(node) or node.name}"

@@ -1,9 +1,11 @@
 """Rules of dependence of operations that work point by point, select, or take what depends on no value."""
 
+import torch
 from torch import Tensor
 from torch.fx import Node
 
 from wallcheck.graph._masks import Mask, alone, arrived, depends, everything, masks_in, plain, shape_of, spread, total
+from wallcheck.graph._nodes import op_of
 
 UNARY = [
     "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "mish", "elu", "celu", "selu", "leaky_relu",
@@ -11,13 +13,14 @@ UNARY = [
     "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos", "tan", "asin",
     "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erf", "erfc", "digamma", "lgamma", "logit", "sign", "sgn",
     "floor", "ceil", "round", "trunc", "frac", "nan_to_num", "logical_not", "bitwise_not", "isnan", "isinf", "positive",
-    "signbit", "deg2rad", "rad2deg",
+    "signbit", "deg2rad", "rad2deg", "isfinite", "isposinf", "isneginf", "angle", "conj_physical", "erfinv", "sinc", "i0",
+    "special_i0e", "special_i1", "special_i1e", "special_erfcx", "special_entr", "special_ndtri",
 ]  # fmt: skip
 BINARY = [
     "add", "sub", "rsub", "mul", "div", "true_divide", "floor_divide", "remainder", "fmod", "pow", "maximum", "minimum",
     "fmax", "fmin", "clamp", "clamp_min", "clamp_max", "clip", "eq", "ne", "lt", "le", "gt", "ge", "logical_and",
     "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "atan2", "hypot", "addcmul", "addcdiv", "lerp",
-    "xlogy", "copysign",
+    "xlogy", "copysign", "complex", "polar", "float_power", "ldexp", "logaddexp", "logaddexp2", "special_xlog1py",
 ]  # fmt: skip
 CASTS = [
     "clone", "contiguous", "to", "_to_copy", "type_as", "float", "double", "half", "bfloat16", "conj", "resolve_conj", "real", "imag",
@@ -54,14 +57,48 @@ def overwritten(node: Node, arguments: dict) -> Tensor:
 
 
 @depends("index_put")
-def put(node: Node, arguments: dict) -> Tensor | tuple:
+def written_at(node: Node, arguments: dict) -> Tensor | tuple:
     """x[places] = y at constant places: y there, x elsewhere; where a place is named twice, on either y."""
     places, told = arguments["indices"], dict(accumulate=True)
     if masks_in(places):
         return everything(node, arguments)
-    x, y = (_mask_of(arguments[name]) for name in ("self", "values"))
-    left = x if arguments["accumulate"] else x.index_put(places, x.new_zeros(()))
-    return left + x.new_zeros(x.shape).index_put(places, y, **told)
+    x, y, put = _mask_of(arguments["self"]), _mask_of(arguments["values"]), torch.ops.aten.index_put.default
+    left = x if arguments["accumulate"] else put(x, places, x.new_zeros(()))
+    return left + put(x.new_zeros(x.shape), places, y, **told)
+
+
+@depends("scatter", "scatter_add", "scatter_reduce")
+def scattered(node: Node, arguments: dict) -> Tensor | tuple:
+    """y put at constant places along an axis, or added to what stands there: y there, x elsewhere."""
+    dim, index, replaced = (
+        arguments["dim"],
+        arguments["index"],
+        op_of(node) == "scatter" and not arguments.get("reduce"),
+    )
+    if isinstance(index, Mask):
+        return everything(node, arguments)
+    x, y = _mask_of(arguments["self"]), arrived(arguments.get("src"))
+    left = x.scatter(dim, index, 0.0) if replaced else x
+    return left if y is None else left + x.new_zeros(x.shape).scatter_add(dim, index, y[tuple(map(slice, index.shape))])
+
+
+@depends("embedding", "view_as_real")
+def vectors(node: Node, arguments: dict) -> Tensor | tuple:
+    """Numbers at each place along an axis of their own: of a constant table, or both parts of a complex one."""
+    x = alone(arguments, "indices", "self")
+    return everything(node, arguments) if x is None else x.unsqueeze(-1).expand(shape_of(node))
+
+
+@depends("view_as_complex")
+def of_two_parts(node: Node, arguments: dict) -> Tensor:
+    return plain(arguments["self"]).sum(-1)
+
+
+@depends("bucketize", "searchsorted")
+def sorted_in(node: Node, arguments: dict) -> Tensor | tuple:
+    """The number of the interval of a constant row that holds each value."""
+    x = alone(arguments, "self")
+    return everything(node, arguments) if x is None else x
 
 
 @depends("index_fill")

@@ -75,6 +75,15 @@ def compared(node: Node, arguments: dict) -> Tensor:
     return total.sum(arguments.get("dim", -1), keepdim=bool(arguments.get("keepdim")))
 
 
+@depends("cdist", "_cdist_forward", "_euclidean_dist")
+def distances(node: Node, arguments: dict) -> Tensor | tuple:
+    """Entry (i, j) on row i of the first and row j of the second."""
+    one, two = arguments["x1"], arguments["x2"]
+    parts = [plain(one).sum(-1)[..., :, None]] if isinstance(one, Mask) else []
+    parts += [plain(two).sum(-1)[..., None, :]] if isinstance(two, Mask) else []
+    return sum(part.expand(shape_of(node)) for part in parts)
+
+
 @depends("bilinear")
 def bilinear(node: Node, arguments: dict) -> Tensor | tuple:
     if masks_in([arguments["weight"], arguments["bias"]]):

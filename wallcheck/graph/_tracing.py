@@ -5,6 +5,7 @@ torch takes a batch of two for a batch of any number, and for that of one and of
 is made of the answers for two images, so a question that has another answer for another number is refused.
 """
 
+import inspect
 import random
 import traceback
 import warnings
@@ -22,7 +23,7 @@ from torch.utils._pytree import tree_flatten
 
 from wallcheck.defaults import callers
 from wallcheck.graph._batches import environments, operations, questions, told
-from wallcheck.graph._meanwhile import assignable, measured, quiet, unannounced, unwatched_elsewhere
+from wallcheck.graph._meanwhile import assignable, listed, measured, quiet, unannounced, unwatched_elsewhere
 from wallcheck.graph._tidy import HALF
 
 BATCH = 2  # traced with two images: a size of one would be taken for a constant
@@ -102,7 +103,8 @@ def _check_tensors(module: nn.Module, images: Tensor) -> None:
 def _program(module: nn.Module, images: Tensor, oblivious: bool):
     """len(x) is a number to torch, and fixes the batch: where that is in the way, once more with len asked as x.shape[0] is. So is to
     torch 2.6 what one image is left of, x[1:] of two: once more with three."""
-    any_size = ({0: torch.export.Dim.DYNAMIC},)
+    of_images = {0: torch.export.Dim.DYNAMIC}
+    any_size = ((of_images,),) if _takes_any(module) else (of_images,)
     try:
         return _exported(module, images, any_size, oblivious)
     except Exception as error:
@@ -117,9 +119,16 @@ def _program(module: nn.Module, images: Tensor, oblivious: bool):
         return _exported(module, images.new_zeros(BATCH + 1, *images.shape[1:]), any_size, oblivious)
 
 
+def _takes_any(module: nn.Module) -> bool:
+    """forward(*args), as wrappers have it."""
+    first = next(iter(inspect.signature(module.forward).parameters.values()), None)
+    return first is not None and first.kind is first.VAR_POSITIONAL
+
+
 def _exported(module: nn.Module, images: Tensor, sizes: tuple | None, oblivious: bool):
     asks_of_one = oblivious and hasattr(symbols, OBLIVIOUS)
-    with quiet(), assignable(), unwatched_elsewhere(), symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext():
+    asked = symbols.patch(OBLIVIOUS, True) if asks_of_one else nullcontext()
+    with quiet(), assignable(), listed(), unwatched_elsewhere(), asked:
         try:
             with unannounced():
                 return torch.export.export(module, (images,), dynamic_shapes=sizes, strict=False)
@@ -169,7 +178,7 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     except Exception as own:
         return ValueError(
             f"{type(module).__name__} does not run on images {tuple(images.shape)} ({type(own).__name__}: {brief(own)}); "
-            f"check image size and colours"
+            f"{_what_fits(module)}"
         )
     alone = tree_flatten(given)[1].is_leaf()
     if alone and not isinstance(given, Tensor):  # a class of the user's own, of which torch sees no values
@@ -179,6 +188,14 @@ def _refusal(module: nn.Module, images: Tensor, error: Exception) -> Exception:
     return NotOneGraph(
         f"{type(module).__name__} is not one graph: {_reason(error)}{at} ({brief(error)}); {_advice(error)}"
     )
+
+
+def _what_fits(module: nn.Module) -> str:
+    try:
+        inspect.signature(module.forward).bind(None)
+    except TypeError:
+        return "wrap it in a module whose forward takes the images alone, by position"
+    return "check image size and colours"
 
 
 def _reason(error: Exception) -> str:
@@ -240,10 +257,12 @@ def untouched(module: nn.Module) -> Iterator[None]:
         torch.random.set_rng_state(state)
         np.random.set_state(drawn)
         random.setstate(chance)
-        with suppress(RuntimeError), torch.no_grad():
-            for each, name, buffer, before, follows in counted:
-                each._buffers[name] = buffer  # another may have been put in its place
-                if not torch.equal(buffer, before):
+        for each, name, buffer, before, follows in counted:
+            each._buffers[name] = buffer  # another may have been put in its place
+            with suppress(RuntimeError), torch.no_grad():
+                if buffer.shape != before.shape:  # an observer's, which takes its shape from what it is given
+                    buffer.data = before
+                elif not torch.equal(buffer, before):
                     buffer.copy_(before)
                 if buffer.requires_grad and not follows:
                     buffer.detach_()  # of the images that a call wrote into it

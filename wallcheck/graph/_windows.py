@@ -88,28 +88,34 @@ def adaptive_pooling(node: Node, arguments: dict) -> Tensor | tuple:
 
 NEAREST = [f"{kind}{dims}d" for kind in ("upsample_nearest", "_upsample_nearest_exact") for dims in (1, 2, 3)]
 LINEAR = ["upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"]
+CUBIC = ["upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"]
 
 
-@depends(*NEAREST, *LINEAR)
+@depends(*NEAREST, *LINEAR, *CUBIC)
 def enlarged(node: Node, arguments: dict) -> Tensor:
-    """The operation done to a ramp (0, 1, 2 ...) says where each output takes from: that position, or the two around it."""
+    """Along each axis, the operation done to lines that are NaN at one position says which outputs read that, by a weight of 0 too."""
     name = "self" if "self" in arguments else "input"
     x, dims = plain(arguments[name]), _dimensions(node)
-    near = 0.5 if "nearest" in op_of(node) else 1.01  # a hundredth for rounding
-    spans = [torch.arange(n, dtype=torch.float32) for n in x.shape[2:]]
     order = [argument.name for argument in node.target._schema.arguments]
     for i in range(dims):
-        ramp = spans[i].view(*(-1 if j == i else 1 for j in range(dims))).expand(x_shape := tuple(map(len, spans)))
-        told = arguments | {name: ramp.reshape(1, 1, *x_shape)}
-        made = node.target(*(told[each] for each in order)).movedim(2 + i, 0).flatten(1)[:, 0]
-        x = along(x, i - dims, (made[:, None] - spans[i]).abs() < near)
+        lines = torch.zeros(x.shape[2 + i], x.shape[2 + i]).fill_diagonal_(torch.nan)
+        lines = lines.view(len(lines), 1, *(-1 if j == i else 1 for j in range(dims)))
+        told = _along_alone(arguments, i, dims) | {name: lines}
+        made = node.target(*(told[each] for each in order)).movedim(2 + i, 0)  # (out, length, 1, ...)
+        x = along(x, i - dims, made.isnan().flatten(2).any(2))
     return x
 
 
-@depends(
-    *["upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "grid_sampler", "grid_sampler_2d"],
-    "torchvision::deform_conv2d",
-)
+def _along_alone(arguments: dict, axis: int, dims: int) -> dict:
+    """What the operation is told, for one axis: others go from one position to two, as an axis that keeps its size might be copied."""
+    told, scales = dict(arguments), [name for name in arguments if name.startswith("scales")]
+    for name, two in (("output_size", 2), ("scale_factors", 2.0)):
+        if told.get(name) is not None:
+            told[name] = [value if j == axis else two for j, value in enumerate(told[name])]
+    return told | {name: None for j, name in enumerate(scales) if j != axis}
+
+
+@depends("grid_sampler", "grid_sampler_2d", "torchvision::deform_conv2d")
 def image_by_image(node: Node, arguments: dict) -> Tensor | tuple:
     """Each output of an image on all that the image has; images do not meet, unless they make the weights."""
     if masks_in([arguments.get("weight"), arguments.get("bias")]):

@@ -5,7 +5,7 @@ wanted besides may cross a cut only if the logits hear nothing of its cells (a c
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import torch
@@ -75,24 +75,31 @@ class Layer:
 
 
 def layers_of(graph: Graph) -> list[Layer]:
-    """Every layer where the graph can be cut and still has a map of more than one cell, in forward order."""
-    return [layer for layer in _candidates(graph) if not layer.crossing]
+    """Every layer where the graph can be cut and still has a map of more than one cell, in forward order; of a module that is run
+    several times the last call, as `layer_named` takes it."""
+    found: list[Layer] = []
+    for layer in reversed([layer for layer in _candidates(graph) if not layer.crossing]):
+        later = {name for each in found for name in each.names}
+        if names := tuple(name for name in layer.names if name not in later):
+            found.append(replace(layer, names=names))
+    return found[::-1]
 
 
 def layer_named(graph: Graph, name: str | None, sides_apart: bool = False) -> Layer:
-    """The layer of this name; of None, the last whose map decides the logits. sides_apart: whether two sides of an image will
-    come together there, so that nothing beside it can be told apart. ValueError with what is in the way and what
-    would do instead."""
+    """The layer of this name, of a module that is run several times the last call at which it can be cut; of None, the last whose
+    map decides the logits. sides_apart: whether two sides of an image will come together there, so that nothing beside it can be
+    told apart. ValueError with what is in the way and what would do instead."""
     candidates = list(_candidates(graph))
     clean = [layer for layer in candidates if not layer.crossing]
     if name is None:
         return _last_with_a_map(graph, clean)
-    for layer in candidates:
-        if name in layer.names:
-            beside = (
-                layer.crossing and not (sides_apart and layer.form.axes != "tokens") and _crosses_beside(graph, layer)
-            )
-            return layer if not layer.crossing or beside else _refused(layer, clean)
+    called = [layer for layer in reversed(candidates) if name in layer.names]
+    for layer in called:
+        apart = sides_apart and layer.form.axes != "tokens"
+        if not layer.crossing or (not apart and _crosses_beside(graph, layer)):
+            return layer
+    if called:
+        raise _refusal(called[0], clean)
     known = {path for node in graph.fx.nodes for path in paths_of(node)}
     if name not in known:
         near = get_close_matches(name, known, 3, 0.4) or sorted(known)[:5]
@@ -105,11 +112,11 @@ def layer_named(graph: Graph, name: str | None, sides_apart: bool = False) -> La
     )
 
 
-def _refused(layer: Layer, clean: list[Layer]) -> Layer:
+def _refusal(layer: Layer, clean: list[Layer]) -> ValueError:
     what = ", ".join(sorted({(paths_of(node) or ["the network itself"])[-1] for node in layer.crossing}))
-    raise ValueError(
+    return ValueError(
         f"{layer.names[-1]} alone does not decide the logits: the output of {what} passes it by; cut at a layer that everything "
-        f"goes through: {', '.join(each.name for each in clean[-5:])}"
+        f"goes through: {', '.join(each.name for each in clean[-5:]) or 'this network has none'}"
     )
 
 
@@ -188,7 +195,7 @@ def form_of(graph: Graph, node: Node, grid: tuple[int, int] | None, whole: bool 
     if not isinstance(value, Tensor) or not value.is_floating_point() or node is graph.images:
         return None
     shape = tuple(int(n) for n in value.shape)
-    if shape[0] != BATCH:
+    if shape[:1] != (BATCH,):
         return None
     if len(shape) == 4:
         sure = op_of(node) == "conv2d" or shape[2:] == grid  # whatever padding and strides have made of its proportions

@@ -33,6 +33,7 @@ from wallcheck.graph._one_function import (
     refuse_no_function,
 )
 from wallcheck.graph._precision import multiplied
+from wallcheck.graph._spelling import spelt
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import HALF, tidied
 from wallcheck.graph._tracing import BATCH, NotOneGraph, brief, no_logits, refuse_unreadable, traced
@@ -90,6 +91,7 @@ def _graph_of(module: nn.Module, images: Tensor, prefix: str, logits: bool) -> G
     own = ran(module, images) if logits and not images.is_meta else None
     program = traced(module, images)
     refuse_hollow(type(module).__name__, program.constants.values())
+    program = spelt(program)
     plain = is_plain(program.graph)
     run, stored = _unlifted(program, prefix) if plain else (None, ())
     if run is None or not functional(run):  # a view of something changed in place, graphs within: torch's own way

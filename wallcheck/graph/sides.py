@@ -1,8 +1,9 @@
 """Where an image can be parted for a trunk wall, and the features of each side as a graph of their own."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.fx import GraphModule
 
 from wallcheck.geometry import Wall
 from wallcheck.graph import reach, walls
-from wallcheck.graph._nodes import copied, op_of
+from wallcheck.graph._nodes import call_of, copied, op_of
 from wallcheck.graph._texts import without_texts
 from wallcheck.graph._tidy import DETACHED, HALF, undetached
 from wallcheck.graph._tracing import in_eval
@@ -23,48 +24,64 @@ from wallcheck.graph.walls import Walled
 AXIS = {"bottom": 2, "top": 2, "left": 3, "right": 3}
 
 
-class Captured(nn.Module):
-    """A model that gives a layer's output instead of its own. The hook is the last of the layer's and goes with the call."""
-
-    def __init__(self, model: nn.Module, layer: str):
-        super().__init__()
-        self.model, self.layer = model, layer
-
-    def forward(self, images: Tensor) -> Tensor:
-        kept: list[Tensor] = []
-        handle = self.model.get_submodule(self.layer).register_forward_hook(lambda _, inputs, value: kept.append(value))
-        try:
-            self.model(images)
-        finally:
-            handle.remove()
-        return kept[-1]
-
-
 class _Reached(Exception):
     def __init__(self, value: Tensor):
         self.value = value
 
 
-def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+@contextmanager
+def _listening(model: nn.Module, layer: Layer, reached: Callable[[Tensor], None]) -> Iterator[None]:
+    """Tell the layer's value as soon as it is there. Each of its modules is listened to, in the call in which the layer was traced:
+    an outer one may give a dictionary of it (backbones of segmentation do). The hooks are the last of theirs and go with the block."""
+
+    def hook(call: int) -> Callable:
+        calls = count()
+
+        def told(module: nn.Module, inputs: object, value: object) -> None:
+            if next(calls) == call and isinstance(value, Tensor):
+                reached(value)
+
+        return told
+
+    handles = [model.get_submodule(name).register_forward_hook(hook(call_of(layer.node, name))) for name in layer.names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Captured(nn.Module):
+    """A model that gives a layer's output instead of its own."""
+
+    def __init__(self, model: nn.Module, layer: Layer):
+        super().__init__()
+        self.model, self.layer = model, layer
+
+    def forward(self, images: Tensor) -> Tensor:
+        kept: list[Tensor] = []
+        with _listening(self.model, self.layer, kept.append):
+            self.model(images)
+        return kept[-1]
+
+
+def up_to(model: nn.Module, layer: Layer, images: Tensor) -> Tensor:
     """A layer's output, by running the model itself no further than it."""
 
-    def stop(module: nn.Module, inputs: object, value: Tensor) -> None:
+    def stop(value: Tensor) -> None:
         raise _Reached(value)
 
-    handle = model.get_submodule(layer).register_forward_hook(stop)
     try:
-        with in_eval(model), torch.no_grad():
+        with _listening(model, layer, stop), in_eval(model), torch.no_grad():
             model(images)
     except _Reached as reached:
         return reached.value
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(
-            f"up to {layer} the network does not run on {tuple(images.shape[2:])} pixels ({reason})"
+            f"up to {layer.name} the network does not run on {tuple(images.shape[2:])} pixels ({reason})"
         ) from None
-    finally:
-        handle.remove()
-    raise ValueError(f"{layer} is not run")
+    raise ValueError(f"no module gives what is cut at {layer.name} as a tensor")
 
 
 def parted(model: nn.Module, graph: Graph, layer: Layer, side: str, amount: Fraction | int) -> Walled:
@@ -120,8 +137,13 @@ def _spans(side: str, length: int, hidden: int) -> tuple[list[tuple[int, int]], 
 
 def _cells(model: nn.Module, layer: Layer, graph: Graph, axis: int, pixels: int) -> int:
     """Rows or columns of cells that a part of the image makes; ValueError where the features do not run on it."""
-    value = up_to(model, layer.name, _noise(model, graph, _size(graph, axis, pixels), 1))
-    return int(value.shape[(2 if layer.form.axes == "map" else 1) + axis - 2])
+    value = up_to(model, layer, _noise(model, graph, _size(graph, axis, pixels), 1))
+    first = 2 if layer.form.axes == "map" else 1
+    grid = tuple(value.shape[first : first + 2])
+    if len(grid) < 2 or grid[3 - axis] != layer.form.grid[3 - axis]:
+        told = f"{layer.form.grid[0]} x {layer.form.grid[1]} cells of the whole image, {' x '.join(map(str, grid))} of a part of it"
+        raise ValueError(f"parts of an image cannot be put together: {told}, as where rows are turned into columns")
+    return int(grid[axis - 2])
 
 
 def _size(graph: Graph, axis: int, pixels: int) -> tuple[int, int]:
@@ -150,7 +172,7 @@ def _side(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int]) -
     """The features on images of another size: the graph's own operations where these do what the network does on such
     images, else the network traced anew."""
     images = _noise(model, graph, size, 2)
-    wanted = up_to(model, layer.name, images)
+    wanted = up_to(model, layer, images)
     exact = images.dtype not in HALF  # a half network's graph runs in float32, the network itself as it is
     near, least = (1e-3, 1e-5) if exact else (0.1, 0.1)
     for made in (lambda: _resized(graph, layer, size), lambda: _traced(model, graph, layer, size)):
@@ -179,7 +201,7 @@ def _resized(graph: Graph, layer: Layer, size: tuple[int, int]) -> Graph:
 
 
 def _traced(model: nn.Module, graph: Graph, layer: Layer, size: tuple[int, int]) -> Graph:
-    side = exported(Captured(model, layer.name), graph.colours, size, prefix="model.", logits=False)
+    side = exported(Captured(model, layer), graph.colours, size, prefix="model.", logits=False)
     if not any(op_of(node) in DETACHED for node in graph.fx.nodes):  # the whole network lets no gradient through
         undetached(side.run)
     reach.shaped(side.run, graph.colours, size)

@@ -190,8 +190,8 @@ def device_of(run: GraphModule) -> torch.device:
 
 
 def _runs(graph: Graph, cut: Node) -> bool:
-    """Does the graph give logits of the same shape, without a pool that would lay other cells on its fixed places?"""
-    before = tuple(graph.logits.meta["val"].shape)[1:]
+    """Does the graph give logits of the same shape for each image, without a pool that would lay other cells on its fixed places?"""
+    wanted = (reach.BATCH, *graph.logits.meta["val"].shape[1:])  # a view(-1, 8, 8, 8) may make one image of two
     graph.fx.lint()
     graph.run.recompile()
     try:
@@ -202,7 +202,7 @@ def _runs(graph: Graph, cut: Node) -> bool:
         fixed = named(node).get("output_size") if "adaptive" in op_of(node) else None
         if fixed is not None and any(int(n) > 1 for n in fixed) and not _was_emptied(cut):
             return False
-    return tuple(graph.logits.meta["val"].shape)[1:] == before
+    return tuple(graph.logits.meta["val"].shape) == wanted
 
 
 def _was_emptied(cut: Node) -> bool:

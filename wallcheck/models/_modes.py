@@ -21,4 +21,5 @@ def in_mode(net: nn.Module, training: bool = False) -> Iterator[nn.Module]:
             module.training = flag
         with torch.no_grad():
             for buffer, before in counted:
-                buffer.copy_(before)
+                if not torch.equal(buffer, before):  # an expanded one cannot be written into
+                    buffer.copy_(before)
