@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from data_gen.making import make_set
 from wallcheck import models
 from wallcheck.data import ImageSet
+from wallcheck.keeping import seeded
 from wallcheck.models import BlindNet
 from wallcheck.regularisers import interpretable_gradients
 from wallcheck.results import digest
@@ -121,8 +122,7 @@ def learn(recipe: Recipe, folder: Path, snapshots: set[int]) -> BlindNet:
         if step % (len(images) // BATCH) == 0:
             order = torch.randperm(len(images), generator=draw)
         part = order[step % (len(images) // BATCH) * BATCH :][:BATCH]
-        with torch.random.fork_rng(devices=[]):  # dropout
-            torch.manual_seed(recipe.seed + 7919 * step)
+        with seeded(recipe.seed + 7919 * step):  # dropout
             one_step(net.train(), pixels[part], labels[part], optimiser, extra)
         cycle.step()
         keep(net.eval(), recipe, folder, step + 1, snapshots)

@@ -13,6 +13,7 @@ from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.graph import plainly
 from wallcheck.graph._precision import NAMES, holder
+from wallcheck.keeping import seeded
 from wallcheck.lit.auditing import device_of, flags_of
 
 DRAWS = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli"}
@@ -47,6 +48,30 @@ def test_draws_are_made_on_the_cpu():
                 assert "device" not in told, f"{path}:{node.lineno} draws on a device; draw on the CPU and move"
     assert found > 10
     assert Evidence(trained_tiny(), photos(1)[0]).generator().device.type == "cpu"
+
+
+SEEDING = {("torch", "manual_seed"), ("random", "fork_rng"), ("cuda", "manual_seed"), ("cuda", "manual_seed_all")}
+
+
+def test_no_seed_reaches_gpus_that_nothing_runs_on():
+    """torch.manual_seed seeds them all, and torch.random.fork_rng starts them all: `wallcheck.keeping.seeded` does neither."""
+    for path in Path(wallcheck.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                owner = getattr(node.value, "id", getattr(node.value, "attr", ""))
+                assert (owner, node.attr) not in SEEDING, f"{path}:{node.lineno}; see wallcheck.keeping.seeded"
+
+
+def test_draws_in_a_seeded_block_are_torchs_own_of_that_seed_and_nothing_is_moved():
+    torch.manual_seed(5)
+    before, expected = torch.random.get_rng_state(), torch.randn(3)
+    torch.random.set_rng_state(before)
+    torch.manual_seed(6)
+    state = torch.random.get_rng_state()
+    with pytest.raises(KeyError), seeded(5):
+        assert torch.equal(torch.randn(3), expected)
+        raise KeyError
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_inside_float32_is_full_and_the_choice_is_back_after_it(coarse):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.graph import BlindGraph
+from wallcheck.keeping import seeded
 from wallcheck.models import BlindNet
 
 EXACT = "cpu"  # the device whose sums hold no more than their terms
@@ -100,7 +101,7 @@ def _slope(logits_of: Logits, images: Tensor, seed: int) -> Tensor:
     """d (random mixture of all logits) / d images."""
     with torch.enable_grad():
         leaf = images.clone().requires_grad_()
-        logits = _seeded(seed, lambda: logits_of(leaf))
+        logits = _seeded(seed, leaf.device, lambda: logits_of(leaf))
         mixture = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(seed)).to(logits)
         known = logits.requires_grad  # not where all goes through whole numbers
         slope = torch.autograd.grad((logits @ mixture).sum(), leaf, allow_unused=True)[0] if known else None
@@ -109,11 +110,10 @@ def _slope(logits_of: Logits, images: Tensor, seed: int) -> Tensor:
 
 def _logits(logits_of: Logits, images: Tensor, seed: int) -> Tensor:
     with torch.no_grad():
-        return _seeded(seed, lambda: logits_of(images))
+        return _seeded(seed, images.device, lambda: logits_of(images))
 
 
-def _seeded(seed: int, run):
+def _seeded(seed: int, device: torch.device, run):
     """Dropout in training mode draws the same units each time; the global random state stays as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         return run()

@@ -187,9 +187,8 @@ def _some(names: list[str]) -> str:
 @contextmanager
 def undisturbed(seed: int) -> Iterator[None]:
     """Draws in the block come from the seed and leave every global generator as it was; progress bars are kept off."""
-    with alone(), torch.random.fork_rng(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with alone(), _seeded(seed, _awake()), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         numpy_state, python_state = np.random.get_state(), random.getstate()
-        torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
         try:
@@ -197,6 +196,43 @@ def undisturbed(seed: int) -> Iterator[None]:
         finally:
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Draws from torch's global generators of the CPU and of the device come from the seed; both are as they were after the block.
+
+    A GPU on which nothing runs is left asleep: `torch.manual_seed` seeds the generators of all there are, and `torch.random.fork_rng`
+    starts each to read its own.
+    """
+    with _seeded(seed, [torch.default_generator, *_generator_of(device)]):
+        yield
+
+
+@contextmanager
+def _seeded(seed: int, generators: list[torch.Generator]) -> Iterator[None]:
+    before = [each.get_state() for each in generators]
+    try:
+        for each in generators:
+            each.manual_seed(seed)
+        yield
+    finally:
+        for each, state in zip(generators, before, strict=True):
+            each.set_state(state)
+
+
+def _generator_of(device: torch.device | None) -> list[torch.Generator]:
+    if device is not None and device.type == "cuda":
+        torch.cuda.init()
+        return [torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]]
+    return [torch.mps._get_default_mps_generator()] if device is not None and device.type == "mps" else []
+
+
+def _awake() -> list[torch.Generator]:
+    """The generators of the CPU and of the GPUs that this process uses."""
+    of_gpus = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    of_apples = _generator_of(torch.device("mps")) if torch.backends.mps.is_available() else ()
+    return [torch.default_generator, *of_gpus, *of_apples]
 
 
 @contextmanager

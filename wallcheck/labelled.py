@@ -16,6 +16,7 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2.functional import resized_crop
 
 from wallcheck.data import ImageSet, read_photo
+from wallcheck.keeping import seeded
 from wallcheck.registry import Registry
 
 
@@ -101,8 +102,7 @@ Labelled = Arrays | Photographs
 def random_part(image: np.ndarray, size: int, draw: torch.Generator) -> np.ndarray:
     """A part of uint8 (H, W, 3) as torchvision's RandomResizedCrop draws it, of AREA and ASPECT, at (size, size, 3)."""
     planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global state
-        torch.manual_seed(int(torch.randint(2**31, (), generator=draw)))
+    with seeded(int(torch.randint(2**31, (), generator=draw))):  # torchvision draws from the global state
         box = RandomResizedCrop.get_params(planes, list(AREA), list(ASPECT))
     return resized_crop(planes, *box, [size, size], antialias=True).permute(1, 2, 0).numpy()
 

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 import torchvision
 from torch import nn
+
+from wallcheck.keeping import seeded
 
 CLASSES = 10
 QUICK = dict(init_weights=False)  # drawn by torch's own rule: theirs takes half a minute
@@ -51,8 +52,7 @@ MEMBERS = {
 
 def built(name: str, seed: int) -> nn.Module:
     """The untrained member, drawn from the seed; logits of CLASSES classes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if name.startswith("timm:"):
             import timm
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from wallcheck.keeping import seeded
 from wallcheck.labelled import open_labelled
 from wallcheck.lit.sets import Batches, ShuffledBatches
 from wallcheck.models import BlindNet
@@ -100,8 +101,7 @@ def fit(
     optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY)
     steps = max(epochs * len(order), 6)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.2)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         for epoch in range(epochs):
             order.set_epoch(epoch)
             for number, numbers in enumerate(order):

@@ -6,12 +6,12 @@ one of them is left out, since 96 px are not 224.
 
 from collections.abc import Callable
 
-import torch
 from torch import nn
 from torchvision import models
 from torchvision.models import convnext, efficientnet, mobilenetv3, regnet, resnet, squeezenet
 from torchvision.ops import Conv2dNormActivation
 
+from wallcheck.keeping import seeded
 from wallcheck.registry import Registry
 
 SIZE = 96  # pixels that all of them take; all but vit and vgg_bn take others too
@@ -30,8 +30,7 @@ def member(name: str) -> Callable[[Callable[[int], nn.Module]], Callable[..., nn
 
 
 def _drawn(build: Callable[[int], nn.Module], classes: int, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return build(classes).eval()
 
 

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from wallcheck.keeping import seeded
 from wallcheck.models._families import SMALL
 from wallcheck.models._resnet import resnet_small
 from wallcheck.models._states import fill, read_state
@@ -50,8 +51,7 @@ def opened_with(name: str, options: dict, weights: str | Path | None = None, see
     wrong = [key for key in options if key.startswith(("weights", "pretrained", "checkpoint"))]
     if wrong and not runs_own_code(name):
         raise ValueError(f"{wrong[0]} is no option of the constructor; give the file as weights=")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = _built(build, name, options)
     if weights is not None:
         fill(model, _state(name, str(weights)), f"{weights} does not fit {name}")

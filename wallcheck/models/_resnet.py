@@ -1,8 +1,9 @@
 """A small residual network of our own, narrower than torchvision's and without the halvings that 224 px are for: one basic block a stage."""
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
+
+from wallcheck.keeping import seeded
 
 
 class ResNet(nn.Module):
@@ -34,6 +35,5 @@ def _block(before: int, after: int, stride: int) -> nn.Module:
 
 def resnet_small(num_classes: int = 10, seed: int = 0, channels: tuple[int, ...] = (16, 32, 48)) -> nn.Module:
     """Three basic blocks of 16, 32 and 48 channels (8 x 8 cells at 64 px, 12 x 12 at 96); weights drawn from the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return ResNet(tuple(channels), num_classes).eval()

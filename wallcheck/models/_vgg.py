@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from wallcheck.geometry import Layer, Sight, Wall, lengths, read_wall
+from wallcheck.keeping import seeded
 from wallcheck.models._blind import BlindNet
 from wallcheck.registry import Registry
 
@@ -52,10 +53,10 @@ def initialised(description: dict, seed: int) -> BlindNet:
 
     Every module draws from a stream of its own, so that twins start from equal weights wherever their shapes agree.
     """
-    with torch.random.fork_rng(devices=[]):
+    with seeded(seed):
         net = assemble(description)
-        for number, module in enumerate(net.modules()):
-            torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
+    for number, module in enumerate(net.modules()):
+        with seeded(int(np.random.SeedSequence([seed, number]).generate_state(1)[0])):
             _initialise(module)
     return net
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from wallcheck.keeping import seeded
+
 
 class Block(nn.Module):
     """Attention and MLP, each after a LayerNorm and added to the tokens (B, T, C)."""
@@ -56,6 +58,5 @@ def vit_small(
     heads: int = 4,
 ) -> nn.Module:
     """Patches of 8 px (12 x 12 cells at 96 px), `depth` blocks of 4 heads; weights drawn from the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return ViT(image_size, patch, channels, depth, heads, num_classes, pooled).eval()
