@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 
 class ResNet(nn.Module):
@@ -26,6 +25,8 @@ class ResNet(nn.Module):
 
 def _block(before: int, after: int, stride: int) -> nn.Module:
     """torchvision's, whose short way is a 1 x 1 convolution where the shape changes."""
+    from torchvision.models.resnet import BasicBlock
+
     if before == after and stride == 1:
         return BasicBlock(before, after)
     short = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
