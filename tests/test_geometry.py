@@ -1,5 +1,6 @@
 """Receptive fields, regions and crops in integers, against networks that are run."""
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -127,6 +128,7 @@ def test_seen_by_holds_all_that_reach_finds_and_is_tight_where_no_layer_has_hole
             assert (start, stop) == (read[0], read[-1] + 1)
 
 
+@cache
 def whole_numbered(seed: int) -> tuple[BlindNet, torch.Tensor]:
     """A net with weights, biases and images that are small integers: sums are exact, so equal means equal."""
     shapes, size = drawn_features(seed)

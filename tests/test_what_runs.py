@@ -15,6 +15,7 @@ from wallcheck.auditing import audit
 from wallcheck.cams import METHODS
 from wallcheck.certificate import certify
 from wallcheck.evidence import Evidence
+from wallcheck.geometry import Wall
 from wallcheck.reading import leakage
 
 
@@ -84,6 +85,19 @@ def test_weights_changed_under_a_kept_graph_are_met(build, name):
     with torch.no_grad():
         assert not torch.equal(net.activations(images), before)
         torch.testing.assert_close(Evidence(net, images).logits, net(images), rtol=0, atol=1e-6)
+
+
+def test_a_graph_is_kept_behind_a_wall_of_any_shape_where_weights_alone_change():
+    """What such a wall takes from where is computed of whole numbers, and of no weight."""
+    seen = np.zeros((12, 12), dtype=bool)
+    seen[1:5, 2:8] = seen[9, 9] = True
+    net, images = behind_bottom(wall=Wall(seen)), photos(2)[0]
+    kept, before = net.graph, net.logits_from(net.activations(images))
+    net.features[0].weight.data.mul_(2)
+    with torch.no_grad():
+        now = Evidence(net, images).logits
+        assert net.graph is kept and not torch.equal(now, before)
+        torch.testing.assert_close(now, net(images), rtol=0, atol=1e-6)
 
 
 class Settled(torch.nn.ReLU):

@@ -48,10 +48,11 @@ def attends(name):
     return METHODS[name].body.__module__.startswith("wallcheck.cams.attention")
 
 
-def on_nets(names):
-    """Each method on trained and untrained nets; those of attention on transformers with a class token and without."""
+def on_nets(names, scope="function"):
+    """Each method on trained and untrained nets; those of attention on transformers with a class token and without. scope:
+    "module" for tests of the same cases that share what one case costs; they are run one after the other, case by case."""
     cases = [(name, key) for name in names for key in NETS if key.startswith("vit") == attends(name)]
-    return pytest.mark.parametrize(("name", "key"), cases)
+    return pytest.mark.parametrize(("name", "key"), cases, scope=scope)
 
 
 def suited(name, net):
@@ -72,24 +73,37 @@ def test_every_method_has_a_twin():
     assert set(METHODS) - RANDOM == set(TWINS)
 
 
-@on_nets(sorted(TWINS))
+@cache
+def beside_twin(net):
+    """Evidence of the images that methods are held to their twins on."""
+    return Evidence(net, photos(2, seed=7)[0])
+
+
+@cache
+def slow_map(name, net, number, target):
+    """The twin's map of one of these images: what the method in float64 and in float32 is held to."""
+    return TWINS[name](doubled(net), beside_twin(net).images[number].double(), target, seed=0)
+
+
+def are_its_twins(maps, name, net, targets, rtol, share):
+    """share: of the peak, by which small values may be off."""
+    for number, (map_, target) in enumerate(zip(maps, targets.tolist(), strict=True)):
+        slow = slow_map(name, net, number, target)
+        torch.testing.assert_close(map_, slow, rtol=rtol, atol=share * float(slow.abs().max().clamp(min=1e-12)))
+
+
+@on_nets(sorted(TWINS), scope="module")
 def test_method_is_its_twin_in_float64(name, key):
-    net, (images, _) = doubled(suited(name, NETS[key]())), photos(2, seed=7)
-    evidence = Evidence(net, images.double())
-    for map_, image, target in zip(METHODS[name](evidence), evidence.images, evidence.targets.tolist(), strict=True):
-        slow = TWINS[name](net, image, target, seed=0)
-        torch.testing.assert_close(map_, slow, rtol=1e-7, atol=1e-9 * float(slow.abs().max().clamp(min=1e-12)))
+    net = suited(name, NETS[key]())
+    evidence = Evidence(doubled(net), beside_twin(net).images.double())
+    are_its_twins(METHODS[name](evidence), name, net, evidence.targets, rtol=1e-7, share=1e-9)
 
 
-@on_nets(sorted(TWINS))
+@on_nets(sorted(TWINS), scope="module")
 def test_method_is_its_twin_in_float32(name, key):
-    evidence = evidence_of(name, key)
-    net, share = doubled(evidence.net), ROUNDED.get(name, 2e-4)
-    for map_, image, target in zip(METHODS[name](evidence), evidence.images, evidence.targets.tolist(), strict=True):
-        slow = TWINS[name](net, image.double(), target, seed=0)
-        torch.testing.assert_close(
-            map_.double(), slow, rtol=1e-3, atol=share * float(slow.abs().max().clamp(min=1e-12))
-        )
+    net = suited(name, NETS[key]())
+    evidence, share = beside_twin(net), ROUNDED.get(name, 2e-4)
+    are_its_twins(METHODS[name](evidence).double(), name, net, evidence.targets, rtol=1e-3, share=share)
 
 
 @on_nets(METHODS)

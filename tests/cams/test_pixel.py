@@ -1,6 +1,7 @@
 """Pixel methods: what they sum to, what they are equal to, and that they stop at the wall to the pixel."""
 
 import copy
+from functools import cache
 
 import numpy as np
 import pytest
@@ -50,11 +51,15 @@ def unseen(ev):
     return torch.from_numpy(ev.regions.unseen.copy())
 
 
+@cache
+def walled_at(wall):
+    return tiny(wall=WALLS[wall], pooled=wall == "pooled")
+
+
 @pytest.mark.parametrize("wall", WALLS)
 @pytest.mark.parametrize("name", BLIND)
 def test_gated_methods_stop_at_any_wall(name, wall):
-    net = tiny(wall=WALLS[wall], pooled=wall == "pooled")
-    ev = Evidence(net, photos(2, seed=1)[0])
+    ev = Evidence(walled_at(wall), photos(2, seed=1)[0])
     map_ = METHODS[name](ev)
     assert unseen(ev).any()
     assert torch.count_nonzero(map_[:, unseen(ev)]) == 0

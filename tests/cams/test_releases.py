@@ -90,8 +90,9 @@ def split_minimum(M, g, size, variation=0.002, steps=4000, rho=0.02):
                    eye[places[:, 1:].flatten()] - eye[places[:, :-1].flatten()]])  # fmt: skip
     inverse = torch.linalg.inv(2 * M.T @ M + 16 * 0.0001 * eye + rho * K.T @ K)
     d = u = torch.zeros(len(K), dtype=torch.float64)
+    start, K, back = 2 * M.T @ g, K.to_sparse(), K.T.to_sparse()
     for _ in range(steps):
-        h = inverse @ (2 * M.T @ g + rho * K.T @ (d - u))
+        h = inverse @ (start + rho * (back @ (d - u)))
         moved = K @ h + u
         d = moved.sign() * (moved.abs() - 8 * variation / rho).clamp(min=0)
         u = moved - d

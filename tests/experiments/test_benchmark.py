@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -198,6 +199,7 @@ def few(monkeypatch, tmp_path):
     some = tuple(one for one in duels.COMPARISONS if one.ours in ("gradcam", "hirescam", "eigencam"))
     monkeypatch.setattr(duels, "COMPARISONS", some)
     monkeypatch.setattr(benchmark, "peak_apart", lambda *_, what, **__: {"mb": len(what)})
+    monkeypatch.setattr(benchmark, "matrix_rate", partial(timing.matrix_rate, size=64))
 
     def run(**flags):
         about = dict(nets=["tiny"], devices=["cpu"], batch=2, rounds=1, out=str(tmp_path))

@@ -53,17 +53,17 @@ def changes(case: Case) -> Tensor:
     """(inputs, outputs): which outputs of the operation itself any perturbation changes, bit for bit."""
     values, changed = VALUES + (SPECIAL if case.special else ()), []
     bases = [torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
-    before = [case.does(base).flatten() for base in bases]
+    was = torch.stack([case.does(base).flatten() for base in bases for _ in values])
     for place in range(bases[0].numel()):
-        found = torch.zeros(len(before[0]), dtype=torch.bool)
-        for base, was in zip(bases, before, strict=True):
-            for value in values:
-                moved = base.clone()
-                moved.view(-1)[place] = value
-                now = case.does(moved).flatten()
-                found |= (now != was) & ~(now.isnan() & was.isnan())
-        changed.append(found)
+        now = torch.stack([case.does(_moved(base, place, value)).flatten() for base in bases for value in values])
+        changed.append(((now != was) & ~(now.isnan() & was.isnan())).any(0))
     return torch.stack(changed)
+
+
+def _moved(base: Tensor, place: int, value: float) -> Tensor:
+    moved = base.clone()
+    moved.view(-1)[place] = value
+    return moved
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -11,11 +11,7 @@ from tests.reference.vit import Net, Plain, told
 
 def times(one, other):
     """The product of two square matrices, row by row."""
-    out = torch.zeros_like(one)
-    for q in range(len(one)):
-        for k in range(len(one)):
-            out[q] += one[q, k] * other[k]
-    return out
+    return torch.stack([(row[:, None] * other).sum(0) for row in one])
 
 
 def eye(T):
@@ -65,11 +61,11 @@ def slow_rollout_min(net, image, target, seed):
 
 def strongest(A, G):
     """relu(mean_h A G) without its lowest nine tenths."""
-    M = mean([A[h] * G[h] for h in range(HEADS)]).clamp(min=0)
-    places = sorted((M[q, k].item(), q, k) for q in range(len(M)) for k in range(len(M)))
+    M = mean([A[h] * G[h] for h in range(HEADS)]).clamp(min=0).tolist()
+    places = sorted((M[q][k], q, k) for q in range(len(M)) for k in range(len(M)))
     for _, q, k in places[: int(0.9 * len(places))]:
-        M[q, k] = 0
-    return M
+        M[q][k] = 0.0
+    return torch.tensor(M, dtype=torch.float64)
 
 
 @twin_of("gradient_rollout")
@@ -88,8 +84,8 @@ def slow_gradient_rollout_authors(net, image, target, seed):
     matrices = []
     for number, block in enumerate(blocks):
         M = (strongest(block.A.detach(), slopes[-1 - number]) + eye(len(hand.seen))) / 2
-        sums = [row.sum() for row in M]
-        matrices.append(torch.stack([torch.stack([row[j] / sums[j] for j in range(len(M))]) for row in M]))
+        sums = torch.stack([row.sum() for row in M])
+        matrices.append(torch.stack([row / sums for row in M]))
     return rolled(hand, matrices)
 
 

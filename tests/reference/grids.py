@@ -1,6 +1,7 @@
 """Twins of the methods on one grid of masks: mask by mask, whole images through the whole net."""
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,15 +12,15 @@ from tests.reference.pixel import draws_of
 SIDE = 7
 
 
-def cell(net, i, j):
-    H, W = net.image_size
-    return (i * SIDE // H) * SIDE + j * SIDE // W
+@cache
+def cells(H, W):
+    """(H, W): the number of each pixel's cell."""
+    return torch.tensor([[(i * SIDE // H) * SIDE + j * SIDE // W for j in range(W)] for i in range(H)])
 
 
 def laid(net, values):
     """(H, W) of one value per cell."""
-    H, W = net.image_size
-    return torch.tensor([[float(values[cell(net, i, j)]) for j in range(W)] for i in range(H)], dtype=torch.float64)
+    return torch.tensor([float(value) for value in values], dtype=torch.float64)[cells(*net.image_size)]
 
 
 def logits_of(net, image, mask):
@@ -56,12 +57,12 @@ def slow_hsic(net, image, target, seed):
     width = np.percentile(p, 50)
     L = np.exp(-((p[:, None] - p) ** 2) / (2 * width**2))
     H = np.eye(n) - np.ones((n, n)) / n
-    centred = H @ L @ H
+    centred = H @ (H @ L @ H) @ H
     values = []
     for i in range(SIDE**2):
         m = np.array([mask[i] for mask in masks])
         K = 1 + (0.5 - (m[:, None] - m) ** 2)
-        values.append(np.trace(H @ K @ H @ centred) / n)
+        values.append((K * centred.T).sum() / n)  # trace(H K H H L H): H goes round
     return laid(net, values)
 
 

@@ -1,5 +1,5 @@
 """Twins of the pixel methods. The net becomes a list of dense matrices, so every rule is written as in the papers:
-x_i, w_ij, z_j and a sum over j; pools are lists of windows, the wall is a list of indices."""
+x_i, w_ij, z_j and a sum over j; pools are windows of indices (n, 4), the wall is a list of indices."""
 
 import math
 from functools import lru_cache
@@ -36,12 +36,12 @@ def step_of(module, shape):
         channels, height, width = shape
         index = torch.arange(math.prod(shape)).view(shape)
         windows = [
-            index[c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].flatten().tolist()
+            index[c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].flatten()
             for c in range(channels)
             for i in range(height // 2)
             for j in range(width // 2)
         ]
-        return ("pool", windows)
+        return ("pool", torch.stack(windows))
     with torch.no_grad():
         unit = torch.eye(math.prod(shape), dtype=torch.float64).view(-1, *shape)
         bias = module(torch.zeros(1, *shape, dtype=torch.float64)).flatten()
@@ -58,7 +58,7 @@ def forward(net, image):
         elif step[0] == "relu":
             x = x.clamp(min=0)
         elif step[0] == "pool":
-            x = torch.stack([x[window].max() for window in step[1]])
+            x = x[step[1]].amax(1)
         else:
             x = x[step[1]]
     return trail, x
@@ -88,10 +88,8 @@ def gated(x, g):
 
 
 def to_winner(windows, x, g):
-    back = torch.zeros_like(x)
-    for window, value in zip(windows, g.tolist(), strict=True):
-        back[window[int(x[window].argmax())]] += value
-    return back
+    winners = windows.gather(1, x[windows].argmax(1, keepdim=True))[:, 0]
+    return torch.zeros_like(x).index_add(0, winners, g)
 
 
 def kept(x, R):
@@ -203,7 +201,7 @@ def slow_deeplift(net, image, target, seed):
 def deeplift_pool(windows, x, x0, m):
     """Contributions m (top - out0) to the image's winner and m (out - top) to the baseline's, top the larger maximum."""
     multiplier = torch.zeros_like(x)
-    for window, value in zip(windows, m.tolist(), strict=True):
+    for window, value in zip(windows.tolist(), m.tolist(), strict=True):
         here, there = window[int(x[window].argmax())], window[int(x0[window].argmax())]
         out, out0 = x[here], x0[there]
         if out > out0:

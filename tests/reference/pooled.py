@@ -1,6 +1,7 @@
 """Twins of CAM, of the pooled-gradient methods and of their other targets."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -241,6 +242,7 @@ def slow_expected_gradcam(net, image, target, seed):
 # -- Augmented Grad-CAM ---------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=8)
 def turn_matrix(angle, down, right, H, W):
     """Dense (H W, H W): what each pixel of the copy reads of the image."""
     T = torch.zeros(H * W, H * W, dtype=torch.float64)

@@ -29,12 +29,11 @@ def through_product(one, other, R):
     """Half of R to either factor: R_ij is shared among one_ik other_kj."""
     left, right = torch.zeros_like(one), torch.zeros_like(other)
     whole = one @ other
+    each = torch.where(whole != 0, R / torch.where(whole != 0, whole, 1) / 2, 0)
     for i in range(len(one)):
-        for j in range(other.shape[1]):
-            if whole[i, j] != 0:
-                shares = one[i] * other[:, j] * (R[i, j] / whole[i, j] / 2)
-                left[i] += shares
-                right[:, j] += shares
+        shares = one[i][:, None] * other * each[i]  # (k, j)
+        left[i] = shares.sum(1)
+        right += shares
     return left, right
 
 
@@ -90,8 +89,8 @@ class Straight(Plain):
     """LayerNorm's deviation is constant, GELU's slope is f(x) / x."""
 
     def norm(self, x, weight, bias):
-        rows = [(t - t.mean()) / (((t - t.mean()) ** 2).mean() + 1e-5).sqrt().detach() for t in x]
-        return torch.stack(rows) * weight + bias
+        away = x - x.mean(1, keepdim=True)
+        return away / ((away**2).mean(1, keepdim=True) + 1e-5).sqrt().detach() * weight + bias
 
     def gelu(self, x):
         return super().gelu(x).detach() / x.detach() * x

@@ -79,15 +79,20 @@ def slow_xrai(net, image, target, seed):
     both = [attribution(net, image, target, image * 0 + extreme) for extreme in (image.min(), image.max())]
     worth = (sum(both) / 2).amax(0).numpy()
     least = max(1, round(50 * H * W / 224**2))
-    left, out = {(i, j) for i in range(H) for j in range(W)}, np.zeros((H, W))
+    worth = {(i, j): float(worth[i, j]) for i in range(H) for j in range(W)}
+    left, out = set(worth), np.zeros((H, W))
     waiting = list(segments(image.numpy()))
     while waiting := [segment for segment in waiting if len(segment & left) >= least]:
-        gains = [np.mean([worth[u] for u in sorted(segment & left)]) for segment in waiting]
+        gains = [mean([worth[u] for u in sorted(segment & left)]) for segment in waiting]
         best = int(np.argmax(gains))
         new = waiting.pop(best) & left
         for u in new:
             out[u] = gains[best]
         left -= new
     for u in left:
-        out[u] = np.mean([worth[v] for v in sorted(left)])
+        out[u] = mean([worth[v] for v in sorted(left)])
     return torch.from_numpy(out)
+
+
+def mean(values):
+    return sum(values) / len(values)

@@ -13,7 +13,10 @@ from tests.reference.vit import Net, Plain, told
 
 
 def class_factor(net, image, target, steps=20):
-    total = sum(told(net, step / (steps - 1) * image, target)[2][-1] for step in range(steps))
+    hand, total = Net(net), 0
+    for step in range(steps):
+        blocks = hand.blocks((step / (steps - 1) * image).requires_grad_())
+        total = total + torch.autograd.grad(hand.logits(blocks[-1].left)[target], blocks[-1].A)[0]
     return mean((total / steps).clamp(min=0))
 
 
@@ -62,8 +65,8 @@ def slow_attcat(net, image, target, seed):
     T, total = len(hand.seen), torch.zeros(len(hand.seen), dtype=torch.float64)
     for block, G in zip(blocks, slopes, strict=True):
         for i in range(T):
-            share = sum(block.A[h, q, i] for h in range(HEADS) for q in range(T)) / (HEADS * T)
-            total[i] += share * sum(block.entered[i] * G[i])
+            share = block.A[:, :, i].sum() / (HEADS * T)
+            total[i] += share * (block.entered[i] * G[i]).sum()
     return hand.cells(total)
 
 

@@ -31,9 +31,9 @@ class Plain:
     """The operations as they are."""
 
     def norm(self, x, weight, bias):
-        """(x - mean) / sqrt(var + 1e-5) * weight + bias, token by token."""
-        rows = [(t - t.mean()) / (((t - t.mean()) ** 2).mean() + 1e-5).sqrt() for t in x]
-        return torch.stack(rows) * weight + bias
+        """(x - mean) / sqrt(var + 1e-5) * weight + bias of each token."""
+        away = x - x.mean(1, keepdim=True)
+        return away / ((away**2).mean(1, keepdim=True) + 1e-5).sqrt() * weight + bias
 
     def gelu(self, x):
         return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
@@ -42,7 +42,7 @@ class Plain:
         return one @ other
 
     def softmax(self, scores):
-        return torch.stack([row.exp() / row.exp().sum() for row in scores])
+        return scores.exp() / scores.exp().sum(1, keepdim=True)
 
     def given(self, number, normed):
         """What block `number`'s attention is given in place of its LayerNorm's output."""

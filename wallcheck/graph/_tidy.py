@@ -13,6 +13,7 @@ HALF = (torch.float16, torch.bfloat16)
 NOTHING = ("dropout", "alias", "lift_fresh_copy", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 DETACHED = ("detach", "detach_")
 COMPUTED = ("folded_", "places_")  # how names of tensors begin that are computed of others, once
+COUNTED = "counted_"  # of those that are computed of whole numbers and masks alone, whatever the weights are
 VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 TAKEN_AT = {  # a constant tensor's places -> the same at a number, at several
     torch.ops.aten.narrow.Tensor: ("default", "default"),
@@ -106,16 +107,31 @@ def _fold(run: GraphModule) -> None:
     """Nodes that need neither images nor their batch size become tensors."""
     frozen, dependent = parted_by_images(run.graph)
     wanted = [n for n in frozen if any(user in dependent or user.op == "output" for user in n.users)]
-    values = _Constants(run).of(frozen) if wanted else {}
+    values, weighed = _Constants(run).of(frozen) if wanted else {}, _of_weights(run)
     for node in wanted:
         if not isinstance(values[node], Tensor):
             _written_in(node, values[node])
             continue
-        made = _held(run, f"{COMPUTED[0]}{node.name}", values[node].detach(), node)
+        begin = COMPUTED[0] if node in weighed else COUNTED
+        made = _held(run, f"{begin}{node.name}", values[node].detach(), node)
         made.meta = dict(node.meta)
         node.replace_all_uses_with(made)
     _by_numbers(run)
     run.graph.eliminate_dead_code()
+
+
+def _of_weights(run: GraphModule) -> set[Node]:
+    """Nodes that a tensor of the network other than of whole numbers or a mask takes part in."""
+    found: set[Node] = set()
+    for node in run.graph.nodes:
+        if node.op == "get_attr":
+            tensor = getattr(run, node.target)
+            exact = isinstance(tensor, Tensor) and not (tensor.is_floating_point() or tensor.is_complex())
+            if not exact:
+                found.add(node)
+        elif any(each in found for each in node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def parted_by_images(graph: FxGraph) -> tuple[list[Node], set[Node]]:

@@ -82,13 +82,14 @@ def backward(run: GraphModule, of: Tensor, at: Node | None = None, until: Node |
     at = logits_node(run.graph) if at is None else at
     nodes = data_nodes(run.graph, [images])
     constants, asked = dict(_constants(run)), {at: of.float()}
-    for node in reversed(list(nodes)):
-        wanted = asked.get(node)
-        if wanted is None or node is images or node is until:
-            continue
-        sources = [each for each in node.all_input_nodes if each in nodes]
-        for source, found in zip(sources, _handed_back(node, sources, constants, wanted), strict=True):
-            asked[source] = _joined(asked.get(source), found)
+    with plainly(torch.device("cpu")):  # set once for all nodes
+        for node in reversed(list(nodes)):
+            wanted = asked.get(node)
+            if wanted is None or node is images or node is until:
+                continue
+            sources = [each for each in node.all_input_nodes if each in nodes]
+            for source, found in zip(sources, _handed_back(node, sources, constants, wanted), strict=True):
+                asked[source] = _joined(asked.get(source), found)
     return {node: _arrives(mask) for node, mask in asked.items() if isinstance(mask, Tensor)}
 
 

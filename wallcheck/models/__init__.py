@@ -1,7 +1,8 @@
 """Blind networks: how they are built or made of any model, the presets, and how they are kept."""
 
+from typing import Any
+
 from wallcheck.models._blind import BlindNet, as_blind, tensor_of
-from wallcheck.models._families import SMALL
 from wallcheck.models._files import load, rebuilt, save
 from wallcheck.models._modes import in_mode
 from wallcheck.models._opening import is_name, opened, opened_with
@@ -37,3 +38,12 @@ __all__ = [
     "vit_small_pooled",
     "vit_small_walls",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`SMALL` is looked up when it is asked for: its members are torchvision's, whose import takes longer than all of this."""
+    if name == "SMALL":
+        from wallcheck.models._families import SMALL
+
+        return SMALL
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

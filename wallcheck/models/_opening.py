@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from wallcheck.keeping import seeded
-from wallcheck.models._families import SMALL
 from wallcheck.models._resnet import resnet_small
 from wallcheck.models._states import fill, read_state
 from wallcheck.models._vit import vit_small
@@ -86,7 +85,13 @@ def builder_of(name: str) -> Callable[..., nn.Module]:
     if kind == "wallcheck":
         _known("wallcheck", rest, OWN)
         return OWN[rest]
-    return SMALL[rest] if kind == "small" else _own(kind, rest)
+    return _small(rest) if kind == "small" else _own(kind, rest)
+
+
+def _small(name: str) -> Callable[..., nn.Module]:
+    from wallcheck.models._families import SMALL
+
+    return SMALL[name]
 
 
 def _built(build: Callable[..., nn.Module], name: str, options: dict) -> nn.Module:

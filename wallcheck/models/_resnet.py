@@ -1,7 +1,6 @@
 """A small residual network of our own, narrower than torchvision's and without the halvings that 224 px are for: one basic block a stage."""
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from wallcheck.keeping import seeded
 
@@ -27,6 +26,8 @@ class ResNet(nn.Module):
 
 def _block(before: int, after: int, stride: int) -> nn.Module:
     """torchvision's, whose short way is a 1 x 1 convolution where the shape changes."""
+    from torchvision.models.resnet import BasicBlock
+
     if before == after and stride == 1:
         return BasicBlock(before, after)
     short = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))

@@ -1,7 +1,7 @@
 """From one number per image to a mean with its interval: what every table and figure says beside a mean. No torch."""
 
 import numpy as np
-from scipy.stats import binomtest, t
+import scipy
 
 LEVEL = 0.95
 FLOOR = 6  # images with a value: below it no interval is given
@@ -99,7 +99,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     >>> tuple(round(end, 4) for end in wilson(0, 100))
     (0.0, 0.037)
     """
-    low, high = binomtest(hits, count).proportion_ci(LEVEL, method="wilson")
+    low, high = scipy.stats.binomtest(hits, count).proportion_ci(LEVEL, method="wilson")
     return float(low), float(high)
 
 
@@ -112,7 +112,7 @@ def hall(values: np.ndarray) -> tuple[float, float]:
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     error, a = values.std(ddof=1) / np.sqrt(len(values)), _skewness(values) / np.sqrt(len(values))
-    x = t.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], len(values) - 1)
+    x = scipy.stats.t.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], len(values) - 1)
     if abs(a) > 1e-6:  # the formula's rounding, 1e-16 / a, against what it corrects, a: they meet at 1e-8
         x = 3 / a * (np.cbrt(1 + a * (x - a / 6)) - 1)
     return float(values.mean() - x[1] * error), float(values.mean() - x[0] * error)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+import scipy
 
 from wallcheck.statistics.intervals import FLOOR, LEVEL, SHARE, within
 
@@ -47,7 +47,7 @@ def _ends(values: np.ndarray, means: np.ndarray) -> tuple[float, float]:
     whole = values[~np.isnan(values).any(1)]
     if len(whole) >= FLOOR:
         variance, freedom = _crossed(whole)
-    half = t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance)
+    half = scipy.stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance)
     return float(means.mean() - half), float(means.mean() + half)
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, rankdata, wilcoxon
+import scipy
 
 from wallcheck.statistics.intervals import DIFFERENCE, FLOOR, interval
 
@@ -48,8 +48,8 @@ def p_value(d: np.ndarray) -> float:
     if not len(sizes):
         return 1.0
     if np.ptp(sizes) == 0:
-        return float(binomtest(int((d > 0).sum()), len(sizes)).pvalue)
-    return float(wilcoxon(d, zero_method="pratt").pvalue)
+        return float(scipy.stats.binomtest(int((d > 0).sum()), len(sizes)).pvalue)
+    return float(scipy.stats.wilcoxon(d, zero_method="pratt").pvalue)
 
 
 def rank_biserial(d: np.ndarray) -> float:
@@ -57,7 +57,7 @@ def rank_biserial(d: np.ndarray) -> float:
     d, compared = d[d != 0], len(d)
     if not len(d):
         return 0.0 if compared else np.nan
-    ranks = rankdata(np.abs(d))
+    ranks = scipy.stats.rankdata(np.abs(d))
     return float((ranks * np.sign(d)).sum() / ranks.sum())
 
 

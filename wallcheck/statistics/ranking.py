@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import friedmanchisquare, rankdata, studentized_range
+import scipy
 
 from wallcheck.statistics.intervals import FLOOR, LEVEL
 
@@ -43,14 +43,16 @@ def ranking(values: pd.DataFrame, better: str) -> Ranking:
             f"out methods that are empty on many images"
         )
     array = whole.to_numpy(dtype=float) * (1 if better == "low" else -1)
-    ranks = rankdata(array, axis=1).mean(0)
+    ranks = scipy.stats.rankdata(array, axis=1).mean(0)
     order = ranks.argsort(kind="stable")
-    critical = float(studentized_range.ppf(LEVEL, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * count)))
+    critical = float(
+        scipy.stats.studentized_range.ppf(LEVEL, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * count))
+    )
     alike = (array == array[:, :1]).all()
     return Ranking(
         methods=tuple(whole.columns[order]),
         ranks=tuple(ranks[order].tolist()),
-        p=1.0 if alike else float(friedmanchisquare(*array.T).pvalue),
+        p=1.0 if alike else float(scipy.stats.friedmanchisquare(*array.T).pvalue),
         critical=critical,
         groups=runs(ranks[order], critical),
         count=count,
