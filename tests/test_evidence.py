@@ -109,6 +109,16 @@ def test_a_method_that_runs_the_whole_net_finds_the_predicted_class_on_its_way(n
     assert torch.equal(evidence.targets, trained_tiny()(evidence.images).argmax(1))
 
 
+@pytest.mark.parametrize("name", ["gradient", "inputxgradient", "guidedbp"])
+def test_a_method_that_runs_the_net_in_parts_finds_the_predicted_classes_on_its_way(name):
+    images = photos(5, seed=1)[0]
+    whole, parts = Evidence(trained_tiny(), images), Evidence(trained_tiny(), images, budget_mb=1e-3)
+    assert parts.chunk(parts.graph.kept) == 1
+    torch.testing.assert_close(METHODS[name](parts), METHODS[name](whole))
+    assert "activations" not in vars(parts)  # no pass of its own for the class
+    assert torch.equal(parts.targets, whole.targets)
+
+
 def test_a_net_in_training_mode_is_explained_in_eval_mode_and_handed_back():
     net = tiny(dropout=0.5).train()
     evidence = Evidence(net, photos(3)[0])

@@ -269,8 +269,20 @@ class Evidence(Budgeted):
         if len(logits) == count:
             return self.explained_here(logits) if own else self.explained(logits)
         if self._target is None:
-            return logits.gather(1, self.targets[which, None])[:, 0]
+            targets = self._predicted_of(logits, which) if own else self.targets[which]
+            return logits.gather(1, targets[:, None])[:, 0]
         return self._target(torch.cat([self.logits[: which.start], logits, self.logits[which.stop :]]))[which]
+
+    def _predicted_of(self, logits: Tensor, which: slice) -> Tensor:
+        """`targets` of some of the images; where they are not known yet the arg-max of these images' own logits, which is kept
+        until all have been asked: a method that runs the whole net in parts need not run it twice either."""
+        if self._given is not None or {"targets", "logits"} & set(vars(self)):
+            return self.targets[which]
+        found = self._kept.setdefault("predicted", torch.full((len(self.images),), -1, device=logits.device))
+        found[which] = torch.where(found[which] < 0, logits.detach().argmax(1), found[which])
+        if bool((found >= 0).all()):
+            self.__dict__["targets"] = found
+        return found[which]
 
     def of_target(self, logits: Tensor, owner: Tensor | None = None) -> Tensor:
         """The explained class's entry of logits (N, D) -> (N,); owner (N,) names the image of each row."""
