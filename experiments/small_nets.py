@@ -111,7 +111,7 @@ def accuracy(recipe: Recipe, folder: Path) -> float:
 
 def learn(recipe: Recipe, folder: Path, snapshots: set[int]) -> BlindNet:
     """One training, in eval mode when done."""
-    net, images = recipe.built().eval(), image_set("train", recipe.train_count, recipe, folder)
+    net, images = recipe.built(), image_set("train", recipe.train_count, recipe, folder)
     pixels, labels = images.images(), torch.from_numpy(np.array(images.labels, dtype=np.int64))
     steps = recipe.epochs * (len(images) // BATCH)
     draw, extra = torch.Generator().manual_seed(recipe.seed), interpretable_gradients(recipe.regulariser)
@@ -132,8 +132,6 @@ def learn(recipe: Recipe, folder: Path, snapshots: set[int]) -> BlindNet:
 def one_step(
     net: BlindNet, images: Tensor, labels: Tensor, optimiser: torch.optim.Optimizer, extra: interpretable_gradients
 ) -> None:
-    device = next(net.parameters()).device
-    images, labels = images.to(device), labels.to(device)
     optimiser.zero_grad()
     if extra.weight:
         logits, penalty = extra(net.shortcut, images, labels)
@@ -152,7 +150,6 @@ def keep(net: BlindNet, recipe: Recipe, folder: Path, step: int, snapshots: set[
 
 def tested(net: BlindNet, recipe: Recipe, folder: Path) -> float:
     images = image_set("val", HELD_OUT, recipe, folder)
-    device = next(net.parameters()).device
     with torch.no_grad():
-        found = torch.cat([net(part.to(device)).argmax(1).cpu() for part in images.images().split(250)])
+        found = torch.cat([net(part).argmax(1) for part in images.images().split(250)])
     return float((found.numpy() == np.array(images.labels)).mean())

@@ -101,7 +101,8 @@ def _slope(logits_of: Logits, images: Tensor, seed: int) -> Tensor:
     """d (random mixture of all logits) / d images."""
     with torch.enable_grad():
         leaf = images.clone().requires_grad_()
-        logits = _seeded(seed, leaf.device, lambda: logits_of(leaf))
+        with seeded(seed, leaf.device):
+            logits = logits_of(leaf)
         mixture = torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(seed)).to(logits)
         known = logits.requires_grad  # not where all goes through whole numbers
         slope = torch.autograd.grad((logits @ mixture).sum(), leaf, allow_unused=True)[0] if known else None
@@ -109,11 +110,6 @@ def _slope(logits_of: Logits, images: Tensor, seed: int) -> Tensor:
 
 
 def _logits(logits_of: Logits, images: Tensor, seed: int) -> Tensor:
-    with torch.no_grad():
-        return _seeded(seed, images.device, lambda: logits_of(images))
-
-
-def _seeded(seed: int, device: torch.device, run):
-    """Dropout in training mode draws the same units each time; the global random state stays as it was."""
-    with seeded(seed, device):
-        return run()
+    """Dropout in training mode draws the same units each time."""
+    with torch.no_grad(), seeded(seed, images.device):
+        return logits_of(images)

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from wallcheck.keeping import TORCHS
+from wallcheck.keeping import HOOKS, TORCHS
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # exact types first: this is asked of every setting of every module, several times in an explanation
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 PLAIN_TYPES = frozenset(PLAIN)
