@@ -44,7 +44,7 @@ class Incomplete(UserWarning):
     """Some methods gave no map for some images; the rows of all others stand."""
 
 
-AT_ONCE = 48 * 1024  # positions of maps, 0.4 MB of doubles
+AT_ONCE = 96 * 1024  # positions of maps, 0.8 MB of doubles
 MEASURED = [name for name in COLUMNS if name not in ("net", "images")]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wallcheck.numerics import times_power, unit_range, unit_scale
+from wallcheck.numerics import in_double, range_of_unit, times_power, unit_range, unit_scale
 
 
 def rectify(maps: Tensor) -> Tensor:
@@ -23,8 +23,14 @@ def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     if maps.shape[-2:] == tuple(size):
         return maps
     unit, exponent = unit_scale(maps)
-    wide = interpolate(unit[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
-    return times_power(wide, exponent).to(maps.dtype)
+    return times_power(_upsampled(unit, size), exponent).to(maps.dtype)
+
+
+def _upsampled(unit: Tensor, size: tuple[int, ...]) -> Tensor:
+    """`upsample` of doubles in [-1, 1]: what is faint is not lost on the way, since it is far from the smallest number."""
+    if unit.shape[-2:] == tuple(size):
+        return unit
+    return interpolate(unit[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def displayed(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -33,9 +39,12 @@ def displayed(maps: Tensor, size: tuple[int, int]) -> Tensor:
     constant at 1 (or 0 where nothing is positive), because it is bright everywhere.
     """
     small = rectify(maps)
-    flat = small.amax((-2, -1), keepdim=True) == small.amin((-2, -1), keepdim=True)
-    shown = unit_range(upsample(unit_range(small), size))
-    return shown.where(~flat, (small.amax((-2, -1), keepdim=True) > 0).to(shown.dtype))
+    top = small.amax((-2, -1), keepdim=True)
+    flat = small.amin((-2, -1), keepdim=True) == top
+    shown = range_of_unit(_upsampled(in_double(unit_range(small)), size)).to(maps.dtype)
+    if flat.device.type == "cpu" and not flat.any():  # to look first would be to wait for a GPU
+        return shown
+    return shown.where(~flat, (top > 0).to(shown.dtype))
 
 
 def stretched(maps: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -43,7 +52,7 @@ def stretched(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     whenever some attribution is negative. What plotting a signed map with its own range shows.
     """
     unit, _ = unit_scale(maps)  # upsampled at its own scale a map of 1e-45 would be rounded before it is stretched
-    return unit_range(upsample(unit, size)).to(maps.dtype)
+    return range_of_unit(_upsampled(unit, size)).to(maps.dtype)
 
 
 @dataclass(frozen=True)

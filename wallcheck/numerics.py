@@ -127,8 +127,17 @@ def unit_range(maps: Tensor) -> Tensor:
     """
     ends = _ends(maps)
     exponent = _exponent(*(end.detach() for end in ends))
-    unit, low, high = (_scaled(each, exponent) for each in (maps, *ends))
-    return ratio(unit - low, high - low).to(maps.dtype)
+    unit, *ends = (_scaled(each, exponent) for each in (maps, *ends))
+    return _between(unit, *ends).to(maps.dtype)
+
+
+def range_of_unit(unit: Tensor) -> Tensor:
+    """`unit_range` of maps (..., h, w) in double precision that lie in [-1, 1], which need not be brought there first."""
+    return _between(unit, *_ends(unit))
+
+
+def _between(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return ratio(maps - low, high - low)
 
 
 def ranks(values: Tensor) -> Tensor:
