@@ -175,7 +175,7 @@ def leading(symmetric: Tensor, positive: bool = False) -> tuple[Tensor, Tensor]:
     tensor([2.], dtype=torch.float64)
     """
     symmetric = in_double(symmetric)
-    if symmetric.is_cuda:
+    if symmetric.device.type != "cpu":
         return leading_by_squaring(symmetric, positive)
     if not len(symmetric):
         return symmetric[:, 0, 0], symmetric[:, :, 0]
