@@ -7,6 +7,7 @@ what each adds is known (`Evidence.truth`), and for every map how much of it is 
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from wallcheck.checking import (
 from wallcheck.defaults import usual
 from wallcheck.evidence import Evidence
 from wallcheck.guarding import Use, tried
-from wallcheck.maps import rectify, views_of
+from wallcheck.maps import View, rectify, views_of
 from wallcheck.memory import handed_back, slices
 from wallcheck.metrics import Attribution, Metric
 from wallcheck.models import BlindNet, as_blind
@@ -227,19 +228,25 @@ def _answers(
     leaks = [metric for metric in metrics if metric.kind == "leakage"]
     known = method.grid == "cells" and evidence.net.graph.adds_up
 
+    def shares(views: list[View], pieces: list[Tensor], on: str, narrow: bool) -> list[Tensor]:
+        """The values of the leakage metrics of each view in turn; all views of a piece are measured at once."""
+        parts = []
+        for raw in pieces:
+            maps = torch.cat([view.alter(raw, regions["grid"][0], evidence.net.image_size) for view in views])
+            there = Attribution(maps if narrow else unit_scale(maps)[0], *regions[on])
+            parts.append([metric.of_attribution(there).unflatten(0, (len(views), -1)) for metric in leaks])
+        each = [torch.cat(values, 1) for values in zip(*parts, strict=True)]
+        return [values[number] for number in range(len(views)) for values in each]
+
     def values(raw: Tensor, places: list[int]) -> list[Tensor]:
         # What is not 0 in a map of single precision is at least 2^-277 of its peak: no square of a view's underflows, and no share
         # depends on its scale. Views of doubles are brought to unit scale too.
         narrow = raw.dtype != torch.float64 and all(metric.shared is not None for metric in leaks)
         raw, _ = unit_scale(raw)  # views and shares of 1e-40 as of 1
         found = []
-        for view in views_of(method.grid) if leaks else ():
-            parts = []
-            for part in _pieces(raw, evidence.net.image_size if view.on == "image" else raw.shape[-2:]):
-                maps = view.alter(raw[part], regions["grid"][0], evidence.net.image_size)
-                on = Attribution(maps if narrow else unit_scale(maps)[0], *regions[view.on])
-                parts.append([metric.of_attribution(on) for metric in leaks])
-            found += [torch.cat(values) if len(parts) > 1 else values[0] for values in zip(*parts, strict=True)]
+        for on, views in groupby(views_of(method.grid) if leaks else (), key=lambda view: view.on):
+            size = evidence.net.image_size if on == "image" else raw.shape[-2:]
+            found += shares(list(views), [raw[part] for part in _pieces(raw, size)], on, narrow)
         for metric in truths:
             if metric.asks == "itself":
                 found.append(metric.body(rectify(raw)))

@@ -7,10 +7,11 @@ upsampling smears a cell past the wall. So each alteration has a name, and every
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wallcheck.numerics import in_double, range_of_unit, times_power, unit_range, unit_scale
+from wallcheck.numerics import in_double, range_of_unit, times_power, unit_scale
 
 
 def rectify(maps: Tensor) -> Tensor:
@@ -20,17 +21,10 @@ def rectify(maps: Tensor) -> Tensor:
 
 def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Bilinear with half-pixel centres, (B, h, w) -> (B, H, W), as OpenCV's and PIL's bilinear enlarge."""
-    if maps.shape[-2:] == tuple(size):
-        return maps
+    if maps.dtype != torch.float64 or maps.shape[-2:] == tuple(size):
+        return _upsampled(maps, size)
     unit, exponent = unit_scale(maps)
-    return times_power(_upsampled(unit, size), exponent).to(maps.dtype)
-
-
-def _upsampled(unit: Tensor, size: tuple[int, ...]) -> Tensor:
-    """`upsample` of doubles in [-1, 1]: what is faint is not lost on the way, since it is far from the smallest number."""
-    if unit.shape[-2:] == tuple(size):
-        return unit
-    return interpolate(unit[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    return times_power(_upsampled(unit, size), exponent)
 
 
 def displayed(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -38,28 +32,47 @@ def displayed(maps: Tensor, size: tuple[int, int]) -> Tensor:
     stretched again. A map that is constant after rectification becomes all zero there; here it stays
     constant at 1 (or 0 where nothing is positive), because it is bright everywhere.
     """
-    small = rectify(maps)
-    top = small.amax((-2, -1), keepdim=True)
-    flat = small.amin((-2, -1), keepdim=True) == top
-    shown = range_of_unit(_upsampled(in_double(unit_range(small)), size)).to(maps.dtype)
-    if flat.device.type == "cpu" and not flat.any():  # to look first would be to wait for a GPU
-        return shown
-    return shown.where(~flat, (top > 0).to(shown.dtype))
+    return _displayed(unit_scale(maps)[0], size).to(maps.dtype)
 
 
 def stretched(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Upsampled and stretched to [0, 1] without rectification: zero attribution is lifted above 0
     whenever some attribution is negative. What plotting a signed map with its own range shows.
     """
-    unit, _ = unit_scale(maps)  # upsampled at its own scale a map of 1e-45 would be rounded before it is stretched
-    return range_of_unit(_upsampled(unit, size)).to(maps.dtype)
+    return _stretched(unit_scale(maps)[0], size).to(maps.dtype)
+
+
+# The same of doubles at unit scale: what is made of them by sums and shares is far from the smallest and the largest number. So is
+# a share of the faintest float among doubles.
+
+
+def _upsampled(unit: Tensor, size: tuple[int, ...]) -> Tensor:
+    if unit.shape[-2:] == tuple(size):
+        return unit
+    wide = interpolate(in_double(unit)[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    return wide.to(unit.dtype)
+
+
+def _displayed(unit: Tensor, size: tuple[int, ...]) -> Tensor:
+    small = rectify(unit)
+    top = small.amax((-2, -1), keepdim=True)
+    flat = small.amin((-2, -1), keepdim=True) == top
+    shown = _stretched(range_of_unit(small), size)
+    if flat.device.type == "cpu" and not flat.any():  # to look first would be to wait for a GPU
+        return shown
+    return shown.where(~flat, (top > 0).to(shown.dtype))
+
+
+def _stretched(unit: Tensor, size: tuple[int, ...]) -> Tensor:
+    return range_of_unit(_upsampled(unit, size))
 
 
 @dataclass(frozen=True)
 class View:
     """How a raw map was made comparable: alter(raw, unseen, image size) -> maps.
 
-    on: "grid" keeps the cells, "image" gives pixels. unseen: cells (h, w); for SEALED pixels (H, W).
+    raw: doubles at unit scale, as `wallcheck.numerics.unit_scale` gives them; SEALED takes any. on: "grid" keeps the cells, "image" gives pixels.
+    unseen: cells (h, w); for SEALED pixels (H, W).
     """
 
     name: str
@@ -71,15 +84,15 @@ class View:
 VIEWS: tuple[View, ...] = (
     View("raw", "grid", lambda raw, unseen, size: raw, "the formula's signed values"),
     View("rectified", "grid", lambda raw, unseen, size: rectify(raw), "positive part on cells: method leakage"),
-    View("rectified", "image", lambda raw, unseen, size: upsample(rectify(raw), size), "positive part on pixels"),
+    View("rectified", "image", lambda raw, unseen, size: _upsampled(rectify(raw), size), "positive part on pixels"),
     View(
         "confined",
         "image",
-        lambda raw, unseen, size: upsample(_confined(raw, unseen), size),
+        lambda raw, unseen, size: _upsampled(_confined(raw, unseen), size),
         "rectified, unseen cells emptied, upsampled: resampling bleed alone",
     ),
-    View("displayed", "image", lambda raw, unseen, size: displayed(raw, size), "the published pipeline"),
-    View("stretched", "image", lambda raw, unseen, size: stretched(raw, size), "min-max without rectification"),
+    View("displayed", "image", lambda raw, unseen, size: _displayed(raw, size), "the published pipeline"),
+    View("stretched", "image", lambda raw, unseen, size: _stretched(raw, size), "min-max without rectification"),
 )
 
 

@@ -69,9 +69,9 @@ def _exponent(low: Tensor, high: Tensor) -> Tensor:
 
 def _scaled(maps: Tensor, exponent: Tensor) -> Tensor:
     """maps / 2^e in double precision, what is faint raised to `FAINTEST`; order is kept."""
-    scaled = times_power(maps, -exponent)
     if maps.dtype != torch.float64:  # no narrower type reaches so far
-        return scaled
+        return in_double(maps) * _power(-exponent)
+    scaled = times_power(maps, -exponent)
     faint = (scaled.abs() < FAINTEST) & (maps != 0)
     if maps.device.type == "cpu" and not faint.any():
         return scaled
@@ -89,7 +89,7 @@ def times_power(values: Tensor, exponent: Tensor) -> Tensor:
 
 
 def _power(exponent: Tensor) -> Tensor:
-    """2^exponent by its bits, so exact on every device."""
+    """2^exponent by its bits, so exact on every device; exponent from -1022 to 1023."""
     return ((exponent.long() + 1023) << 52).view(torch.float64)
 
 
@@ -101,7 +101,9 @@ def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     """
     unit, exponent = unit_scale(weights[:, None])
     total = torch.einsum("bk,bkhw->bhw", unit[:, 0].to(activations.dtype), activations)
-    return times_power(total, exponent).to(torch.promote_types(weights.dtype, activations.dtype))
+    narrow = torch.float64 not in (weights.dtype, activations.dtype)
+    total = in_double(total) * _power(exponent) if narrow else times_power(total, exponent)
+    return total.to(torch.promote_types(weights.dtype, activations.dtype))
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -126,13 +128,14 @@ def unit_range(maps: Tensor) -> Tensor:
              [0.5000, 0.0000]]])
     """
     ends = _ends(maps)
-    exponent = _exponent(*(end.detach() for end in ends))
-    unit, *ends = (_scaled(each, exponent) for each in (maps, *ends))
-    return _between(unit, *ends).to(maps.dtype)
+    if maps.dtype == torch.float64:
+        exponent = _exponent(*(end.detach() for end in ends))
+        return _between(*(_scaled(each, exponent) for each in (maps, *ends)))
+    return _between(*map(in_double, (maps, *ends))).to(maps.dtype)
 
 
 def range_of_unit(unit: Tensor) -> Tensor:
-    """`unit_range` of maps (..., h, w) in double precision that lie in [-1, 1], which need not be brought there first."""
+    """`unit_range` of maps at unit scale, see `unit_scale`, or of what was made of such by addition and shares."""
     return _between(unit, *_ends(unit))
 
 
