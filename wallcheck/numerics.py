@@ -1,6 +1,7 @@
 """The few operations whose behaviour at zero and at ties is decided once."""
 
 from functools import cache
+from math import isfinite
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 FAINTEST = 2.0**-500
+EXPONENT = 0x7F800000  # the bits of a float32 that say its power of two
 
 
 def in_double(values: Tensor) -> Tensor:
@@ -26,7 +28,7 @@ def all_finite(values: Tensor) -> bool:
     (True, False)
     """
     values = values if values.element_size() > 1 else values.float()  # torch adds no numbers of 8 bits
-    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+    return isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
 
 
 def ratio(top: Tensor, bottom: Tensor) -> Tensor:
@@ -99,11 +101,19 @@ def weighted_sum(weights: Tensor, activations: Tensor) -> Tensor:
     Weights are brought to unit scale and the sum back, so that no product is lost below the smallest number. Weights in double
     precision, as powers of gradients are, give maps in it.
     """
+    if weights.dtype == activations.dtype == torch.float32:
+        scale = _power_below(weights.detach())
+        return torch.einsum("bk,bkhw->bhw", weights / scale, activations) * scale[..., None]
     unit, exponent = unit_scale(weights[:, None])
     total = torch.einsum("bk,bkhw->bhw", unit[:, 0].to(activations.dtype), activations)
-    narrow = torch.float64 not in (weights.dtype, activations.dtype)
-    total = in_double(total) * _power(exponent) if narrow else times_power(total, exponent)
-    return total.to(torch.promote_types(weights.dtype, activations.dtype))
+    return times_power(total, exponent).to(torch.promote_types(weights.dtype, activations.dtype))
+
+
+def _power_below(values: Tensor) -> Tensor:
+    """The power of two that is nearest below the largest magnitude of each row of float32 (B, K), (B, 1), by its bits; at least the
+    smallest that is held in full."""
+    size = values.abs().amax(1, keepdim=True)
+    return (size.view(torch.int32) & EXPONENT).view(torch.float32).clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -127,20 +137,14 @@ def unit_range(maps: Tensor) -> Tensor:
     tensor([[[0.0000, 1.0000],
              [0.5000, 0.0000]]])
     """
-    ends = _ends(maps)
-    if maps.dtype == torch.float64:
-        exponent = _exponent(*(end.detach() for end in ends))
-        return _between(*(_scaled(each, exponent) for each in (maps, *ends)))
-    return _between(*map(in_double, (maps, *ends))).to(maps.dtype)
+    unit = unit_scale(maps)[0] if maps.dtype == torch.float64 else in_double(maps)  # narrower types do not reach so far
+    return range_of_unit(unit).to(maps.dtype)
 
 
 def range_of_unit(unit: Tensor) -> Tensor:
     """`unit_range` of maps at unit scale, see `unit_scale`, or of what was made of such by addition and shares."""
-    return _between(unit, *_ends(unit))
-
-
-def _between(maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return ratio(maps - low, high - low)
+    low, high = _ends(unit)
+    return ratio(unit - low, high - low)
 
 
 def ranks(values: Tensor) -> Tensor:
