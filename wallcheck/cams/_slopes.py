@@ -1,4 +1,4 @@
-"""Slopes of the score in images: as many images at a time as the memory budget allows, and on a GPU several points at once."""
+"""Slopes of the score in images and in cells: as many images at a time as the memory budget allows, and on a GPU several points at once."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -34,10 +34,23 @@ def image_gradient(ev: Evidence, images: Tensor) -> Tensor:
 
 def gradients_at(ev: Evidence, points: Iterable[Tensor]) -> Iterator[Tensor]:
     """`image_gradient` at each of points (B, 3, H, W), in turn."""
-    count, ahead = len(ev.images), iter(points)
-    many = max(1, ev.chunk(ev.graph.kept) // count) if ev.images.is_cuda else 1
+    for some in several(ev, points):
+        yield from image_gradient(ev, some).split(len(ev.images))
+
+
+def cells_at(ev: Evidence, points: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """(A, G), (B, K, h, w) each, at each of points (B, 3, H, W), in turn."""
+    for some in several(ev, points):
+        there = ev.at(some)
+        yield from zip(*(cells.split(len(ev.images)) for cells in (there.activations, there.gradient)), strict=True)
+
+
+def several(ev: Evidence, points: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The points, on a GPU as many of them at once as the budget allows: there the number of launches decides."""
+    ahead = iter(points)
+    many = max(1, ev.chunk(ev.graph.kept) // len(ev.images)) if ev.images.is_cuda else 1
     while some := list(islice(ahead, many)):
-        yield from image_gradient(ev, some[0] if len(some) == 1 else torch.cat(some)).split(count)
+        yield some[0] if len(some) == 1 else torch.cat(some)
 
 
-__all__ = ["gradients_at", "image_gradient", "slopes"]
+__all__ = ["cells_at", "gradients_at", "image_gradient", "several", "slopes"]

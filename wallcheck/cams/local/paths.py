@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
+from wallcheck.cams._slopes import several
 from wallcheck.evidence import Evidence
 
 STEPS = 10
@@ -23,11 +24,12 @@ def iia(ev: Evidence) -> Tensor:
     """
     start = ev.at(torch.zeros_like(ev.images)).activations
     total = torch.zeros_like(start)
-    for step in range(1, STEPS + 1):
-        point = ev.at(ev.images * (step / STEPS))
+    for images in several(ev, (ev.images * (step / STEPS) for step in range(1, STEPS + 1))):
+        point, before = ev.at(images), start.repeat(len(images) // len(ev.images), 1, 1, 1)
         for share in range(1, STEPS + 1):
-            gained = share / STEPS * (point.activations - start)
-            total = total + slope_at(point, start + gained) * gained.clamp(min=0)
+            gained = share / STEPS * (point.activations - before)
+            added = slope_at(point, before + gained) * gained.clamp(min=0)
+            total = total + added.unflatten(0, (-1, len(ev.images))).sum(0)
     return total.sum(1) / STEPS**2
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wallcheck.cams._method import cam_method
+from wallcheck.cams._slopes import cells_at
 from wallcheck.cams.rescoring.learnt import BLACK, MEAN_COLOUR
 from wallcheck.evidence import Evidence
 from wallcheck.numerics import in_double, probabilities, ratio, weighted_sum
@@ -53,9 +54,9 @@ def smooth_gradcampp(ev: Evidence) -> Tensor:
     Grad-CAM++; with noise alpha's denominator, and so a weight, can be negative.
     """
     powers = [torch.zeros_like(in_double(ev.activations)) for _ in range(3)]
-    for drawn in noise(ev, SAMPLES, NOISE):
-        gradient = in_double(ev.at(ev.images + spread(ev.images) * drawn).gradient)
-        powers = [mean + gradient**p / SAMPLES for p, mean in enumerate(powers, start=1)]
+    deviation = spread(ev.images)
+    for _, gradient in cells_at(ev, (ev.images + deviation * drawn for drawn in noise(ev, SAMPLES, NOISE))):
+        powers = [mean + in_double(gradient) ** p / SAMPLES for p, mean in enumerate(powers, start=1)]
     weights = (smoothed_alpha(powers, ev.activations) * powers[0].clamp(min=0)).sum((2, 3))
     return weighted_sum(weights.to(ev.activations), ev.activations)
 
@@ -73,12 +74,13 @@ def smooth_gradcampp_last(ev: Evidence) -> Tensor:
     takes in the cubes, as in torchcam's Grad-CAM++.
     """
     squares = cubes = torch.zeros_like(in_double(ev.activations))
-    for drawn in noise(ev, TORCHCAM_SAMPLES, NOISE_TORCHCAM):
-        last = ev.at(ev.images + TORCHCAM_SIGMA * drawn)
-        gradient = in_double(last.gradient)
+    points = (ev.images + TORCHCAM_SIGMA * drawn for drawn in noise(ev, TORCHCAM_SAMPLES, NOISE_TORCHCAM))
+    for point in cells_at(ev, points):
+        gradient = in_double(point[1])
         squares, cubes = squares + gradient**2 / TORCHCAM_SAMPLES, cubes + gradient**3 / TORCHCAM_SAMPLES
     alpha = ratio(squares, 2 * squares + (ev.activations * cubes).sum((2, 3), keepdim=True)).where(squares > 0, 0.0)
-    return weighted_sum((alpha * gradient.clamp(min=0)).sum((2, 3)).to(last.gradient), last.activations)
+    last, slope = point
+    return weighted_sum((alpha * gradient.clamp(min=0)).sum((2, 3)).to(slope), last)
 
 
 @cam_method(
@@ -96,9 +98,8 @@ def integrated_gradcam(ev: Evidence) -> Tensor:
     """
     start = ev.at(torch.zeros_like(ev.images)).activations
     total = torch.zeros_like(ev.activations[:, 0])
-    for step in range(1, STEPS + 1):
-        point = ev.at(ev.images * (step / STEPS))
-        gained = weighted_sum(point.gradient.mean((2, 3)), point.activations - start)
+    for cells, gradient in cells_at(ev, (ev.images * (step / STEPS) for step in range(1, STEPS + 1))):
+        gained = weighted_sum(gradient.mean((2, 3)), cells - start)
         total = total + gained.clamp(min=0) / STEPS
     return total
 
@@ -116,9 +117,8 @@ def integrated_gradcam_authors(ev: Evidence) -> Tensor:
     The first is the zero image's own map, whose activations eq. 5 subtracts; the image itself is not among them.
     """
     total = torch.zeros_like(ev.activations[:, 0])
-    for step in range(RELEASED_STEPS):
-        point = ev.at(ev.images * (step / RELEASED_STEPS))
-        total = total + weighted_sum(point.gradient.mean((2, 3)), point.activations).clamp(min=0) / RELEASED_STEPS
+    for cells, gradient in cells_at(ev, (ev.images * (step / RELEASED_STEPS) for step in range(RELEASED_STEPS))):
+        total = total + weighted_sum(gradient.mean((2, 3)), cells).clamp(min=0) / RELEASED_STEPS
     return total
 
 
@@ -130,8 +130,8 @@ def integrated_gradcam_authors(ev: Evidence) -> Tensor:
 )
 def integrated_gradcam_weights(ev: Evidence) -> Tensor:
     """w_k = mean_t mean_u G_k(t), image t x for t = 1/20 .. 1; A of the image itself. Grad-CAM where the head is linear."""
-    points = (ev.at(ev.images * (step / STEPS)) for step in range(1, STEPS + 1))
-    weights = sum(point.gradient.mean((2, 3)) for point in points) / STEPS
+    points = (ev.images * (step / STEPS) for step in range(1, STEPS + 1))
+    weights = sum(gradient.mean((2, 3)) for _, gradient in cells_at(ev, points)) / STEPS
     return weighted_sum(weights, ev.activations)
 
 
@@ -153,9 +153,10 @@ def rsi_gradcam_with(steps: int, start: tuple[float, float, float]) -> Callable[
         chance = ev.explaining(lambda logits: ev.of_target(probabilities(logits)))
         weights = torch.zeros_like(ev.activations[:, :, 0, 0])
         before: tuple[Tensor, Tensor] | None = None
-        for step in range(steps + 1):
-            point = chance.at(first + step / steps * (ev.images - first))
-            here = point.activations, point.gradient.clamp(min=0)
+        for cells, gradient in cells_at(
+            chance, (first + step / steps * (ev.images - first) for step in range(steps + 1))
+        ):
+            here = cells, gradient.clamp(min=0)
             if before is not None:
                 weights = weights + ((here[1] + before[1]) / 2 * (here[0] - before[0])).mean((2, 3))
             before = here
