@@ -1,12 +1,12 @@
 # reproduce: the whole study; reproduce-paper: the paper's network, on a GPU; test: the full suite; coverage: which lines it runs;
-# docs: the site; test-matrix: a selection of tests under other versions. All but the last make their own environment in .venv
-# first, the last one for each combination of versions.
+# docs: the site; test-matrix: a selection of tests under other versions; test-mock-gpu: every method on a GPU that is not there. All
+# make their own environment in .venv first, test-matrix one for each combination of versions.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: reproduce reproduce-paper test coverage test-matrix lint docs clean
+.PHONY: reproduce reproduce-paper test coverage test-matrix test-mock-gpu lint docs clean
 
 reproduce: $(VENV)/.ready
 	$(BIN)/python -m experiments.reproduce
@@ -26,6 +26,10 @@ coverage: $(VENV)/.ready
 # FLAGS="--full", FLAGS="--only torch=2.6": see python -m tests.matrix --help.
 test-matrix:
 	$(PYTHON) -m tests.matrix $(FLAGS)
+
+# Needs a C++ compiler and ninja.
+test-mock-gpu: $(VENV)/.ready
+	$(BIN)/python -m tests.mock_gpu $(FLAGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -48,6 +48,9 @@ def chord(step: Step, rows: Tensor) -> Tensor:
     There the chord's rounding error, eps / |x - x0|, outgrows the derivative's own, |x - x0|.
     ReLU needs no such care: its chord is 0 or 1, or x / (x - x0) with x and x0 of opposite sign.
     """
+    if step.op == "relu":
+        out, run = rows.clamp(min=0), rows - rows[-1:]
+        return torch.where(run == 0, (rows > 0).to(rows.dtype), ratio(out - out[-1:], run))
     leaf = rows.clone().requires_grad_()
     with torch.enable_grad():
         out = step.apply(leaf)
@@ -75,8 +78,8 @@ def rescaled_max(step: Step, rows: Tensor) -> Tensor:
 
 
 def origin_ray(step: Step, *rows: Tensor) -> Tensor:
-    """The step's output, whose gradient is f(x) / x, and 0 at x = 0."""
-    if step.op in POINTWISE:
+    """The step's output, whose gradient is f(x) / x, and 0 at x = 0: of a ReLU its own gradient."""
+    if step.op in POINTWISE and step.op != "relu":
         out = step.apply(rows[0].detach())
         return straight(out, ratio(out, rows[0].detach()), rows[0])
     return step.apply(*rows)
