@@ -14,6 +14,7 @@ from wallcheck.auditing import audit
 from wallcheck.data import PhotoFolder, normalise, open_images
 from wallcheck.evidence import Evidence
 from wallcheck.photos import PhotoNotice
+from wallcheck.prediction import predict_leakage
 from wallcheck.results import merge
 
 # Images
@@ -89,8 +90,20 @@ def test_tensors_of_another_shape(shape):
 
 
 def test_no_images_at_all():
-    with pytest.raises(ValueError, match="there are no images to audit; pass at least one"):
-        audit(tiny(), torch.zeros(0, 3, 24, 24), ["gradcam"])
+    none = torch.zeros(0, 3, 24, 24)
+    for door in (
+        lambda: audit(tiny(), none, ["gradcam"]),
+        lambda: predict_leakage(tiny(), none),
+        lambda: Evidence(tiny(), none),
+    ):
+        with pytest.raises(ValueError, match="there are no images.*; pass at least one"):
+            door()
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_batches_of_no_size(size):
+    with pytest.raises(ValueError, match="batch_size is"):
+        predict_leakage(tiny(), torch.zeros(1, 3, 24, 24), batch_size=size)
 
 
 @pytest.mark.parametrize(

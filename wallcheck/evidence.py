@@ -38,7 +38,7 @@ class Evidence(Budgeted):
 
     What is run is the net's proved graph, in eval mode and full precision, whatever mode the net or the caller is in; the net
     itself is not touched. graph: one made before; None is the net's own.
-    Raises ValueError for images or targets that do not fit the net, or images that are not finite.
+    Raises ValueError for images or targets that do not fit the net, for no images, and for images that are not finite.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class Evidence(Budgeted):
     ):
         net = as_blind(net)
         net.check(images)
+        if not len(images):
+            raise ValueError("there are no images; pass at least one, (B, 3, H, W)")
         if not all_finite(images):
             raise ValueError("images hold NaN or infinity; check how they were read and normalised")
         super().__init__(net.graph if graph is None else graph, budget_mb, precision)

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from wallcheck.checking import checked_settings, checked_targets
 from wallcheck.evidence import Evidence
 from wallcheck.maps import upsample
 from wallcheck.models import BlindNet, as_blind
@@ -22,11 +23,14 @@ def predict_leakage(net: BlindNet, images: Tensor, blind: BlindNet | None = None
     images (B, 3, H, W). blind: the walled twin whose unseen region counts, for a net without a wall.
     Columns: image, on ("grid" or "image"), metric (leak_mass, and on the grid leak_l2), predicted. The value
     is the ratio of the two expectations, which is what the theory gives; the mean of a ratio
-    differs from it by sampling noise that falls with the number of cells. Raises ValueError if nothing is unseen.
+    differs from it by sampling noise that falls with the number of cells. Raises ValueError if nothing is unseen,
+    and for images that do not fit the net.
     """
     net, region = as_blind(net), as_blind(net if blind is None else blind)
     if region.wall.is_open:
         raise ValueError("this net has no wall, so nothing is unseen; pass its walled twin as `blind`")
+    checked_settings(0, batch_size, None)
+    checked_targets(net, images, None)
     tables = []
     for start in range(0, len(images), batch_size):
         evidence = Evidence(net, images[start : start + batch_size])
