@@ -96,7 +96,7 @@ def test_no_images_at_all():
         lambda: predict_leakage(tiny(), none),
         lambda: Evidence(tiny(), none),
     ):
-        with pytest.raises(ValueError, match="there are no images.*; pass at least one"):
+        with pytest.raises(ValueError, match=r"there are no images.*; pass at least one"):
             door()
 
 
