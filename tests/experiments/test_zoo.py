@@ -17,6 +17,7 @@ from experiments.zoo.measuring import Part
 from experiments.zoo.training import behind
 from tests.models.opening import Own
 from wallcheck import models, plots
+from wallcheck.keeping import seeded
 from wallcheck.statistics import over_nets
 
 SMALL = dict(families=["tiny"], kinds=["trunk"], seeds=1, methods=["gradcam", "hirescam", "constant"], count=6, train_count=64, val_count=10, epochs=1, processes=1)  # fmt: skip
@@ -35,8 +36,7 @@ class Pooled(nn.Module):
 
 
 def tiny(num_classes=10, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return Pooled(num_classes).eval()
 
 
