@@ -1,6 +1,7 @@
 """One answer on every device: draws are made on the CPU, and float32 is float32 whatever the process has chosen."""
 
 import ast
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import torch
 
 import wallcheck
 from tests.nets import photos, trained_tiny
+from wallcheck.auditing import applicable
 from wallcheck.cams import METHODS
 from wallcheck.evidence import Evidence
 from wallcheck.graph import plainly
@@ -102,6 +104,19 @@ def test_maps_do_not_depend_on_the_choice(name, coarse):
     found = METHODS[name](Evidence(trained_tiny(), photos(2)[0]))
     torch.set_float32_matmul_precision("highest")
     assert torch.equal(METHODS[name](Evidence(trained_tiny(), photos(2)[0])), found)
+
+
+def test_what_is_written_for_gpus_gives_the_maps_of_a_cpu(monkeypatch):
+    """Every branch that `Tensor.is_cuda` opens, on the CPU's own tensors and in double precision: several points at once, eigenpairs
+    of a batch at once. `make test-mock-gpu` is the same on tensors that lie elsewhere."""
+    net, images = copy.deepcopy(trained_tiny()).double(), photos(3)[0].double()
+    here = Evidence(net, images)
+    wanted = {method.name: method(here) for method in applicable(net, None)}
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    there = Evidence(net, images)
+    found = {name: METHODS[name](there) for name in wanted}
+    apart = {name: float((found[name] - wanted[name]).abs().max() / wanted[name].abs().max()) for name in wanted}
+    assert {name: far for name, far in apart.items() if not far < 1e-6} == {}
 
 
 # -- a GPU is used where it is asked for ----------------------------------------------------------
