@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,7 @@ FAST = (
 )
 SELECTION, ALL = "the selection", ("-n", "auto")
 PASSED, FAILED, NOT_MADE = "passed", "FAILED", "could not be made"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 HOW_TO_GET_UV = "test-matrix needs uv, which makes the environments; get it by: python3 -m pip install uv"
 
 Combination = dict[str, str]
@@ -128,6 +130,8 @@ def try_out(combination: Combination, tests: Sequence[str], out: Path, keep: boo
             print("$", *command, file=log, flush=True)
             environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": os.pathsep.join(places_of_pythons())}
             told = subprocess.run(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log, env=environment)
+            if -told.returncode in STOPS:
+                raise KeyboardInterrupt(f"{command[0]} was stopped")  # by somebody: it did not fail
             return told.returncode == 0
 
         wanted = ["-e", ".[dev,peers,train,theory]", *requirements(combination)]
@@ -244,7 +248,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     outcomes = []
     for combination in chosen:
-        outcomes.append(try_out(combination, tests, options.out.resolve(), options.keep))
+        try:
+            outcomes.append(try_out(combination, tests, options.out.resolve(), options.keep))
+        except KeyboardInterrupt:
+            print(f"stopped at {named(combination)}, of which nothing is written down", file=sys.stderr)
+            return 130
         keep(outcomes[-1], tests, options.page)
         print(report(outcomes[-1:]).splitlines()[0], flush=True)
     print("", report(outcomes), sep="\n")

@@ -1,5 +1,6 @@
 """The matrix of versions: which combinations are chosen, what is asked of uv, and what its end says."""
 
+import signal
 import subprocess
 from itertools import combinations, product
 
@@ -52,6 +53,16 @@ def test_what_cannot_be_made_is_told_apart_from_what_fails(tmp_path, monkeypatch
     assert (tmp_path / "python3.12-torch2.6").is_dir() == (status == matrix.FAILED)  # what failed can be looked into
     assert matrix.report([found]).splitlines()[-1].count("1 ") == 1
     assert matrix.status_of([found]) == (status != matrix.PASSED)
+
+
+def test_what_somebody_stopped_has_not_failed(tmp_path, monkeypatch, capsys):
+    stopped = lambda command, **_: subprocess.CompletedProcess(command, -signal.SIGTERM)
+    monkeypatch.setattr(matrix.subprocess, "run", stopped)
+    monkeypatch.setattr(matrix.shutil, "which", lambda name: name)
+    page = tmp_path / "matrix.md"
+    assert matrix.main(["--out", str(tmp_path), "--page", str(page), "--only", "torch=2.6", "python=3.12"]) == 130
+    assert "stopped at python 3.12, torch 2.6" in capsys.readouterr().err
+    assert not page.exists()
 
 
 def test_the_page_tells_what_ran_beside_what_ran_before_and_what_did_not(tmp_path):
