@@ -56,7 +56,9 @@ def test_what_cannot_be_made_is_told_apart_from_what_fails(tmp_path, monkeypatch
 
 
 def test_what_somebody_stopped_has_not_failed(tmp_path, monkeypatch, capsys):
-    stopped = lambda command, **_: subprocess.CompletedProcess(command, -signal.SIGTERM)
+    def stopped(command, **_):
+        return subprocess.CompletedProcess(command, -signal.SIGTERM)
+
     monkeypatch.setattr(matrix.subprocess, "run", stopped)
     monkeypatch.setattr(matrix.shutil, "which", lambda name: name)
     page = tmp_path / "matrix.md"
