@@ -27,7 +27,6 @@ from wallcheck.evidence import Evidence
 from wallcheck.guarding import described
 from wallcheck.measuring import scores
 from wallcheck.models import BlindNet
-from wallcheck.numerics import ratio
 from wallcheck.reading import leakage
 from wallcheck.results import KEY
 
@@ -98,18 +97,24 @@ def maps(
         counted()
         try:
             found = METHODS[method.name](there)
-            apart = float(ratio((found.cpu() - wanted).abs().max(), wanted.abs().max()))
+            apart = relative(found.cpu(), wanted)
             said = "" if found.device.type == NAME else f"its map is on {found.device}"
         except Exception as error:
             said = described(error)
         count = counted()
         steps, waits = steps + count.steps.total(), waits + count.waits
-        bad = bool(said) or apart > BOUND
+        bad = bool(said) or not apart <= BOUND
         wrong += bad
         if each or bad:
             print(f"{name} {method.name}: {apart:.0e} apart, {count.steps.total()} steps, {count.waits} waits {said}")
     print(f"{name}: {len(methods)} methods of {len(images)} images, {wrong} wrong, {steps} steps, {waits} waits")
     return wrong
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    """The largest difference over the largest value; infinite where nothing but 0 was wanted and something was found."""
+    far, peak = float((found - wanted).abs().max()), float(wanted.abs().max())
+    return far / peak if peak else torch.inf if far else 0.0
 
 
 def around(net: BlindNet, images: Tensor) -> int:
