@@ -97,11 +97,12 @@ def maps(
         counted()
         try:
             found = METHODS[method.name](there)
+        except Exception as error:
+            found, said = None, described(error)
+        count = counted()
+        if found is not None:
             apart = relative(found.cpu(), wanted)
             said = "" if found.device.type == NAME else f"its map is on {found.device}"
-        except Exception as error:
-            said = described(error)
-        count = counted()
         steps, waits = steps + count.steps.total(), waits + count.waits
         bad = bool(said) or not apart <= BOUND
         wrong += bad
