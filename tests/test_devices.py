@@ -12,11 +12,13 @@ import wallcheck
 from tests.nets import photos, trained_tiny
 from wallcheck.auditing import applicable
 from wallcheck.cams import METHODS
+from wallcheck.cams.subspace import eigen
 from wallcheck.evidence import Evidence
 from wallcheck.graph import plainly
 from wallcheck.graph._precision import NAMES, holder
 from wallcheck.keeping import seeded
 from wallcheck.lit.auditing import device_of, flags_of
+from wallcheck.numerics import leading_by_squaring
 
 DRAWS = {"rand", "randn", "randint", "randperm", "normal", "multinomial", "bernoulli"}
 
@@ -107,12 +109,13 @@ def test_maps_do_not_depend_on_the_choice(name, coarse):
 
 
 def test_what_is_written_for_gpus_gives_the_maps_of_a_cpu(monkeypatch):
-    """Every branch that `Tensor.is_cuda` opens, on the CPU's own tensors and in double precision: several points at once, eigenpairs
-    of a batch at once. `make test-mock-gpu` is the same on tensors that lie elsewhere."""
+    """Every branch that `Tensor.is_cuda` opens, on the CPU's own tensors and in double precision: several points at once; and
+    eigenpairs of a batch at once. `make test-mock-gpu` is the same on tensors that lie elsewhere."""
     net, images = copy.deepcopy(trained_tiny()).double(), photos(3)[0].double()
     here = Evidence(net, images)
     wanted = {method.name: method(here) for method in applicable(net, None)}
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    monkeypatch.setattr(eigen, "leading", leading_by_squaring)
     there = Evidence(net, images)
     found = {name: METHODS[name](there) for name in wanted}
     apart = {name: float((found[name] - wanted[name]).abs().max() / wanted[name].abs().max()) for name in wanted}

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tests.mock_gpu import NAME, Counted, start
 from wallcheck import assets, models
-from wallcheck.adapters._door import LeftBehind
+from wallcheck.adapters import LeftBehind
 from wallcheck.auditing import applicable, audit
 from wallcheck.cams import METHODS, PAPER
 from wallcheck.certificate import certify
